@@ -1,0 +1,1 @@
+"""Builders and generators that put surface data where metricad reads it."""

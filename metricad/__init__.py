@@ -1,0 +1,1 @@
+"""metricad inspects textured surfaces with a learned distance."""

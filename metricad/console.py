@@ -1,0 +1,67 @@
+"""What both command lines share: the way out of a verb, and a quiet TensorFlow."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import typer
+
+from metricad.errors import MetricadError
+
+EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
+INTERRUPTED = 130  # what typer leaves with after Ctrl-C
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line on standard error and leave with exit status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(EXIT_ERROR)
+
+
+def run(app: typer.Typer, *, prog: str) -> NoReturn:
+    """Run a command line; every expected failure becomes one line and exit status 2, without traceback."""
+    try:
+        app(prog_name=prog)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            fail("interrupted")
+        raise
+    except KeyboardInterrupt:
+        fail("interrupted")
+    except (MetricadError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(explain_os_error(error))
+    raise SystemExit(EXIT_DONE)
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what the operating system refused, and for the common cases what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the device; nothing was half-written; free some space and run again"
+    return f"{where}{reason}"
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep the lines that TensorFlow's C++ part prints while it is imported off standard error.
+
+    They come before its own log level counts, and a command line that promises one line per error
+    cannot have them. Python errors are not touched: they travel as exceptions.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

@@ -1,0 +1,20 @@
+"""The few kinds of error that metricad raises about the world; a wrong argument is a ValueError.
+
+Every message is one line that says what is wrong, what was expected and what to do.
+"""
+
+
+class MetricadError(Exception):
+    """Something outside the program is not as it must be. The command line prints it and exits with 2."""
+
+
+class DataError(MetricadError):
+    """An image, a folder or a data set cannot be used as it is."""
+
+
+class RunError(MetricadError):
+    """A training run's folder is missing something, damaged, or of other settings."""
+
+
+class BundleError(MetricadError):
+    """A ``.metricad`` file is damaged, of an unknown version, or no bundle at all."""
