@@ -1,1 +1,40 @@
-"""metricad inspects textured surfaces with a learned distance."""
+"""metricad inspects textured surfaces with a learned distance.
+
+The names below are the library's front door; they are imported when first used, so that the command
+line can answer without TensorFlow.
+"""
+
+import importlib
+
+_EXPORTS = {
+    "GaussianPrototype": "metricad.prototype",
+    "Inspection": "metricad.inspector",
+    "Inspector": "metricad.inspector",
+    "MeanPrototype": "metricad.prototype",
+    "MetricadError": "metricad.errors",
+    "Settings": "metricad.settings",
+    "Surface": "metricad.datasets",
+    "TripletDetector": "metricad.detector",
+    "find_images": ("metricad.images", "find"),
+    "fit_inspector": "metricad.inspector",
+    "load_inspector": ("metricad.bundle", "load"),
+    "load_network": "metricad.runs",
+    "load_surfaces": ("metricad.datasets", "load"),
+    "read_image": ("metricad.images", "read"),
+    "save_inspector": ("metricad.bundle", "save"),
+    "train_network": "metricad.training",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'metricad' has no attribute {name!r}")
+    where = _EXPORTS[name]
+    module, attribute = where if isinstance(where, tuple) else (where, name)
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS]

@@ -47,14 +47,21 @@ def explain_os_error(error: OSError) -> str:
     return f"{where}{reason}"
 
 
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keep the lines that TensorFlow's C++ part prints while it is imported off standard error.
+def load_tensorflow() -> None:
+    """Import TensorFlow without the lines that its C++ part prints meanwhile.
 
-    They come before its own log level counts, and a command line that promises one line per error
+    They come before its own log level counts, and a command line that promises one line for each error
     cannot have them. Python errors are not touched: they travel as exceptions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _without_standard_error():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looking for GPUs prints as well
+
+
+@contextlib.contextmanager
+def _without_standard_error() -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)

@@ -1,0 +1,5 @@
+"""`python -m metricad` is the command line."""
+
+from metricad.cli import main
+
+main()

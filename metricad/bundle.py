@@ -1,0 +1,136 @@
+"""A trained inspector on disk: one ``.metricad`` file, checksummed, without pickle.
+
+The file is a zip of ``manifest.json`` and arrays as ``.npy``. The manifest holds the format's version,
+the versions of what made it, the settings, and the SHA-256 of every other member.
+"""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from metricad import files, network
+from metricad.calibration import Calibration
+from metricad.detector import TripletDetector
+from metricad.errors import BundleError
+from metricad.inspector import Inspector
+from metricad.prototype import KINDS
+from metricad.versions import versions
+
+FORMAT = "metricad-bundle"
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+
+
+def save(inspector: Inspector, path: str | os.PathLike) -> None:
+    """Write an inspector to one file, whole or not at all."""
+    detector = inspector.detector
+    arrays = {
+        **{f"network/{i:02d}": weights for i, weights in enumerate(detector.model.get_weights())},
+        **{f"prototype/{name}": array for name, array in detector.prototype.arrays().items()},
+        "calibration/scores": inspector.calibration.scores,
+    }
+    members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "network": {"architecture": detector.model.name, "units": int(detector.model.output_shape[-1])},
+        "prototype": {"kind": detector.prototype.kind, **detector.prototype.settings()},
+        "calibration": {
+            "false_alarm_rate": inspector.calibration.false_alarm_rate,
+            "threshold": inspector.threshold,
+        },
+        "fitted_on": inspector.fitted_on,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
+    }
+    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def load(path: str | os.PathLike) -> Inspector:
+    """Read an inspector.
+
+    Raises
+    ------
+    BundleError
+        The file is missing, no bundle, damaged, or of a version that this metricad does not know.
+    """
+    manifest, members = _read(Path(path))
+    arrays = {name.removesuffix(".npy"): _from_bytes(content, path) for name, content in members.items()}
+    try:
+        model = network.build(manifest["network"]["units"])
+        model.set_weights([array for name, array in sorted(_below(arrays, "network").items())])
+        settings = dict(manifest["prototype"])
+        prototype = KINDS[settings.pop("kind")](**settings).restore(_below(arrays, "prototype"))
+        calibration = Calibration(arrays["calibration/scores"], manifest["calibration"]["false_alarm_rate"])
+        return Inspector(TripletDetector(model, prototype), calibration, manifest["fitted_on"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
+
+
+def read_manifest(path: str | os.PathLike) -> dict:
+    """Read what a bundle says of itself, its members checked; raises as `load` does."""
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
+    if not path.is_file():
+        raise BundleError(f"{path}: no such file; make a bundle with 'metricad prototype'")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read(_MANIFEST))
+            if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+                raise BundleError(f"{path}: a zip file, but no metricad bundle")
+            _check_version(manifest.get("format_version"), path)
+            members = {name: archive.read(name) for name in manifest["sha256"]}
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
+        raise BundleError(f"{path}: no metricad bundle, or a damaged one ({error}); make it again") from error
+    for name, digest in manifest["sha256"].items():
+        if hashlib.sha256(members[name]).hexdigest() != digest:
+            raise BundleError(f"{path}: damaged: the checksum of {name} is wrong; make the bundle again")
+    return manifest, members
+
+
+def _check_version(version: object, path: Path) -> None:
+    if version == FORMAT_VERSION:
+        return
+    advice = "make the bundle again"
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        advice = "a newer metricad made it: upgrade this one"
+    raise BundleError(f"{path}: bundle format {version}, expected {FORMAT_VERSION}; {advice}")
+
+
+def _below(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, np.ndarray]:
+    return {name.split("/")[1]: array for name, array in arrays.items() if name.startswith(f"{folder}/")}
+
+
+def _to_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _from_bytes(content: bytes, path: str | os.PathLike) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise BundleError(f"{path}: holds something that is no plain array; not read") from error

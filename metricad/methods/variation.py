@@ -1,0 +1,57 @@
+"""Per-pixel variation: how many deviations each pixel lies from its own mean.
+
+The simplest baseline of Saeedi and Giusti (2022), and the control that shows whether a surface needs a
+learned method at all.
+"""
+
+from collections.abc import Iterable
+from typing import Self
+
+import numpy as np
+
+from metricad import images as image_files
+
+# One gray level: a pixel that never varied over the good images must not make everything else vanish.
+_SMALLEST_DEVIATION = 2 / 255
+
+
+class VariationDetector:
+    """Mean and standard deviation of every pixel; the score is the mean of the squared z-scores.
+
+    The mean instead of the source's sum, so that images of differing sizes compare. Those are resized
+    to the size of the first good image.
+    """
+
+    def __init__(self) -> None:
+        self.mean: np.ndarray | None = None
+        self.deviation: np.ndarray | None = None
+
+    def fit(self, images: Iterable[np.ndarray]) -> Self:
+        """Learn from good images, float32 (H, W) in [-1, 1], one at a time (Welford's update)."""
+        count, mean, squares = 0, None, None
+        for image in images:
+            count += 1
+            if mean is None:
+                mean, squares = image.astype(np.float64), np.zeros(image.shape)
+                continue
+            image = image_files.resize(image, mean.shape)
+            step = image - mean
+            mean += step / count
+            squares += step * (image - mean)
+        if mean is None:
+            raise ValueError("no images to fit to; expected at least one good image")
+        self.mean = mean.astype(np.float32)
+        self.deviation = np.maximum(np.sqrt(squares / count), _SMALLEST_DEVIATION).astype(np.float32)
+        return self
+
+    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
+        """Squared z-score of every pixel: float32 (H, W)."""
+        return image_files.resize(self._squared(image), image.shape)
+
+    def score(self, image: np.ndarray) -> float:
+        """Mean of the squared z-scores."""
+        return float(self._squared(image).mean())
+
+    def _squared(self, image: np.ndarray) -> np.ndarray:
+        resized = image_files.resize(image, self.mean.shape)
+        return np.square((resized - self.mean) / self.deviation)
