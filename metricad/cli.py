@@ -96,8 +96,9 @@ def train(
         str, typer.Option(help="Smallest and largest side of a noise patch, in pixels.")
     ] = "4,16",
     noise_strength: Annotated[
-        float, typer.Option(min=0, help="Standard deviation of the noise; 2 is the whole gray range.")
-    ] = 0.5,
+        str,
+        typer.Option(help="Smallest and largest standard deviation of the noise; 2 is the whole gray range."),
+    ] = "0.05,0.6",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, triplets and batches.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run; it knows its own options.")
@@ -119,8 +120,8 @@ def train(
         pyramid=_numbers(pyramid, int, "--pyramid"),
         mix=None if mix is None else _numbers(mix, float, "--mix"),
         noise_share=noise_share,
-        noise_side=_numbers(noise_side, int, "--noise-side"),
-        noise_strength=noise_strength,
+        noise_side=_numbers(noise_side, int, "--noise-side", count=2),
+        noise_strength=_numbers(noise_strength, float, "--noise-strength", count=2),
         seed=seed,
     )
     console.load_tensorflow()
@@ -260,7 +261,7 @@ def evaluate(
         results, examples = comparison.run(plan, on_image=advance)
     records.save(out, results, examples)
     display.table(report.table(results), title="AUROC")
-    typer.echo(f"{out}: {len(results)} results; next: metricad report {out} --out report/")
+    typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
 
 
 @app.command()
@@ -277,9 +278,7 @@ def report(
 
     loaded = [records.load(path) for path in results]
     rows = [result for found, _ in loaded for result in found]
-    written = reports.write(rows, [example for _, found in loaded for example in found], out)
-    display.table(reports.table(rows), title="AUROC")
-    for path in written:
+    for path in reports.write(rows, [example for _, found in loaded for example in found], out):
         typer.echo(path)
 
 
@@ -298,14 +297,15 @@ def main() -> None:
     console.run(app, prog="metricad")
 
 
-def _numbers(text: str, kind: type, option: str) -> tuple:
+def _numbers(text: str, kind: type, option: str, *, count: int | None = None) -> tuple:
     try:
-        return tuple(kind(part) for part in text.split(","))
+        numbers = tuple(kind(part) for part in text.split(","))
     except ValueError:
-        example = "4,16" if kind is int else "1,1,2"
-        raise typer.BadParameter(
-            f"{option} expects numbers with commas, such as {example}; received {text!r}"
-        ) from None
+        numbers = None
+    if numbers is None or count not in (None, len(numbers)):
+        expected = f"{count} numbers with a comma" if count else "numbers with commas"
+        raise typer.BadParameter(f"{option} expects {expected} between them; received {text!r}")
+    return numbers
 
 
 def _refuse_all_but(context: typer.Context, *allowed: str) -> None:

@@ -91,9 +91,9 @@ def load(
         raise ValueError(f"normals must be at least 1, received {normals}")
     folder = Path(source)
     if not folder.is_dir():
-        return _from_tfds(*_find_prepared(str(source), data_dir), normals)
+        return _from_tfds(_find_prepared(str(source), data_dir), normals)
     if any(folder.rglob("dataset_info.json")):
-        return _from_tfds(folder.name, _newest(folder, folder.name), normals)
+        return _from_tfds(_newest(folder, folder.name), normals)
     return _from_folder(folder, normals)
 
 
@@ -145,7 +145,7 @@ def _first(good: list, count: int | None, surface: str) -> list:
     return good[:count]
 
 
-def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> tuple[str, Path]:
+def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path:
     if data_dir is None:
         raise DataError(
             f"{name}: no such folder; for the name of a prepared data set give --data-dir as well"
@@ -155,7 +155,7 @@ def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> tuple[str, 
         raise DataError(
             f"{name}: not found in {data_dir}; prepare it with 'metricad-data {name.split('/')[0]}'"
         )
-    return name, _newest(folder, name)
+    return _newest(folder, name)
 
 
 def _newest(folder: Path, name: str) -> Path:
@@ -170,10 +170,12 @@ def _newest(folder: Path, name: str) -> Path:
     return max(found, key=lambda path: [int(part) if part.isdigit() else 0 for part in path.name.split(".")])
 
 
-def _from_tfds(name: str, folder: Path, normals: int | None) -> list[Surface]:
+def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
     import tensorflow_datasets as tfds  # slow, and folders do without it
 
     builder = tfds.builder_from_directory(folder)
+    # Without the version, and the same whether it was found by its name or by its folder.
+    name = builder.info.full_name.rpartition("/")[0]
     features = builder.info.features
     is_labelled = features["label"].names == _LABELS
     classes = features["surface" if is_labelled else "label"].names

@@ -1,5 +1,6 @@
 """The demo: the commands that a user would type, on synthetic surfaces, each shown before it runs."""
 
+import glob
 import shlex
 import subprocess
 import sys
@@ -9,8 +10,17 @@ from pathlib import Path
 
 from metricad.errors import DataError
 
-_SURFACES = "1,3,7,8"
-_PART = "woven_grid"
+_COMMANDS = """
+metricad-data surfaces --data-dir {out} --folders --size 256 --surfaces 1,3,7,8 --normals 120 --defects 40
+metricad train --out {out}/network --source {out}/surfaces --normals 60 --pyramid 256,128,64
+  --rounds 4 --epochs 10 --triplets 5120 --learning-rate 0.0003
+metricad evaluate --network {out}/network --kind mean --kind gaussian --data {out}/surfaces
+  --out {out}/results.json
+metricad report {out}/results.json --out {out}/report
+metricad prototype {out}/surfaces/woven_grid/train/good --network {out}/network --kind gaussian
+  --holdout 0.4 --false-alarm-rate 0.05 --out {out}/woven_grid.metricad
+metricad inspect {out}/woven_grid.metricad {out}/surfaces/woven_grid/test/*/00*[05].png --maps {out}/maps
+"""
 
 
 def run(out: Path, *, invoke: Callable[[list[str]], object]) -> None:
@@ -31,32 +41,22 @@ def run(out: Path, *, invoke: Callable[[list[str]], object]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is not empty; remove it or give another --out")
     began = time.perf_counter()
-    data, network, results, report, part = (
-        str(out / name) for name in ("surfaces", "network", "results.json", "report", f"{_PART}.metricad")
-    )
-    # data_prep stands beside metricad, not below it, so its command runs in a process of its own.
-    generate = ["surfaces", "--data-dir", str(out), "--folders", "--size", "256", "--surfaces", _SURFACES]
-    _show("metricad-data", [*generate, "--normals", "120", "--defects", "40"])
-    command = [sys.executable, "-m", "data_prep", *generate, "--normals", "120", "--defects", "40"]
-    if subprocess.run(command, check=False).returncode:
-        raise DataError("the synthetic surfaces could not be generated; see the line above")
-    training = ["--rounds", "4", "--epochs", "10", "--triplets", "5120", "--learning-rate", "0.0003"]
-    for arguments in (
-        ["train", "--out", network, "--source", data, "--pyramid", "256,128,64", *training],
-        ["evaluate", "--network", network, "--kind", "mean", "--kind", "gaussian"]
-        + ["--data", data, "--out", results],
-        ["report", results, "--out", report],
-        ["prototype", f"{data}/{_PART}/train/good", "--out", part, "--network", network]
-        + ["--kind", "gaussian", "--holdout", "0.4", "--false-alarm-rate", "0.05"],
-        ["inspect", part, f"{data}/{_PART}/test/defect", "--maps", str(out / "maps")],
-    ):
-        _show("metricad", arguments)
-        invoke(arguments)
+    for command in _COMMANDS.replace("\n  ", " ").strip().splitlines():
+        command = command.replace("{out}", shlex.quote(str(out)))
+        print(f"\n$ {command}", flush=True)
+        program, *words = shlex.split(command)
+        arguments = [path for word in words for path in _expand(word)]
+        if program == "metricad":
+            invoke(arguments)
+        # data_prep stands beside metricad, not below it: its command runs in a process of its own.
+        elif subprocess.run([sys.executable, "-m", "data_prep", *arguments], check=False).returncode:
+            raise DataError("the synthetic surfaces could not be generated; see the line above")
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     print(
-        f"\ndone in {minutes} min {seconds} s; the report is {report}/report.md, heat maps are in {out}/maps"
+        f"\ndone in {minutes} min {seconds} s; look at {out}/report/report.md and the heat maps in {out}/maps"
     )
 
 
-def _show(program: str, arguments: list[str]) -> None:
-    print(f"\n$ {program} {shlex.join(arguments)}", flush=True)
+def _expand(word: str) -> list[str]:
+    """What a shell makes of a word with wildcards."""
+    return sorted(glob.glob(word)) or [word] if "*" in word else [word]

@@ -109,8 +109,8 @@ def _cells(inspection: "Inspection") -> tuple[str, ...]:
         return verdict, "", "", "", "", f"{path}\n[dim]{error}[/]"
     return (
         verdict,
-        f"{inspection.score:.4g}",
-        f"{inspection.threshold:.4g}",
+        f"{inspection.score:#.4g}",
+        f"{inspection.threshold:#.4g}",
         f"{inspection.percentile:.1f} %",
         f"{inspection.peak_row}, {inspection.peak_col}",
         path,

@@ -85,5 +85,5 @@ def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         feature_shape(image.shape)  # a clear error for an image that is too small
         return graph(image[np.newaxis, :, :, np.newaxis]).numpy()[0]
 
-    features.traces = graph.experimental_get_tracing_count  # type: ignore[attr-defined]
+    features.trace_count = graph.experimental_get_tracing_count
     return features

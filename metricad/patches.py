@@ -43,7 +43,7 @@ def crop(stack: np.ndarray, index: int, row: int, column: int) -> np.ndarray:
 
 
 def add_noise_patches(
-    patches: np.ndarray, *, side: tuple[int, int], strength: float, rng: np.random.Generator
+    patches: np.ndarray, *, side: tuple[int, int], strength: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
     """Replace a random rectangle of each patch by Gaussian noise (the paper, section 2.6).
 
@@ -54,8 +54,9 @@ def add_noise_patches(
     patches : float32 (k, 32, 32) in [-1, 1]
     side : (int, int)
         Smallest and largest height and width of the rectangle, in pixels.
-    strength : float
-        Standard deviation of the noise; 2 is the whole gray range.
+    strength : (float, float)
+        Smallest and largest standard deviation of the noise, on the scale of the patches; each patch
+        has one of its own, evenly drawn.
     rng : numpy.random.Generator
 
     Returns
@@ -72,6 +73,7 @@ def add_noise_patches(
     inside_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])
     inside = inside_rows[:, :, None] & inside_columns[:, None, :]
     mean = (patches * inside).sum(axis=(1, 2)) / (height * width)
-    noise = rng.standard_normal(patches.shape, dtype=np.float32) * np.float32(strength)
+    deviation = rng.uniform(*strength, size=(len(patches), 1, 1)).astype(np.float32)
+    noise = rng.standard_normal(patches.shape, dtype=np.float32) * deviation
     noisy = np.clip(mean[:, None, None].astype(np.float32) + noise, -1, 1)
     return np.where(inside, noisy, patches)

@@ -13,10 +13,9 @@ from metricad import files, metrics
 from metricad.results import Example, Result
 from metricad.versions import versions
 
-# Okabe and Ito's palette: told apart with any kind of color vision. Controls are gray and dashed.
-_TRAINED_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_CONTROL_STYLES = {"untrained": ("#555555", "--"), "baseline": ("#999999", ":")}
-_ROLES = ("trained", "bundle", "untrained", "baseline")
+# Okabe and Ito's palette: told apart with any kind of color vision.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES = {"trained": "-", "bundle": "-", "untrained": "--", "baseline": ":"}
 _MAP_COLORS = "viridis"
 
 
@@ -164,8 +163,8 @@ def _markdown(rows: list[list[str]], results: Sequence[Result], pictures: dict[s
         lines += [
             "## Heat maps",
             "",
-            "Of each surface the middle defect in the order of names, so not chosen by its score. The outline "
-            "is the labelled defect; each map has the range of its own distances.",
+            "Of each surface the middle defect in the order of names, so not chosen by its score. "
+            "The outline is the labelled defect; each map has the range of its own distances.",
             "",
         ]
     for title, name in pictures.items():
@@ -205,17 +204,20 @@ def _surfaces(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def _columns(results: Sequence[Result]) -> list[str]:
-    ordered = sorted(results, key=lambda result: _ROLES.index(result.role))
+    ordered = sorted(results, key=lambda result: list(_LINES).index(result.role))
     return list(dict.fromkeys(column(result) for result in ordered))
 
 
 def _styles(results: Sequence[Result]) -> dict[str, tuple[str, str]]:
-    roles = {column(result): result.role for result in results}
-    trained = [name for name in _columns(results) if roles[name] not in _CONTROL_STYLES]
-    colors = {name: _TRAINED_COLORS[i % len(_TRAINED_COLORS)] for i, name in enumerate(trained)}
-    return {
-        name: (colors[name], "-") if name in colors else _CONTROL_STYLES[role] for name, role in roles.items()
-    }
+    """Color and line of each column; an untrained network has the color of its trained one, dashed."""
+    colors: dict[str, str] = {}
+    styles = {}
+    for result in results:
+        name, color = f"{result.method} {result.units}", "#888888"
+        if result.role != "baseline":
+            color = colors.setdefault(name, _COLORS[len(colors) % len(_COLORS)])
+        styles[column(result)] = color, _LINES[result.role]
+    return styles
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -30,8 +30,9 @@ class Settings:
         Share of the texture triplets whose negative is corrupted by noise. Left open by the paper.
     noise_side : (int, int)
         Smallest and largest side, in pixels, of a patch of noise. Left open by the paper.
-    noise_strength : float
-        Standard deviation of the noise, on the scale [-1, 1]. Left open by the paper.
+    noise_strength : (float, float)
+        Smallest and largest standard deviation of the noise, on the scale [-1, 1]. Left open by the
+        paper; faint noise beside strong is what makes the network see faint defects (results/noise.md).
     seed : int
         Of the weights, the triplets and the order of the batches.
     """
@@ -46,7 +47,7 @@ class Settings:
     mix: tuple[float, ...] | None = None
     noise_share: float = 0.5
     noise_side: tuple[int, int] = (4, 16)
-    noise_strength: float = 0.5
+    noise_strength: tuple[float, float] = (0.05, 0.6)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,6 +61,9 @@ class Settings:
             raise ValueError(
                 f"noise_side must rise within 1 to {patches.PATCH_SIZE}, received {smallest} and {largest}"
             )
+        weakest, strongest = self.noise_strength
+        if not 0 <= weakest <= strongest:
+            raise ValueError(f"noise_strength must rise from 0 up, received {weakest} and {strongest}")
         if not self.pyramid or min(self.pyramid) < patches.PATCH_SIZE:
             raise ValueError(f"pyramid sides must be at least {patches.PATCH_SIZE}, received {self.pyramid}")
 

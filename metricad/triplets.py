@@ -85,7 +85,7 @@ def sample(
     mix: Sequence[float] | None = None,
     noise_share: float,
     noise_side: tuple[int, int],
-    noise_strength: float,
+    noise_strength: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw triplets: two patches of one class and one that does not belong to it.
 

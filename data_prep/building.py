@@ -1,0 +1,125 @@
+"""Run a TFDS builder: quietly, whole or not at all, and say what came of it."""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+
+from data_prep import sources, staging
+from metricad.errors import DataError
+
+
+def prepare(
+    builder_class: type[tfds.core.GeneratorBasedBuilder],
+    *,
+    data_dir: Path,
+    manual_dir: Path | None = None,
+    config: str | tfds.core.BuilderConfig | None = None,
+    overwrite: bool = False,
+) -> list[str]:
+    """Prepare a data set, unless it is there already.
+
+    Parameters
+    ----------
+    builder_class : class
+        The TFDS builder. Its metadata hold `counts` (of each split) and `notes` (what a user should know).
+    data_dir : Path
+        Where TFDS directories are kept; the data set goes to ``data_dir/name[/config]/version``.
+    manual_dir : Path, optional
+        The unpacked original, for builders that read one.
+    config : str or BuilderConfig, optional
+        Which of the builder's configurations.
+    overwrite : bool
+        Build anew what is there already. It is replaced only once the new one is complete.
+
+    Returns
+    -------
+    list of str
+        Lines for the user; the last one has the counts.
+
+    Raises
+    ------
+    DataError
+        The original is not as it must be, or something else stands in the data set's place. Nothing is
+        left behind then, and a data set that was there before still is.
+    """
+    name = builder_class.name + (f"/{getattr(config, 'name', config)}" if config else "")
+    place = f"{name}/{builder_class.VERSION}"
+    target = Path(data_dir).expanduser() / place
+    if target.exists() and not overwrite:
+        return ["already prepared, nothing done; --overwrite builds it anew", *_report(target)]
+    if manual_dir is not None:
+        manual_dir = sources.folder(manual_dir)
+    with staging.publishing(Path(data_dir).expanduser(), place) as folder, _quiet_tfds(folder):
+        builder = builder_class(data_dir=folder, config=config)
+        try:
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+            )
+        except (OSError, RuntimeError, tf.errors.OpError) as error:
+            raise _in_short(error, name) from None
+    return _report(target)
+
+
+def _in_short(error: Exception, name: str) -> Exception:
+    """Find what went wrong with a file in what TFDS and TensorFlow make of it."""
+    cause = error.__cause__ or error  # TFDS raises a new error, with its own words before the old ones
+    if isinstance(cause, OSError):
+        return cause
+    message = getattr(cause, "message", str(cause))
+    reason = message.rpartition("; ")[2]  # TensorFlow names the file first, here a temporary one
+    return DataError(
+        f"{name}: TensorFlow could not read or write its records ({reason}); nothing is left behind"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_tfds(temporary: Path) -> Iterator[None]:
+    """Keep TFDS's bars, prints and log lines away: they speak of downloads and of temporary folders.
+
+    It makes temporary folders that it never removes, too; they go to `temporary`, which is.
+    """
+    default, tempfile.tempdir = tempfile.tempdir, str(temporary)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tempfile.tempdir = default
+        tfds.enable_progress_bar()
+        logging.set_verbosity(verbosity)
+
+
+def _report(target: Path) -> list[str]:
+    """Read a prepared data set's metadata as metricad would, without its builder, and put them in words."""
+    try:
+        metadata = tfds.builder_from_directory(target).info.metadata
+        notes, counts = metadata["notes"], metadata["counts"]
+    except Exception as error:  # TFDS, protobuf and JSON each raise kinds of their own
+        raise DataError(
+            f"{target}: not a complete data set of this kind ({type(error).__name__}); "
+            "build it anew with --overwrite, or choose another --data-dir"
+        ) from error
+    return [*(f"note: {note}" for note in notes), f"{target}: {closing_line(counts)}"]
+
+
+def closing_line(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Put the counts of each split in words: ``train 575 images (496 normals, 79 defects, 1 class)``."""
+    return "; ".join(f"{split} {_words(numbers)}" for split, numbers in counts.items())
+
+
+def _words(numbers: Mapping[str, int]) -> str:
+    images, *others = (_plural(number, kind) for kind, number in numbers.items())
+    return f"{images} ({', '.join(others)})"
+
+
+def _plural(number: int, kinds: str) -> str:
+    one = {"classes": "class"}.get(kinds, kinds.removesuffix("s"))
+    return f"{number} {one if number == 1 else kinds}"

@@ -1,0 +1,118 @@
+"""The files that users bring: folders walked, names matched in either case, images read and checked."""
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import skimage
+
+from metricad.errors import DataError
+
+
+def folder(path: str | os.PathLike) -> Path:
+    """Return `path` when it is a folder with something in it.
+
+    Raises
+    ------
+    DataError
+        It does not exist, is a file, or is empty.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such folder; expected the folder that holds the unpacked data set")
+    if not path.is_dir():
+        raise DataError(f"{path}: a file; expected the folder that holds the unpacked data set")
+    if not any(path.iterdir()):
+        raise DataError(f"{path}: an empty folder; expected the unpacked data set in it")
+    return path
+
+
+def walk(root: Path, *, depth: int) -> Iterator[Path]:
+    """Yield `root` and the folders down to `depth` levels below it, nearest first, sorted, none hidden."""
+    level = [root]
+    for _ in range(depth + 1):
+        yield from level
+        level = sorted(
+            child
+            for parent in level
+            for child in parent.iterdir()
+            if child.is_dir() and not child.name.startswith(".")
+        )
+
+
+def children(parent: Path) -> dict[str, Path]:
+    """Map the lower-cased names of a folder's files and folders to their paths, in sorted order.
+
+    Copies of one data set differ in case (``0001.PNG``, ``0001.png``) with the system they passed through.
+    """
+    return {child.name.lower(): child for child in sorted(parent.iterdir())}
+
+
+def read_gray(path: Path) -> np.ndarray:
+    """Read an 8-bit image file, completely: a damaged file must not reach a data set.
+
+    Returns
+    -------
+    uint8 (H, W). Color is turned to luminance; alpha is dropped.
+
+    Raises
+    ------
+    DataError
+        The file is missing, no image, truncated, or not of 8 bits.
+    """
+    pixels = _decode(path)
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            f"{path}: expected 8 bits a pixel, received {pixels.dtype}; expected an original file"
+        )
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.ndim != 3 or pixels.shape[2] > 4:
+        raise DataError(f"{path}: expected one gray image, received an array of shape {pixels.shape}")
+    return to_gray(pixels[..., :3]) if pixels.shape[2] > 2 else pixels[..., 0]
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Read a defect mask as uint8 (H, W), 255 on the defect and 0 elsewhere.
+
+    Marked is what is brighter than half the brightest pixel: masks come as 0 and 255, as 0 and 1, and
+    with soft borders where somebody has resized them.
+
+    Raises
+    ------
+    DataError
+        As `read_gray`, or the size differs from the image's `shape` (H, W).
+    """
+    pixels = _decode(path)
+    gray = (pixels if pixels.ndim == 2 else pixels[..., 0]).astype(np.float32)
+    if gray.shape != shape:
+        raise DataError(
+            f"{path}: a mask of {gray.shape[0]}×{gray.shape[1]} pixels; expected {shape[0]}×{shape[1]}, "
+            "the size of its image"
+        )
+    return np.where(gray > gray.max() / 2, np.uint8(255), np.uint8(0))
+
+
+def to_gray(color: np.ndarray) -> np.ndarray:
+    """Turn uint8 (..., 3) into luminance, uint8 (...), with scikit-image's weights (ITU-R BT.709)."""
+    return np.rint(skimage.color.rgb2gray(color) * 255).astype(np.uint8)
+
+
+def _decode(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected an image")
+    encoded = io.BytesIO(path.read_bytes())  # from a path, some readers leave the file open when they fail
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # readers warn about odd tags; what matters is checked by callers
+            return np.asarray(skimage.io.imread(encoded))
+    except MemoryError:
+        raise
+    except Exception as error:  # each format's reader raises kinds of its own
+        raise DataError(
+            f"{path}: not a readable image, perhaps damaged or truncated; "
+            "expected an original file: copy it anew"
+        ) from error

@@ -1,0 +1,1 @@
+"""Synthetic textured surfaces with defects: the generator and its TFDS builder."""
