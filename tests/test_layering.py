@@ -1,0 +1,55 @@
+"""A module imports what stands above it in this list, never below; see the README's page on layout."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+ORDER = [
+    "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
+    "network", "runs", "training", "prototype", "calibration", "detector", "inspector", "bundle",
+    "metrics", "results", "evaluation", "methods.variation", "methods", "comparison", "report",
+    "console", "display", "demonstration", "cli", "__main__",
+]  # fmt: skip
+
+
+def modules(package):
+    """Map each module's name below the package to its file."""
+    paths = {
+        ".".join(path.relative_to(ROOT / package).with_suffix("").parts): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+    return {name.removesuffix(".__init__"): path for name, path in paths.items()}
+
+
+def imported(path):
+    """Every absolute module that a file names in an import, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(modules("metricad").keys() - {"__init__"})
+
+
+@pytest.mark.parametrize("name", modules("metricad"))
+def test_imports_point_upwards(name):
+    below = ORDER[ORDER.index(name) :] if name in ORDER else []
+    for target in imported(modules("metricad")[name]):
+        assert target.split(".")[0] not in ("data_prep", "scripts", "results", "tests"), f"{name}: {target}"
+        inside = target.removeprefix("metricad.")
+        assert not (target.startswith("metricad.") and inside in below), f"{name} imports {inside}"
+
+
+@pytest.mark.parametrize("name", modules("data_prep"))
+def test_data_prep_needs_little_of_metricad(name):
+    targets = (target for target in imported(modules("data_prep")[name]) if target.startswith("metricad"))
+    needed = {".".join(target.split(".")[:2]) for target in targets}
+    assert needed <= {"metricad", "metricad.console", "metricad.errors"}
