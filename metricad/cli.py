@@ -152,7 +152,9 @@ def prototype(
     out: Annotated[Path, typer.Option(help="The inspector to write, one .metricad file.")],
     network: Annotated[Path, typer.Option(help="Run folder of 'metricad train'.")],
     kind: Annotated[Kind, typer.Option(help="Distance to the mean (the paper), or Mahalanobis.")] = Kind.mean,
-    metric: Annotated[Metric, typer.Option(help="Distance to the mean.")] = Metric.euclidean,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Distance to the mean.", show_default="euclidean")
+    ] = None,
     false_alarm_rate: Annotated[
         float, typer.Option(help="Largest share of good images that may be called defects.")
     ] = 0.01,

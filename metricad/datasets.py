@@ -5,6 +5,7 @@ Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
 (features ``image``, ``label``) or of labelled surfaces (also ``surface`` and ``mask``).
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,8 +136,9 @@ def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
 
 
 def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) -> Sample:
-    read_mask = None if mask is None else lambda: images.read(mask) > 0
-    return Sample(path.relative_to(root).as_posix(), kind, lambda: images.read(path), read_mask)
+    read = functools.partial(images.read, path, minimum_size=patches.PATCH_SIZE)
+    read_mask = None if mask is None else lambda: images.read(mask) > -1  # whatever is not black
+    return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
 
 
 def _first(good: list, count: int | None, surface: str) -> list:
@@ -171,6 +173,23 @@ def _newest(folder: Path, name: str) -> Path:
 
 
 def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
+    try:
+        name, samples, is_labelled = _read_tfds(folder)
+    except Exception as error:  # TFDS, protobuf and TensorFlow each raise kinds of their own
+        raise DataError(
+            f"{folder}: damaged, or no data set of images with labels ({type(error).__name__}); prepare it again"
+        ) from error
+    if not is_labelled:
+        return [Surface(name, label, tuple(members), ()) for label, members in samples.items() if members]
+    return [
+        _split_labelled(name, label, sorted(members, key=lambda sample: sample.name), normals)
+        for label, members in samples.items()
+        if members
+    ]
+
+
+def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
+    """The data set's name, the samples of each class or surface, and whether they are normal or defect."""
     import tensorflow_datasets as tfds  # slow, and folders do without it
 
     builder = tfds.builder_from_directory(folder)
@@ -188,13 +207,7 @@ def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
             default = f"{split}/{number}".encode()
             sample = _tfds_sample(example, example.get("name", default).decode(), is_labelled)
             samples[label].append(sample)
-    if not is_labelled:
-        return [Surface(name, label, tuple(members), ()) for label, members in samples.items() if members]
-    return [
-        _split_labelled(name, label, sorted(members, key=lambda sample: sample.name), normals)
-        for label, members in samples.items()
-        if members
-    ]
+    return name, samples, is_labelled
 
 
 def _tfds_sample(example: dict, name: str, is_labelled: bool) -> Sample:
@@ -205,15 +218,18 @@ def _tfds_sample(example: dict, name: str, is_labelled: bool) -> Sample:
     return Sample(
         name,
         "defect" if is_defect else _GOOD,
-        lambda: images.to_luminance(_decode(encoded), name=name),
-        (lambda: _decode(mask)[..., 0] > 0) if is_defect and mask is not None else None,
+        lambda: images.to_luminance(_decode(encoded, name), name=name, minimum_size=patches.PATCH_SIZE),
+        (lambda: _decode(mask, name)[..., 0] > 0) if is_defect and mask is not None else None,
     )
 
 
-def _decode(encoded: bytes) -> np.ndarray:
+def _decode(encoded: bytes, name: str) -> np.ndarray:
     import tensorflow as tf
 
-    return tf.io.decode_image(encoded, expand_animations=False).numpy()
+    try:
+        return tf.io.decode_image(encoded, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"{name}: damaged, no readable image; prepare the data set again") from error
 
 
 def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: int | None) -> Surface:

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,26 +37,22 @@ def write(
         What was written: ``report.md``, ``report.csv``, ``roc.png`` and ``map-<surface>.png``.
     """
     out = Path(out)
-    rows = table(results)
     written = [out / "report.csv", out / "roc.png"]
     files.write_text(written[0], to_csv(results))
     _save(draw_roc(results), written[1])
     pictures = {}
-    for dataset, surface in _surfaces(results):
-        shown = [
-            (result, example)
-            for result, example in zip(results, examples, strict=True)
-            if (result.dataset, result.surface) == (dataset, surface)
-            and example
-            and result.role != "baseline"
-        ]
+    for surface in _surfaces(results):
+        # Of several seeds the first is shown.
+        shown: dict[str, tuple[Result, Example]] = {}
+        for name, result, example in zip(columns(results), results, examples, strict=True):
+            if _surface(result) == surface and example and result.role != "baseline":
+                shown.setdefault(name, (result, example))
         if shown:
-            name = f"map-{dataset}-{surface}.png".replace("/", "-")
+            name = f"map-{'-'.join(surface)}.png".replace("/", "-")
             _save(draw_maps(shown), out / name)
-            pictures[f"{dataset}: {surface}"] = name
+            pictures[": ".join(surface)] = name
             written.append(out / name)
-    document = _markdown(rows, results, pictures)
-    files.write_text(out / "report.md", document)
+    files.write_text(out / "report.md", _markdown(results, pictures))
     return [out / "report.md", *written]
 
 
@@ -66,32 +62,37 @@ def table(results: Sequence[Result]) -> list[list[str]]:
     A cell is the AUROC, or the median ± the standard deviation where a method stands there with
     several seeds (the paper's table 3).
     """
-    columns = _columns(results)
-    groups: dict[tuple, list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.dataset, result.surface, column(result)), []).append(result)
-    rows = [["surface", "normal / defect", *columns]]
-    medians: dict[str, list[float]] = {name: [] for name in columns}
-    for dataset, surface in _surfaces(results):
-        cells = [f"{dataset}: {surface}", ""]
-        for name in columns:
-            group = groups.get((dataset, surface, name), [])
-            values = [result.auroc for result in group]
-            if values:
-                medians[name].append(float(np.median(values)))
-                cells[1] = f"{group[0].test_normals} / {group[0].test_defects}"
-            spread = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{np.median(values):.3f}{spread}" if values else "–")
-        rows.append(cells)
-    rows.append(["mean", "", *(f"{np.mean(medians[name]):.3f}" for name in columns)])
-    return rows
+    names = _in_order(results)
+    groups: dict[tuple, list[float]] = {}
+    counts = {}
+    for name, result in zip(columns(results), results, strict=True):
+        groups.setdefault((_surface(result), name), []).append(result.auroc)
+        counts[_surface(result)] = f"{result.test_normals} / {result.test_defects}"
+    rows = [["surface", "normal / defect", *names]]
+    for surface in _surfaces(results):
+        rows.append([": ".join(surface), counts[surface], *(_cell(groups.get((surface, n))) for n in names)])
+    means = [
+        np.mean([np.median(aurocs) for (_, where), aurocs in groups.items() if where == name])
+        for name in names
+    ]
+    return [*rows, ["mean", "", *(f"{mean:.3f}" for mean in means)]]
 
 
-def column(result: Result) -> str:
-    """Name of a result's column: the method, its control's role, the network's size."""
-    size = f", h = {result.units}" if result.units else ""
-    role = "untrained " if result.role == "untrained" else ""
-    return f"{role}{result.method}{size}"
+def columns(results: Sequence[Result]) -> list[str]:
+    """Name each result's column: the method, its control's role, the network's size.
+
+    Networks that differ by more than their seed are named too; ``run-0`` and ``run-1`` with seeds 0 and
+    1 are one network with two seeds.
+    """
+    runs = [result.network and result.network.removesuffix(f"-{result.seed}") for result in results]
+    several = len({run for run in runs if run}) > 1
+    return [
+        f"{f'{run}: ' if run and several else ''}"
+        f"{'untrained ' if result.role == 'untrained' else ''}"
+        f"{result.method}"
+        f"{f', h = {result.units}' if result.units else ''}"
+        for run, result in zip(runs, results, strict=True)
+    ]
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -118,12 +119,12 @@ def draw_roc(results: Sequence[Result]) -> Figure:
     for panel, surface in zip(panels.flat, surfaces, strict=False):
         panel.set_axis_on()
         panel.plot([0, 1], [0, 1], color="#dddddd", linewidth=1, zorder=0)
-        for result in results:
-            if (result.dataset, result.surface) == surface:
-                color, line = styles[column(result)]
+        for name, result in zip(columns(results), results, strict=True):
+            if _surface(result) == surface:
+                color, line = styles[name]
                 rates = metrics.roc_curve(result.defect, result.score_values)
-                panel.plot(*rates, color=color, linestyle=line, linewidth=1.6, label=column(result))
-        panel.set(title=f"{surface[0]}: {surface[1]}", xlabel="false positive rate", xlim=(-0.02, 1.02))
+                panel.plot(*rates, color=color, linestyle=line, linewidth=1.6, label=name)
+        panel.set(title=": ".join(surface), xlabel="false positive rate", xlim=(-0.02, 1.02))
         panel.set(ylabel="true positive rate", ylim=(-0.02, 1.02), aspect="equal")
         panel.title.set_fontsize("medium")
     entries = {
@@ -135,30 +136,35 @@ def draw_roc(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def draw_maps(shown: Sequence[tuple[Result, Example]]) -> Figure:
-    """A defective image and, beside it, its heat map by each method (the paper's figure 5)."""
+def draw_maps(shown: Mapping[str, tuple[Result, Example]]) -> Figure:
+    """A defective image and, beside it, its heat map by each method (the paper's figure 5).
+
+    Parameters
+    ----------
+    shown : mapping of column's name to (Result, Example)
+        All of one surface.
+    """
     across = min(len(shown) + 1, 3)
     down = -(-(len(shown) + 1) // across)
     figure = Figure(figsize=(3.9 * across, 0.2 + 3.5 * down), layout="constrained")
     plain, *panels = figure.subplots(down, across, squeeze=False).flat
-    example = shown[0][1]
+    _, example = next(iter(shown.values()))
     plain.imshow(example.image, cmap="gray", vmin=0, vmax=255)
     if example.mask is not None and example.mask.any():
         plain.contour(example.mask, levels=[0.5], colors="#E69F00", linewidths=1)
     plain.set_title(example.name, fontsize="small")
-    for panel, (result, example) in zip(panels, shown, strict=False):
+    for panel, (name, (result, example)) in zip(panels, shown.items(), strict=False):
         drawn = panel.imshow(example.anomaly_map, cmap=_MAP_COLORS)
         figure.colorbar(drawn, ax=panel, shrink=0.8)
-        panel.set_title(f"{column(result)}: AUROC {result.auroc:.3f}", fontsize="small")
+        panel.set_title(f"{name}: AUROC {result.auroc:.3f}", fontsize="small")
     for panel in (plain, *panels):
         panel.set_axis_off()
     return figure
 
 
-def _markdown(rows: list[list[str]], results: Sequence[Result], pictures: dict[str, str]) -> str:
-    lines = ["# AUROC per surface", "", *markdown_table(rows), ""]
-    lines += [f"Protocol: {sentence}" for sentence in _protocol(results)]
-    lines += ["", "## ROC curves", "", "![ROC curves](roc.png)", ""]
+def _markdown(results: Sequence[Result], pictures: Mapping[str, str]) -> str:
+    lines = ["# AUROC per surface", "", *markdown_table(table(results)), "", _protocol(results), ""]
+    lines += ["## ROC curves", "", "![ROC curves](roc.png)", ""]
     if pictures:
         lines += [
             "## Heat maps",
@@ -180,43 +186,51 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (header, marks, *body)]
 
 
-def _protocol(results: Sequence[Result]) -> list[str]:
+def _protocol(results: Sequence[Result]) -> str:
     fitted = sorted({result.fit_normals for result in results if result.fit_normals})
-    seeds = sorted(
-        {result.seed for result in results if result.role == "trained" and result.seed is not None}
-    )
-    counts = (
-        f"from {fitted[0]}" if len(fitted) == 1 else f"from {fitted[0]} to {fitted[-1]}" if fitted else ""
-    )
-    sentences = [
-        f"each surface's prototype {counts} good images, AUROC over all other good images and all defects "
-        "(counts in the second column), the image's score being the largest value of its map."
-        if fitted
-        else "ready-made bundles, AUROC over the data set's test images."
-    ]
+    seeds = sorted({result.seed for result in results if result.seed is not None})
+    sentences = ["Protocol: AUROC over the normal and defective test images counted in the second column."]
+    if fitted:
+        count = " to ".join(str(number) for number in dict.fromkeys((fitted[0], fitted[-1])))
+        sentences.append(f"Prototypes and baselines are made from {count} other good images of the surface.")
+    sentences.append("A prototype's image score is the largest distance in its map.")
     if seeds:
-        sentences[0] += f" Network seeds: {', '.join(map(str, seeds))}."
-    return sentences
+        sentences.append(f"Network seeds: {', '.join(map(str, seeds))}.")
+    if len(seeds) > 1:
+        sentences.append("Cells are medians ± standard deviations over the seeds; ROC curves show each seed.")
+    return " ".join(sentences)
+
+
+def _cell(aurocs: Sequence[float] | None) -> str:
+    if not aurocs:
+        return "–"
+    return f"{np.median(aurocs):.3f}" + (f" ± {np.std(aurocs):.3f}" if len(aurocs) > 1 else "")
+
+
+def _surface(result: Result) -> tuple[str, str]:
+    return result.dataset, result.surface
 
 
 def _surfaces(results: Sequence[Result]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((result.dataset, result.surface) for result in results))
+    return list(dict.fromkeys(map(_surface, results)))
 
 
-def _columns(results: Sequence[Result]) -> list[str]:
-    ordered = sorted(results, key=lambda result: list(_LINES).index(result.role))
-    return list(dict.fromkeys(column(result) for result in ordered))
+def _in_order(results: Sequence[Result]) -> list[str]:
+    """The columns, controls last."""
+    ranks = dict(zip(columns(results), (list(_LINES).index(result.role) for result in results), strict=True))
+    return sorted(ranks, key=ranks.get)
 
 
 def _styles(results: Sequence[Result]) -> dict[str, tuple[str, str]]:
     """Color and line of each column; an untrained network has the color of its trained one, dashed."""
     colors: dict[str, str] = {}
     styles = {}
-    for result in results:
-        name, color = f"{result.method} {result.units}", "#888888"
+    for name, result in zip(columns(results), results, strict=True):
+        color = "#888888"
         if result.role != "baseline":
-            color = colors.setdefault(name, _COLORS[len(colors) % len(_COLORS)])
-        styles[column(result)] = color, _LINES[result.role]
+            trained = name.replace("untrained ", "")
+            color = colors.setdefault(trained, _COLORS[len(colors) % len(_COLORS)])
+        styles[name] = color, _LINES[result.role]
     return styles
 
 

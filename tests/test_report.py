@@ -11,7 +11,7 @@ from metricad import report
 from metricad.results import Example, Result
 
 
-def result(surface="tile", method="mean euclidean", role="trained", units=16, seed=0, scores=(0, 1, 2, 3)):
+def result(surface="tile", method="mean euclidean", role="trained", run=None, seed=0, scores=(0, 1, 2, 3)):
     """Two good images, then two defects, with these scores."""
     kinds = ("good", "good", "hole", "hole")
     from metricad.metrics import auroc
@@ -21,8 +21,8 @@ def result(surface="tile", method="mean euclidean", role="trained", units=16, se
         surface=surface,
         method=method,
         role=role,
-        network=None if role == "baseline" else "run",
-        units=None if role == "baseline" else units,
+        network=None if role == "baseline" else run or f"run-{seed}",
+        units=None if role == "baseline" else 16,
         seed=None if role == "baseline" else seed,
         threshold=None,
         fit_normals=9,
@@ -64,6 +64,13 @@ def test_table_has_medians_deviations_counts_and_means(results):
     assert mean == ["mean", "", "0.500", "0.750", "0.500"]
 
 
+def test_networks_that_differ_by_more_than_their_seed_are_not_mixed():
+    both = [result(run="small", scores=(0, 1, 2, 3)), result(run="large", scores=(2, 3, 0, 1))]
+    header, tile, _ = report.table(both)
+    assert header[2:] == ["small: mean euclidean, h = 16", "large: mean euclidean, h = 16"]
+    assert tile[2:] == ["1.000", "0.000"]
+
+
 def test_csv_has_one_line_for_each_result(results):
     rows = list(csv.DictReader(io.StringIO(report.to_csv(results))))
     assert [float(row["auroc"]) for row in rows] == [r.auroc for r in results]
@@ -88,7 +95,7 @@ def test_report_is_written_whole(results, tmp_path):
     for row in report.markdown_table(report.table(results)):
         assert row in document
     assert "![made: tile](map-made-tile.png)" in document
-    assert "from 9 good images" in document
+    assert "from 9 other good images" in document
     assert "seeds: 0, 1" in document
     for name in ("roc.png", "map-made-tile.png"):
         pixels = imread(tmp_path / "report" / name)
@@ -111,7 +118,9 @@ def test_roc_curves_are_those_of_the_scores(results):
 def test_maps_stand_beside_the_image_that_they_are_of():
     image = np.arange(12, dtype=np.uint8).reshape(3, 4)
     maps = [np.full((3, 4), value, np.float32) for value in (1, 2, 3)]
-    figure = report.draw_maps([(result(), Example("a.png", image, m, None)) for m in maps])
+    figure = report.draw_maps(
+        {str(i): (result(), Example("a.png", image, shown, None)) for i, shown in enumerate(maps)}
+    )
     shown = [panel.images[0].get_array() for panel in figure.axes if panel.images]
     np.testing.assert_array_equal(shown[0], image)
     np.testing.assert_array_equal([array[0, 0] for array in shown[1:]], [1, 2, 3])

@@ -12,7 +12,7 @@ from metricad import bundle, network, runs
 from metricad.detector import TripletDetector
 from metricad.evaluation import Method
 from metricad.methods.variation import VariationDetector
-from metricad.prototype import KINDS, GaussianPrototype, MeanPrototype, Prototype
+from metricad.prototype import KINDS, MeanPrototype, Prototype
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
@@ -30,11 +30,14 @@ def of_network(run: str | os.PathLike, kinds: Sequence[str], *, metric: str = "e
         "trained": runs.load_network(run),
         "untrained": network.build(settings.units, seed=settings.seed),
     }
+    metrics = {kind: metric if kind == MeanPrototype.kind else None for kind in kinds}
     return [
         Method(
-            name=name_of(empty_prototype(kind, metric=metric)),
+            name=name_of(empty_prototype(kind, metric=metrics[kind])),
             role=role,
-            make=lambda model=model, kind=kind: TripletDetector(model, empty_prototype(kind, metric=metric)),
+            make=lambda model=model, kind=kind: TripletDetector(
+                model, empty_prototype(kind, metric=metrics[kind])
+            ),
             network=Path(run).resolve().name,
             units=settings.units,
             seed=settings.seed,
@@ -58,8 +61,8 @@ def of_bundle(path: str | os.PathLike) -> Method:
     )
 
 
-def empty_prototype(kind: str, *, metric: str = "euclidean") -> Prototype:
-    """Make a prototype of this kind that is not fitted yet.
+def empty_prototype(kind: str, *, metric: str | None = None) -> Prototype:
+    """Make a prototype of this kind that is not fitted yet, with the kind's own metric or the one given.
 
     Raises
     ------
@@ -68,7 +71,11 @@ def empty_prototype(kind: str, *, metric: str = "euclidean") -> Prototype:
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
-    return MeanPrototype(metric=metric) if kind == MeanPrototype.kind else GaussianPrototype()
+    if metric is None:
+        return KINDS[kind]()
+    if kind != MeanPrototype.kind:
+        raise ValueError(f"a {kind} prototype has a metric of its own; leave out the metric {metric!r}")
+    return MeanPrototype(metric=metric)
 
 
 def name_of(prototype: Prototype) -> str:
