@@ -155,7 +155,7 @@ def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path:
     folder = Path(data_dir) / name
     if not folder.is_dir():
         raise DataError(
-            f"{name}: not found in {data_dir}; prepare it with 'metricad-data {name.split('/')[0]}'"
+            f"{name}: not found in {data_dir}; prepare it with metricad-data (see metricad-data --help)"
         )
     return _newest(folder, name)
 
@@ -201,7 +201,14 @@ def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
     samples: dict[str, list[Sample]] = {label: [] for label in classes}
     undecoded = {key: tfds.decode.SkipDecoding() for key in ("image", "mask") if key in features}
     for split in builder.info.splits:
-        examples = tfds.as_numpy(builder.as_dataset(split=split, decoders=undecoded, shuffle_files=False))
+        examples = tfds.as_numpy(
+            builder.as_dataset(
+                split=split,
+                decoders=undecoded,
+                shuffle_files=False,
+                read_config=tfds.ReadConfig(try_autocache=False),  # read once: a cache only takes memory
+            )
+        )
         for number, example in enumerate(examples):
             label = classes[example["surface" if is_labelled else "label"]]
             default = f"{split}/{number}".encode()

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from typer.testing import CliRunner
 
 from data_prep.building import prepare
 from data_prep.cifar100.builder import Cifar100Gray, open_original
+from data_prep.cli import app
 from metricad.errors import DataError
 
 NAMES = ["apple", "fish", "baby"]  # not sorted: the original's order must be kept
@@ -65,7 +67,9 @@ def slow_gray(color: np.ndarray) -> np.ndarray:
 
 
 def test_prepared_data_set_is_the_original_in_gray(manual, tmp_path):
-    lines = prepare(Cifar100Gray, manual_dir=manual, data_dir=tmp_path / "out")
+    options = ["--manual-dir", str(manual), "--data-dir", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["cifar100", *options])
+    assert result.exit_code == 0, result.output
     builder = tfds.builder_from_directory(tmp_path / "out/cifar100_gray/1.0.0")
     assert builder.info.features["label"].names == NAMES
     assert builder.info.features["image"].shape == (32, 32, 1)
@@ -77,7 +81,7 @@ def test_prepared_data_set_is_the_original_in_gray(manual, tmp_path):
             example = by_name[f"{NAMES[index % 3]}/{split}_{index:05d}"]
             assert example["label"] == index % 3
             np.testing.assert_array_equal(example["image"][..., 0], slow_gray(PIXELS[index]))
-    assert lines == [
+    assert result.stdout.splitlines() == [
         "note: train: 6 of the original's 50000 images in this copy",
         "note: test: 3 of the original's 10000 images in this copy",
         f"{tmp_path}/out/cifar100_gray/1.0.0: train 6 images (3 classes); test 3 images (3 classes)",

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import skimage
 import tensorflow_datasets as tfds
+from typer.testing import CliRunner
 
 from data_prep.building import prepare
+from data_prep.cli import app
 from data_prep.dagm2007 import ellipses, layout
 from data_prep.dagm2007.builder import Dagm2007
 from metricad.errors import DataError
@@ -53,7 +55,16 @@ def read(folder: Path, split: str) -> tuple[tfds.core.DatasetBuilder, dict]:
 def test_prepared_class_has_images_masks_and_labels(tmp_path):
     listed(tmp_path / "DAGM/Class3/Train", "0100")
     listed(tmp_path / "DAGM/Class3/Test", "10")
-    lines = prepare(Dagm2007, manual_dir=tmp_path / "DAGM", data_dir=tmp_path / "out", config="class3")
+    options = [
+        "--manual-dir",
+        str(tmp_path / "DAGM"),
+        "--data-dir",
+        str(tmp_path / "out"),
+        "--config",
+        "class3",
+    ]
+    result = CliRunner().invoke(app, ["dagm2007", *options])
+    assert result.exit_code == 0, result.output
     builder, train = read(tmp_path / "out/dagm2007/class3/1.0.0", "train")
     features = builder.info.features
     assert set(features) == {"image", "mask", "label", "surface", "name"}
@@ -66,7 +77,7 @@ def test_prepared_class_has_images_masks_and_labels(tmp_path):
         np.testing.assert_array_equal(example["mask"][..., 0], MASK if number == 2 else 0 * MASK)
         assert example["label"] == (number == 2)
         assert features["surface"].int2str(example["surface"]) == "class3"
-    assert lines == [
+    assert result.stdout.splitlines() == [
         "note: class3, train: 4 of the original's 575 images in this copy",
         "note: class3, test: 2 of the original's 575 images in this copy",
         f"{tmp_path}/out/dagm2007/class3/1.0.0: train 4 images (3 normals, 1 defect, 1 class); "

@@ -1,6 +1,7 @@
 """The common parts of data_prep: source files read, folders published whole, its command line."""
 
 import ast
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -213,3 +214,14 @@ def test_error_is_one_line_and_exit_status_2(tmp_path, arguments, message):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_tfds_wraps_is_found_again():
+    from data_prep.building import _in_short
+
+    full = OSError(errno.ENOSPC, "No space left on device", "file")
+    wrapped = OSError("Failed to finalize writing")
+    wrapped.__cause__ = full
+    assert _in_short(wrapped, "name") is full
+    assert _in_short(full, "name") is full
+    assert str(_in_short(RuntimeError("path; reason"), "name")).startswith("name: TensorFlow could not")

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from typer.testing import CliRunner
 
-from data_prep.building import prepare
+from data_prep.cli import app
 from data_prep.surfaces import generator
 from data_prep.surfaces.builder import Surfaces, config_of
 from data_prep.surfaces.plan import Plan
@@ -16,7 +17,9 @@ SMALL = Plan(size=64, normals=3, defects=2, seed=5, surfaces=(8, 5))
 
 
 def test_prepared_data_set_is_what_the_generator_renders(tmp_path):
-    lines = prepare(Surfaces, data_dir=tmp_path, config=config_of(SMALL))
+    options = ["--size", "64", "--normals", "3", "--defects", "2", "--seed", "5", "--surfaces", "8,5"]
+    result = CliRunner().invoke(app, ["surfaces", *options, "--data-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
     folder = tmp_path / "surfaces/size64_normals3_defects2_surfaces8-5_seed5/1.0.0"
     builder = tfds.builder_from_directory(folder)
     features = builder.info.features
@@ -44,7 +47,7 @@ def test_prepared_data_set_is_what_the_generator_renders(tmp_path):
         f"{generator.NAMES[4]}/test/defect_0000.png",
         f"{generator.NAMES[4]}/test/defect_0001.png",
     }
-    assert lines == [
+    assert result.stdout.splitlines() == [
         f"{folder}: train 4 images (4 normals, 0 defects, 2 classes); "
         "test 6 images (2 normals, 4 defects, 2 classes)"
     ]

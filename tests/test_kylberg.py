@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import skimage
 import tensorflow_datasets as tfds
+from typer.testing import CliRunner
 
 from data_prep.building import prepare
+from data_prep.cli import app
 from data_prep.kylberg import layout
 from data_prep.kylberg.builder import Kylberg
 from metricad.errors import DataError
@@ -19,6 +21,12 @@ def patch(root: Path, name: str, level: int = 0) -> Path:
     pixels = np.random.default_rng(level).integers(0, 256, (12, 12), dtype=np.uint8)
     skimage.io.imsave(path, pixels, check_contrast=False)
     return path
+
+
+def run(*arguments: str | Path) -> list[str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ def archive(tmp_path):
 
 
 def test_prepared_data_set_holds_the_images_and_what_their_names_say(archive, tmp_path):
-    lines = prepare(Kylberg, manual_dir=archive, data_dir=tmp_path / "out")
+    lines = run("kylberg", "--manual-dir", archive, "--data-dir", tmp_path / "out")
     builder = tfds.builder_from_directory(tmp_path / "out/kylberg/1.0.0")
     assert builder.info.features["label"].names == ["blanket1", "rice1"]
     assert builder.info.features["sample"].names == ["a", "b", "c", "d"]
@@ -112,6 +120,20 @@ def test_truncated_image_is_named_and_nothing_is_left_behind(archive, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"rice1\.b-p001\.png: not a readable image"):
         prepare(Kylberg, manual_dir=archive, data_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_full_disk_is_said_in_one_line_and_nothing_left_behind(tmp_path):
+    resource = pytest.importorskip("resource", reason="no limits to set on this system")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
+    skimage.io.imsave(patch(tmp_path / "in", "rug1/rug1-a-p001.png"), noise)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes a file
+    try:
+        with pytest.raises(DataError, match=r"kylberg: TensorFlow could not .* \(File too large\)"):
+            prepare(Kylberg, manual_dir=tmp_path / "in", data_dir=tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "out").exists()
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from typer.testing import CliRunner
 
 from data_prep import magnetic_tile
+from data_prep.cli import app
 from data_prep.magnetic_tile import convert
 from metricad.errors import DataError
 
@@ -44,7 +46,10 @@ def files(folder: Path) -> list[str]:
 
 
 def test_converted_folder_has_the_layout_and_the_stated_split(original, tmp_path):
-    lines = convert(original, tmp_path / "out")
+    options = ["--manual-dir", str(original), "--data-dir", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["magnetic-tile", *options])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
     assert files(tmp_path / "out") == [
         "magnetic_tile/ground_truth/crack/exp2_num_1_mask.png",
         "magnetic_tile/ground_truth/crack/exp2_num_2_mask.png",
@@ -113,6 +118,13 @@ def test_original_is_never_replaced(original, tmp_path):
     ):
         convert(original, original, overwrite=True)
     assert files(original) == before
+
+
+def test_folder_of_somebody_else_is_never_replaced(original, tmp_path):
+    write(tmp_path / "out/magnetic_tile/train/good/mine.png", MASK)
+    with pytest.raises(DataError, match="something else is there"):
+        convert(original, tmp_path / "out", overwrite=True)
+    assert files(tmp_path / "out") == ["magnetic_tile/train/good/mine.png"]
 
 
 @pytest.mark.parametrize(

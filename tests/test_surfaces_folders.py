@@ -25,12 +25,19 @@ def test_metricad_reads_the_folders_as_they_are_rendered(tmp_path):
     np.testing.assert_array_equal(defect.read_mask(), mask)
 
 
-def test_what_is_there_is_left_alone_unless_told_otherwise(tmp_path):
-    (tmp_path / "surfaces").mkdir()
-    mine = tmp_path / "surfaces" / "mine.txt"
-    mine.write_text("mine")
+def test_folders_are_replaced_only_when_told_so(tmp_path):
+    render_folders(PLAN, tmp_path)
+    before = sorted((tmp_path / "surfaces").rglob("*.png"))
     with pytest.raises(DataError, match="--overwrite"):
         render_folders(PLAN, tmp_path)
-    assert mine.read_text() == "mine"
-    render_folders(PLAN, tmp_path, overwrite=True)
-    assert not mine.exists()
+    assert sorted((tmp_path / "surfaces").rglob("*.png")) == before
+    render_folders(Plan(size=64, normals=2, defects=1, surfaces=(2,)), tmp_path, overwrite=True)
+    assert [path.name for path in (tmp_path / "surfaces").iterdir()] == [generator.NAMES[1]]
+
+
+def test_something_else_is_never_replaced(tmp_path):
+    prepared = tmp_path / "surfaces" / "default" / "1.0.0"
+    prepared.mkdir(parents=True)
+    with pytest.raises(DataError, match="something else is there"):
+        render_folders(PLAN, tmp_path, overwrite=True)
+    assert prepared.is_dir()

@@ -101,7 +101,11 @@ def open_original(manual_dir: Path) -> tfds.core.DatasetBuilder:
 
 def _examples(original: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
     try:
-        yield from tfds.as_numpy(original.as_dataset(split=split, shuffle_files=False))
+        # Read once, so that keeping it all in memory, as TFDS would, gains nothing.
+        read_config = tfds.ReadConfig(try_autocache=False)
+        yield from tfds.as_numpy(
+            original.as_dataset(split=split, shuffle_files=False, read_config=read_config)
+        )
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", str(error)).splitlines()[0]
         raise DataError(

@@ -34,12 +34,16 @@ def render_folders(plan: Plan, data_dir: Path, *, overwrite: bool = False) -> li
     Raises
     ------
     DataError
-        Something stands there already. Nothing is left behind then.
+        Something else stands there, or the same and `overwrite` is not set. It is left alone.
     """
     data_dir = Path(data_dir).expanduser()
     target = data_dir / NAME
-    if target.exists() and not overwrite:
-        raise DataError(f"{target}: is there already; --overwrite replaces it, or choose another --data-dir")
+    if target.exists():
+        # TFDS directories of the same name stand there too, if anywhere.
+        if not target.is_dir() or not all((child / "train" / "good").is_dir() for child in target.iterdir()):
+            raise DataError(f"{target}: something else is there; choose another --data-dir")
+        if not overwrite:
+            raise DataError(f"{target}: is there already; --overwrite replaces it")
     wanted = [(split, rendered) for split in ("train", "test") for rendered in plan.split(split)]
     with staging.publishing(data_dir, NAME) as folder:
         for split, rendered in track(wanted, NAME):
