@@ -82,7 +82,7 @@ def train(
     units: Annotated[int, typer.Option(min=1, help="Filters of every layer: 16 or 32 in the paper.")] = 16,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh sets of triplets.")] = 6,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs on each set.")] = 15,
-    triplets: Annotated[int, typer.Option(min=1, help="Triplets in a set.")] = 12_800,
+    triplets: Annotated[int, typer.Option(min=1, help="Triplets in a set.")] = 3_840,
     batch_size: Annotated[int, typer.Option(min=1, help="Triplets in a batch.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, fixed.")] = 1e-4,
     pyramid: Annotated[

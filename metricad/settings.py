@@ -23,7 +23,7 @@ class Settings:
     pyramid : tuple of int
         Sides, in pixels, that textures are resized to: 512, 256, 128 and 64.
     triplets_per_round : int
-        Triplets in a set. Left open by the paper; 12,800 are 50 batches.
+        Triplets in a set. Left open by the paper; 3,840 are 15 batches (results/paper-settings.md).
     mix : tuple of float, optional
         Share of each source. Left open by the paper; equal shares when not given.
     noise_share : float
@@ -32,7 +32,7 @@ class Settings:
         Smallest and largest side, in pixels, of a patch of noise. Left open by the paper.
     noise_strength : (float, float)
         Smallest and largest standard deviation of the noise, on the scale [-1, 1]. Left open by the
-        paper; faint noise beside strong is what makes the network see faint defects (results/noise.md).
+        paper; faint noise beside strong is what makes the network see faint defects (results/paper-settings.md).
     seed : int
         Of the weights, the triplets and the order of the batches.
     """
@@ -43,7 +43,7 @@ class Settings:
     batch_size: int = 256
     learning_rate: float = 1e-4
     pyramid: tuple[int, ...] = patches.PYRAMID
-    triplets_per_round: int = 12_800
+    triplets_per_round: int = 3_840
     mix: tuple[float, ...] | None = None
     noise_share: float = 0.5
     noise_side: tuple[int, int] = (4, 16)
