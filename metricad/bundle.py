@@ -100,7 +100,7 @@ def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
         ValueError,
         EOFError,
         OSError,
-        NotImplementedError,
+        RuntimeError,  # a flipped bit can call a member encrypted, or packed in another way
         zlib.error,
     ) as error:
         raise BundleError(f"{path}: no metricad bundle, or a damaged one ({error}); make it again") from error
@@ -132,5 +132,5 @@ def _to_bytes(array: np.ndarray) -> bytes:
 def _from_bytes(content: bytes, path: str | os.PathLike) -> np.ndarray:
     try:
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # NumPy's header parser raises many kinds
         raise BundleError(f"{path}: holds something that is no plain array; not read") from error

@@ -44,9 +44,11 @@ def calibrate(scores: Iterable[float], false_alarm_rate: float) -> Calibration:
     Raises
     ------
     DataError
-        There are too few scores to promise the rate.
+        There are too few scores to promise the rate, or a score is not finite.
     """
     scores = np.sort(np.fromiter(scores, np.float64))
+    if not np.isfinite(scores).all():
+        raise DataError("scores of good images are not finite: the network has diverged; train it again")
     check_count(len(scores), false_alarm_rate)
     return Calibration(scores, false_alarm_rate)
 
@@ -95,7 +97,8 @@ def check_split(total: int, *, holdout: float, false_alarm_rate: float) -> None:
         raise ValueError(f"holdout must lie between 0 and 1, received {holdout}")
     held_out = held_out_count(total, holdout)
     enough = needed(false_alarm_rate)
-    in_all = next(n for n in itertools.count(enough) if held_out_count(n, holdout) >= enough)
+    nearly = math.floor((enough - 0.5) / holdout)
+    in_all = next(n for n in itertools.count(nearly) if held_out_count(n, holdout) >= enough)
     check_count(
         held_out,
         false_alarm_rate,

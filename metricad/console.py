@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ import typer
 from metricad.errors import MetricadError
 
 EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
-INTERRUPTED = 130  # what typer leaves with after Ctrl-C
+INTERRUPTED = 130  # what typer gives back after Ctrl-C
 
 
 def fail(message: str) -> NoReturn:
@@ -23,19 +24,34 @@ def fail(message: str) -> NoReturn:
 
 def run(app: typer.Typer, *, prog: str) -> NoReturn:
     """Run a command line; every expected failure becomes one line and exit status 2, without traceback."""
+    # File names need not be UTF-8; what cannot be printed is escaped and does not end the run.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name=prog)
-    except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:
-            fail("interrupted")
-        raise
+        status = app(prog_name=prog, standalone_mode=False)
+    except typer.TyperException as error:
+        fail_on_options(error, prog)
     except KeyboardInterrupt:
         fail("interrupted")
     except (MetricadError, ValueError) as error:
         fail(str(error))
     except OSError as error:
         fail(explain_os_error(error))
-    raise SystemExit(EXIT_DONE)
+    except Exception:  # a fault of ours, with its traceback; status 1 would mean that a defect was found
+        traceback.print_exc()
+        raise SystemExit(EXIT_ERROR) from None
+    if status == INTERRUPTED:
+        fail("interrupted")
+    raise SystemExit(status or EXIT_DONE)
+
+
+def fail_on_options(error: typer.TyperException, prog: str) -> NoReturn:
+    """Say which option is wrong and where help is."""
+    message = error.format_message()
+    if not message:  # typer has answered a bare command with its help
+        raise SystemExit(EXIT_ERROR)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else prog
+    fail(f"{message.rstrip('.')}; see '{command} --help'")
 
 
 def explain_os_error(error: OSError) -> str:

@@ -177,7 +177,7 @@ def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
         name, samples, is_labelled = _read_tfds(folder)
     except Exception as error:  # TFDS, protobuf and TensorFlow each raise kinds of their own
         raise DataError(
-            f"{folder}: damaged, or no data set of images with labels ({type(error).__name__}); prepare it again"
+            f"{folder}: damaged, or no images with labels ({type(error).__name__}); prepare it again"
         ) from error
     if not is_labelled:
         return [Surface(name, label, tuple(members), ()) for label, members in samples.items() if members]

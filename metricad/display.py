@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -78,7 +79,8 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         writer.writeheader()
         yield lambda inspection: writer.writerow(asdict(inspection))
     else:
-        yield lambda inspection: print(json.dumps(asdict(inspection), ensure_ascii=False), flush=True)
+        # Escaped beyond ASCII: file names need not be UTF-8, and JSON must be.
+        yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
 
 
 def table(rows: Sequence[Sequence[str]], *, title: str) -> None:
@@ -86,11 +88,11 @@ def table(rows: Sequence[Sequence[str]], *, title: str) -> None:
     header, *body, last = rows
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for number, name in enumerate(header):
-        shown.add_column(name, justify="right" if number else "left")
+        shown.add_column(escape(name), justify="right" if number else "left")
     for cells in body:
-        shown.add_row(*cells)
+        shown.add_row(*map(escape, cells))
     shown.add_section()
-    shown.add_row(*last, style="bold")
+    shown.add_row(*map(escape, last), style="bold")
     _console().print(shown)
 
 
@@ -103,10 +105,9 @@ def _bar() -> Progress:
 def _cells(inspection: "Inspection") -> tuple[str, ...]:
     style = _VERDICT_STYLES[inspection.verdict]
     verdict = f"[{style}]{inspection.verdict}[/]"
-    path = (inspection.path or "").replace("[", r"\[")
+    path = escape(inspection.path or "")
     if inspection.error is not None:
-        error = inspection.error.replace("[", r"\[")
-        return verdict, "", "", "", "", f"{path}\n[dim]{error}[/]"
+        return verdict, "", "", "", "", f"{path}\n[dim]{escape(inspection.error)}[/]"
     return (
         verdict,
         f"{inspection.score:#.4g}",

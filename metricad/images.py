@@ -1,5 +1,6 @@
 """Image files to arrays and back: read any file, walk a folder, resize, draw a map over an image."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,11 @@ import skimage
 from metricad import files
 from metricad.errors import DataError
 
+# tifffile logs what it dislikes in a file, and without a handler that is printed; `read` says it in an error.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+_TIFF = (".tif", ".tiff")
 _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
@@ -40,9 +45,10 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # the readers warn about odd tags; what matters is checked below
-            pixels = skimage.io.imread(path)
+            # TIFF is told by its name; of other kinds imageio would leave a damaged file open.
+            pixels = skimage.io.imread(path if path.suffix.lower() in _TIFF else file)
     except MemoryError:
         raise
     except Exception as error:  # each format's plugin raises kinds of its own
@@ -102,7 +108,7 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def find(paths: Iterable[str | os.PathLike], *, missing_ok: bool = False) -> list[Path]:
-    """List image files: files as they are named, folders walked in sorted order.
+    """List image files, each once: files as they are named, folders walked in sorted order.
 
     Parameters
     ----------
@@ -127,7 +133,7 @@ def find(paths: Iterable[str | os.PathLike], *, missing_ok: bool = False) -> lis
             found.extend(inside)
         else:
             found.append(path)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -164,7 +170,8 @@ def overlay(
     """
     from matplotlib import colormaps  # slow to import, and only pictures need it
 
-    position = np.clip((anomaly_map - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    # In float64: where good images never vary the range is 0, and the quotient overflows float32.
+    position = np.clip((anomaly_map - np.float64(low)) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     colors = colormaps[_COLORMAP](position)[..., :3]
     gray = ((image + 1) / 2)[..., np.newaxis]
     # A clear view of the surface where the map is low, strong color where it is high.

@@ -7,6 +7,10 @@ import numpy as np
 
 METRICS = ("euclidean", "manhattan")
 
+# Where good features never vary (constant images) every direction counts alike, and whatever differs by more
+# than the last bit of a float32 near 1 is far away, yet not infinitely far.
+_SMALLEST_VARIANCE = float(np.finfo(np.float32).eps) ** 2
+
 
 class Prototype(Protocol):
     """What a detector and a bundle need of a prototype."""
@@ -127,8 +131,7 @@ def _norm(vectors: np.ndarray) -> np.ndarray:
 def _whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
     """Matrix (d, d) after which the Mahalanobis distance is a plain norm, float32."""
     dimensions = len(covariance)
-    # Without any variation (constant images) every direction counts alike.
-    variance = max(np.trace(covariance) / dimensions, np.finfo(np.float32).tiny)
+    variance = max(np.trace(covariance) / dimensions, _SMALLEST_VARIANCE)
     shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(dimensions)
     return np.linalg.inv(np.linalg.cholesky(shrunk)).T.astype(np.float32)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,7 +130,8 @@ def _load_examples(path: Path, count: int) -> list[Example | None]:
     if not path.is_file():
         return [None] * count
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy would leave a damaged file open that it opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [
                 Example(
                     str(arrays[f"{number}/name"]),
@@ -141,7 +141,7 @@ def _load_examples(path: Path, count: int) -> list[Example | None]:
                 )
                 for number in range(count)
             ]
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
         raise DataError(f"{path}: damaged ({error}); evaluate again") from error
 
 

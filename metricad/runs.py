@@ -7,6 +7,7 @@ rounds are done.
 
 import json
 import os
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,12 +38,18 @@ def start(out: str | os.PathLike, settings: Settings, data: dict) -> Path:
     RunError
         The folder holds something already.
     """
+    check_new(out)
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: exists and is not empty; give a new folder, or --resume to go on with a run")
     config = {"settings": asdict(settings), "data": data, "versions": versions()}
     files.write_text(out / CONFIG, json.dumps(config, indent=2) + "\n")
     return out
+
+
+def check_new(out: str | os.PathLike) -> None:
+    """Raise a RunError unless this is a new or an empty folder."""
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: exists and is not empty; give a new folder, or --resume to go on with a run")
 
 
 def read_config(run: str | os.PathLike) -> tuple[Settings, dict]:
@@ -60,7 +67,7 @@ def read_config(run: str | os.PathLike) -> tuple[Settings, dict]:
         config = json.loads(path.read_text())
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()}
         return Settings(**settings), config["data"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: damaged or of another version of metricad ({error}); train again") from error
 
 
@@ -138,11 +145,20 @@ def finish(run: Path, embedding: keras.Model) -> None:
 
 def _load_weights(model: keras.Model, path: Path) -> None:
     try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of what it then raises an error for
+            model.load_weights(path)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise RunError(f"{path}: damaged, or weights of another network; train again") from error
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:
     with files.replacing(path) as temporary:
+        # On a full disk HDF5 takes the whole process down: as many plain bytes raise an OSError instead.
+        temporary.write_bytes(os.urandom(_file_size_at_most(model)))
         model.save_weights(temporary)
+
+
+def _file_size_at_most(model: keras.Model) -> int:
+    """Weights, Adam's two moments of each, and HDF5's own tables, in bytes."""
+    return 3 * sum(weights.nbytes for weights in model.get_weights()) + 2**17

@@ -60,7 +60,14 @@ def train_network(
     settings = settings or Settings()
     if not sources:
         raise ValueError("no sources to train on; give at least one --source")
+    triplets.shares(settings.mix, len(sources))
+    if not resume:
+        runs.check_new(out)
     loaded = [datasets.load(source, data_dir=data_dir, normals=normals) for source in sources]
+    if resume and data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
+        raise RunError(f"{out}: its sources hold other images than when the run began; start a new run")
+    prepared = [datasets.to_source(surfaces, sides=settings.pyramid) for surfaces in loaded]
+    # A run begins once everything it needs was read: a bad image leaves no folder in the way.
     if not resume:
         data = {
             "sources": [str(source) for source in sources],
@@ -69,9 +76,6 @@ def train_network(
             "seen": [datasets.describe(surfaces) for surfaces in loaded],
         }
         runs.start(out, settings, data)
-    elif data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
-        raise RunError(f"{out}: its sources hold other images than when the run began; start a new run")
-    prepared = [datasets.to_source(surfaces, sides=settings.pyramid) for surfaces in loaded]
     train(out, prepared, on_round=on_round, callbacks=callbacks)
     return runs.load_network(out)
 
@@ -107,6 +111,10 @@ def train(
             callbacks=list(callbacks),
             verbose=0,
         ).history
+        if not np.isfinite(history["loss"]).all():
+            raise RunError(
+                f"{run}: the loss of round {number} is not finite; train with a lower learning rate"
+            )
         record = {
             "round": number,
             "loss": history["loss"][-1],

@@ -111,7 +111,7 @@ def sample(
     -------
     anchor, positive, negative : float32 (count, 32, 32, 1) in [-1, 1]
     """
-    shares = _shares(mix, len(sources))
+    chances = shares(mix, len(sources))
     pools = {
         kind: [stacks for source in sources if source.is_object == kind for stacks in source.classes.values()]
         for kind in (False, True)
@@ -124,7 +124,7 @@ def sample(
 
     triplets = np.empty((3, count, patches.PATCH_SIZE, patches.PATCH_SIZE), np.uint8)
     corrupted = np.zeros(count, bool)
-    for k, chosen in enumerate(rng.choice(len(sources), size=count, p=shares)):
+    for k, chosen in enumerate(rng.choice(len(sources), size=count, p=chances)):
         source = sources[chosen]
         pool = pools[source.is_object]
         own = first[chosen] + int(rng.integers(len(source.classes)))
@@ -144,8 +144,9 @@ def sample(
     return anchor[..., np.newaxis], positive[..., np.newaxis], negative[..., np.newaxis]
 
 
-def _shares(mix: Sequence[float] | None, count: int) -> np.ndarray:
-    shares = np.ones(count) if mix is None else np.asarray(mix, float)
-    if len(shares) != count or (shares < 0).any() or not shares.sum() > 0:
+def shares(mix: Sequence[float] | None, count: int) -> np.ndarray:
+    """Share of each of `count` sources, summing to 1; equal ones when `mix` is not given."""
+    weights = np.ones(count) if mix is None else np.asarray(mix, float)
+    if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise ValueError(f"mix must hold {count} shares of 0 or more, one for each source, received {mix}")
-    return shares / shares.sum()
+    return weights / weights.sum()

@@ -1,0 +1,158 @@
+"""Where a distance lands on the image, and the detector that puts network and prototype together."""
+
+import numpy as np
+import pytest
+from conftest import scratched, texture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from metricad import detector, network
+from metricad.detector import TripletDetector, image_score, peak, place
+from metricad.prototype import GaussianPrototype, MeanPrototype
+
+HALF = network.RECEPTIVE_FIELD // 2
+
+image_shapes = st.tuples(st.integers(32, 90), st.integers(32, 90))
+
+
+def random_map(shape, seed=0):
+    features = network.feature_shape(shape)
+    return np.random.default_rng(seed).normal(size=features).astype(np.float32)
+
+
+# Placing a map on its image.
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=image_shapes, seed=st.integers(0, 1000))
+def test_place_is_linear_interpolation_between_centres_clamped_outside(shape, seed):
+    distance_map = random_map(shape, seed)
+    first = (network.RECEPTIVE_FIELD - 1) / 2
+    positions = (np.indices(shape) - first) / network.STRIDE
+    expected = ndimage.map_coordinates(distance_map, positions, order=1, mode="nearest")
+    placed = place(distance_map, shape)
+    assert placed.dtype == np.float32
+    np.testing.assert_allclose(placed, expected, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=image_shapes, seed=st.integers(0, 1000))
+def test_place_stays_within_the_maps_values(shape, seed):
+    distance_map = random_map(shape, seed)
+    placed = place(distance_map, shape)
+    assert placed.min() >= distance_map.min() - 1e-6
+    assert placed.max() <= distance_map.max() + 1e-6
+    np.testing.assert_array_equal(placed[:15, :15], distance_map[0, 0])
+
+
+@pytest.mark.parametrize("turn", [np.flipud, np.fliplr, np.transpose])
+def test_place_has_no_favourite_direction(turn):
+    shape = (64, 80)  # even sides: the last feature is as far from its border as the first
+    distance_map = random_map(shape)
+    placed = place(turn(distance_map), turn(np.empty(shape)).shape)
+    np.testing.assert_allclose(placed, turn(place(distance_map, shape)), atol=1e-6)
+
+
+def test_place_puts_a_feature_between_the_middle_pixels_of_its_receptive_field():
+    distance_map = np.zeros(network.feature_shape((64, 64)), np.float32)
+    distance_map[3, 7] = 1
+    placed = place(distance_map, (64, 64))
+    bright = np.argwhere(placed == placed.max())
+    np.testing.assert_allclose(bright.mean(axis=0), (3 * 2 + 15.5, 7 * 2 + 15.5))
+
+
+def test_peak_is_the_pixel_in_the_middle_of_the_farthest_feature():
+    distance_map = random_map((70, 90))
+    distance_map[4, 9] = 10
+    assert peak(distance_map) == (4 * 2 + 16, 9 * 2 + 16)
+    assert all(type(coordinate) is int for coordinate in peak(distance_map))
+    assert peak(np.ones((1, 1))) == (16, 16)
+
+
+def test_image_score_is_the_maximum():
+    assert image_score(np.float32([[1, 5], [2, 3]])) == 5
+    assert type(image_score(np.float32([[1]]))) is float
+
+
+# The detector.
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network.build(4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def good():
+    rng = np.random.default_rng(0)
+    return [texture(rng) for _ in range(8)]
+
+
+@pytest.fixture(scope="module", params=[MeanPrototype, GaussianPrototype])
+def fitted(model, good, request):
+    return TripletDetector(model, request.param()).fit(iter(good))
+
+
+def test_the_prototype_is_fitted_to_the_networks_features(model, good, fitted):
+    maps = [model.predict(image[np.newaxis, ..., np.newaxis], verbose=0)[0] for image in good]
+    expected = type(fitted.prototype)().fit(maps).distance(maps[0])
+    np.testing.assert_allclose(fitted.distance_map(good[0]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_map_and_score_come_from_the_distances(fitted, good):
+    image = scratched(good[0], 20, 30)
+    distances = fitted.distance_map(image)
+    assert distances.shape == network.feature_shape(image.shape)
+    assert fitted.score(image) == distances.max()
+    np.testing.assert_array_equal(fitted.anomaly_map(image), place(distances, image.shape))
+    assert fitted.anomaly_map(image).shape == image.shape
+
+
+def test_images_may_differ_in_size(model, good):
+    rng = np.random.default_rng(5)
+    mixed = [texture(rng, side=side) for side in (32, 64, 100)]
+    fitted = TripletDetector(model, MeanPrototype()).fit(mixed)
+    for image in mixed:
+        assert fitted.anomaly_map(image).shape == image.shape
+        assert fitted.score(image) < fitted.score(scratched(image, 10, 10))
+
+
+@pytest.mark.parametrize("place_of_dot", [(16, 16), (20, 70), (47, 40), (70, 25), (83, 83)])
+def test_a_bright_dot_peaks_within_half_a_receptive_field(fitted, place_of_dot):
+    """End to end through network and prototype: no axis swapped, no offset lost."""
+    row, column = place_of_dot
+    plain = texture(np.random.default_rng(7), side=100)
+    marked = plain.copy()
+    marked[row - 1 : row + 2, column - 1 : column + 2] = 1
+    change = fitted.distance_map(marked) - fitted.distance_map(plain)
+    found = peak(change)
+    assert abs(found[0] - row) <= HALF
+    assert abs(found[1] - column) <= HALF
+    # Away from the border, where the outermost values are kept, the dot changes only what can see it.
+    inside = np.s_[HALF:-HALF]
+    rows, columns = np.nonzero(place(np.abs(change), plain.shape)[inside, inside])
+    assert np.abs(rows + HALF - row).max() <= HALF + 1 + network.STRIDE
+    assert np.abs(columns + HALF - column).max() <= HALF + 1 + network.STRIDE
+
+
+def test_a_scratch_is_the_peak_of_the_whole_image(fitted):
+    plain = texture(np.random.default_rng(7), side=100)
+    for row, column in [(20, 60), (60, 20), (45, 45)]:
+        found = peak(fitted.distance_map(scratched(plain, row, column)))
+        middle = np.array([row, column]) + 2.5
+        assert np.abs(found - middle).max() <= HALF + 3
+
+
+def test_fit_gives_the_detector_itself(model, good):
+    made = TripletDetector(model, MeanPrototype())
+    assert made.fit(good) is made
+
+
+def test_every_method_follows_the_protocol(model):
+    from metricad.methods.variation import VariationDetector
+
+    wanted = [name for name in vars(detector.Detector) if not name.startswith("_")]
+    assert wanted == ["fit", "anomaly_map", "score"]
+    for method in (TripletDetector, VariationDetector):
+        assert all(callable(getattr(method, name)) for name in wanted)
