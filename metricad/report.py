@@ -41,7 +41,8 @@ def write(
     files.write_text(written[0], to_csv(results))
     _save(draw_roc(results), written[1])
     pictures = {}
-    for surface in _surfaces(results):
+    titles = _titles(results)
+    for surface in titles:
         # Of several seeds the first is shown.
         shown: dict[str, tuple[Result, Example]] = {}
         for name, result, example in zip(columns(results), results, examples, strict=True):
@@ -50,7 +51,7 @@ def write(
         if shown:
             name = f"map-{'-'.join(surface)}.png".replace("/", "-")
             _save(draw_maps(shown), out / name)
-            pictures[": ".join(surface)] = name
+            pictures[titles[surface]] = name
             written.append(out / name)
     files.write_text(out / "report.md", _markdown(results, pictures))
     return [out / "report.md", *written]
@@ -69,8 +70,8 @@ def table(results: Sequence[Result]) -> list[list[str]]:
         groups.setdefault((_surface(result), name), []).append(result.auroc)
         counts[_surface(result)] = f"{result.test_normals} / {result.test_defects}"
     rows = [["surface", "normal / defect", *names]]
-    for surface in _surfaces(results):
-        rows.append([": ".join(surface), counts[surface], *(_cell(groups.get((surface, n))) for n in names)])
+    for surface, title in _titles(results).items():
+        rows.append([title, counts[surface], *(_cell(groups.get((surface, n))) for n in names)])
     means = [
         np.mean([np.median(aurocs) for (_, where), aurocs in groups.items() if where == name])
         for name in names
@@ -108,15 +109,15 @@ def to_csv(results: Sequence[Result]) -> str:
 
 def draw_roc(results: Sequence[Result]) -> Figure:
     """ROC curves, one panel for each surface, one curve for each result."""
-    surfaces = _surfaces(results)
-    across = min(len(surfaces), 4)
-    down = -(-len(surfaces) // across)
+    titles = _titles(results)
+    across = min(len(titles), 4)
+    down = -(-len(titles) // across)
     figure = Figure(figsize=(0.6 + 3.4 * across, 1.0 + 3.4 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False)
     styles = _styles(results)
     for panel in panels.flat:
         panel.set_axis_off()
-    for panel, surface in zip(panels.flat, surfaces, strict=False):
+    for panel, (surface, title) in zip(panels.flat, titles.items(), strict=False):
         panel.set_axis_on()
         panel.plot([0, 1], [0, 1], color="#dddddd", linewidth=1, zorder=0)
         for name, result in zip(columns(results), results, strict=True):
@@ -124,7 +125,7 @@ def draw_roc(results: Sequence[Result]) -> Figure:
                 color, line = styles[name]
                 rates = metrics.roc_curve(result.defect, result.score_values)
                 panel.plot(*rates, color=color, linestyle=line, linewidth=1.6, label=name)
-        panel.set(title=": ".join(surface), xlabel="false positive rate", xlim=(-0.02, 1.02))
+        panel.set(title=title, xlabel="false positive rate", xlim=(-0.02, 1.02))
         panel.set(ylabel="true positive rate", ylim=(-0.02, 1.02), aspect="equal")
         panel.title.set_fontsize("medium")
     entries = {
@@ -189,7 +190,11 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
 def _protocol(results: Sequence[Result]) -> str:
     fitted = sorted({result.fit_normals for result in results if result.fit_normals})
     seeds = sorted({result.seed for result in results if result.seed is not None})
-    sentences = ["Protocol: AUROC over the normal and defective test images counted in the second column."]
+    datasets = ", ".join(dict.fromkeys(result.dataset for result in results))
+    sentences = [
+        f"Data: {datasets}.",
+        "Protocol: AUROC over the normal and defective test images counted in the second column.",
+    ]
     if fitted:
         count = " to ".join(str(number) for number in dict.fromkeys((fitted[0], fitted[-1])))
         sentences.append(f"Prototypes and baselines are made from {count} other good images of the surface.")
@@ -211,8 +216,14 @@ def _surface(result: Result) -> tuple[str, str]:
     return result.dataset, result.surface
 
 
-def _surfaces(results: Sequence[Result]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(map(_surface, results)))
+def _titles(results: Sequence[Result]) -> dict[tuple[str, str], str]:
+    """What each surface is called: the data set is named where there are several."""
+    surfaces = dict.fromkeys(map(_surface, results))
+    several = len({dataset for dataset, _ in surfaces}) > 1
+    return {
+        (dataset, name): name if not several else dataset if dataset.endswith(name) else f"{dataset}: {name}"
+        for dataset, name in surfaces
+    }
 
 
 def _in_order(results: Sequence[Result]) -> list[str]:

@@ -1,6 +1,7 @@
 """The report: its table against values worked out by hand, its files against what they must show."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -59,8 +60,8 @@ def test_table_has_medians_deviations_counts_and_means(results):
         "untrained mean euclidean, h = 16",
         "per-pixel variation",
     ]
-    assert tile == ["made: tile", "2 / 2", "0.750 ± 0.250", "0.750", "0.500"]
-    assert wood == ["made: wood", "2 / 2", "0.250", "–", "–"]
+    assert tile == ["tile", "2 / 2", "0.750 ± 0.250", "0.750", "0.500"]
+    assert wood == ["wood", "2 / 2", "0.250", "–", "–"]
     assert mean == ["mean", "", "0.500", "0.750", "0.500"]
 
 
@@ -69,6 +70,16 @@ def test_networks_that_differ_by_more_than_their_seed_are_not_mixed():
     header, tile, _ = report.table(both)
     assert header[2:] == ["small: mean euclidean, h = 16", "large: mean euclidean, h = 16"]
     assert tile[2:] == ["1.000", "0.000"]
+
+
+def test_data_sets_are_named_where_there_are_several():
+    other = dataclasses.replace(result(), dataset="tfds/tile")
+    assert [row[0] for row in report.table([result(), other])] == [
+        "surface",
+        "made: tile",
+        "tfds/tile",
+        "mean",
+    ]
 
 
 def test_csv_has_one_line_for_each_result(results):
@@ -94,7 +105,7 @@ def test_report_is_written_whole(results, tmp_path):
     document = (tmp_path / "report" / "report.md").read_text()
     for row in report.markdown_table(report.table(results)):
         assert row in document
-    assert "![made: tile](map-made-tile.png)" in document
+    assert "![tile](map-made-tile.png)" in document
     assert "from 9 other good images" in document
     assert "seeds: 0, 1" in document
     for name in ("roc.png", "map-made-tile.png"):
@@ -106,7 +117,7 @@ def test_report_is_written_whole(results, tmp_path):
 def test_roc_curves_are_those_of_the_scores(results):
     figure = report.draw_roc(results)
     panels = [panel for panel in figure.axes if panel.get_title()]
-    assert [panel.get_title() for panel in panels] == ["made: tile", "made: wood"]
+    assert [panel.get_title() for panel in panels] == ["tile", "wood"]
     curves = {line.get_label(): line for line in panels[0].lines}
     untrained = curves["untrained mean euclidean, h = 16"]
     # Scores 0 and 2 are good, 1 and 3 are defects: up, right, up, right.
