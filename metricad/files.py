@@ -20,7 +20,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        if error.errno:  # name what the caller asked for, not the temporary
+        # Name what the caller asked for, not the temporary.
+        if error.errno and error.filename in (None, temporary, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
     finally:

@@ -93,8 +93,6 @@ def save(path: str | os.PathLike, results: Sequence[Result], examples: Sequence[
         }
         if example.mask is not None:
             arrays[f"{number}/mask"] = example.mask
-    with files.replacing(_examples_path(path)) as temporary:
-        np.savez_compressed(temporary, **arrays)
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -102,7 +100,10 @@ def save(path: str | os.PathLike, results: Sequence[Result], examples: Sequence[
         "protocol": "prototype from fit_normals good images; AUROC over all others and all defects",
         "results": [asdict(result) for result in results],
     }
-    files.write_text(path, json.dumps(document, indent=1) + "\n")
+    # Both are written before either is moved: what fails leaves the old pair together.
+    with files.replacing(_examples_path(path)) as pictures, files.replacing(path) as numbers:
+        np.savez_compressed(pictures, **arrays)
+        numbers.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def load(path: str | os.PathLike) -> tuple[list[Result], list[Example | None]]:
@@ -121,6 +122,8 @@ def load(path: str | os.PathLike) -> tuple[list[Result], list[Example | None]]:
         if document["format"] != FORMAT or document["format_version"] != FORMAT_VERSION:
             raise DataError(f"{path}: expected {FORMAT} version {FORMAT_VERSION}; evaluate again")
         results = [Result(**record) for record in document["results"]]
+        if not results:
+            raise DataError(f"{path}: holds no results; evaluate again")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no results of metricad, or damaged ({error}); evaluate again") from error
     return results, _load_examples(_examples_path(path), len(results))

@@ -95,7 +95,7 @@ def describe_progress(run: str | os.PathLike) -> str:
         return "nothing was written"
     settings, _ = read_config(run)
     return (
-        f"{len(read_log(run))} of {settings.rounds} rounds are kept: go on with "
+        f"{_newest_checkpoint(Path(run))[0]} of {settings.rounds} rounds are kept: go on with "
         f"'metricad train --out {run} --resume'"
     )
 
@@ -129,18 +129,25 @@ def save_round(run: Path, model: keras.Model, record: dict) -> None:
 
 def restore(run: Path, model: keras.Model) -> int:
     """Load the newest checkpoint, optimiser and all; return the number of rounds it stands for."""
-    checkpoints = sorted(run.glob(_CHECKPOINT.replace("{:04d}", "*")))
-    if not checkpoints:
-        return 0
-    # Adam's moments must exist before there is anything to load them into.
-    model.optimizer.build(model.trainable_variables)
-    _load_weights(model, checkpoints[-1])
-    return int(checkpoints[-1].name.removeprefix("checkpoint-").split(".")[0])
+    done, checkpoint = _newest_checkpoint(run)
+    if checkpoint:
+        # Adam's moments must exist before there is anything to load them into.
+        model.optimizer.build(model.trainable_variables)
+        _load_weights(model, checkpoint)
+    return done
 
 
 def finish(run: Path, embedding: keras.Model) -> None:
     """Write the finished network's weights."""
     _save_weights(embedding, run / WEIGHTS)
+
+
+def _newest_checkpoint(run: Path) -> tuple[int, Path | None]:
+    """Number of rounds that are kept, and the file that keeps them."""
+    checkpoints = sorted(run.glob(_CHECKPOINT.replace("{:04d}", "*")))
+    if not checkpoints:
+        return 0, None
+    return int(checkpoints[-1].name.removeprefix("checkpoint-").split(".")[0]), checkpoints[-1]
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:

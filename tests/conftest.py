@@ -13,8 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from metricad import images
+
+# The same examples on every machine, however busy it is.
+settings.register_profile(
+    "metricad", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("metricad")
 
 GOOD_IMAGES = 30
 SIDE = 64

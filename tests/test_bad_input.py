@@ -385,7 +385,7 @@ def test_resume_needs_a_run_and_its_own_images(refused, tmp_path):
 
 def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_path):
     """A real Ctrl-C, in a process of its own, once the first round is done."""
-    source, run, rounds = class_folders(tmp_path / "source"), tmp_path / "run", 8
+    source, run, rounds = class_folders(tmp_path / "source"), tmp_path / "run", 6
     command = [sys.executable, "-m", "metricad", *map(str, train_options(run, source, rounds=rounds))]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         first = process.stderr.readline()
@@ -396,7 +396,8 @@ def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_pa
     assert out == ""
     *others, last = err.splitlines()
     assert all(line.startswith("round ") for line in others)
-    done = len((run / "log.jsonl").read_text().splitlines())
+    (checkpoint,) = run.glob("checkpoint-*.weights.h5")
+    done = int(checkpoint.name[11:15])
     assert 1 <= done < rounds
     assert last.startswith(
         f"error: interrupted; {done} of {rounds} rounds are kept: go on with 'metricad train"
@@ -694,9 +695,10 @@ def test_results_are_whole_to_begin_with(run_metricad, copied, tmp_path):
         lambda text: "[]",
         lambda text: "{}",
         lambda text: '{"format": "metricad-results", "format_version": 1, "results": [3]}',
+        lambda text: '{"format": "metricad-results", "format_version": 1, "results": []}',
         lambda text: "\xff",
     ],
-    ids=["empty", "half", "version", "format", "field", "list", "object", "row", "encoding"],
+    ids=["empty", "half", "version", "format", "field", "list", "object", "row", "no rows", "encoding"],
 )
 def test_damaged_results(refused, copied, tmp_path, change):
     copied.write_text(change(copied.read_text()), encoding="latin-1")
@@ -770,6 +772,24 @@ def test_a_full_disk_under_results(refused_evaluation, part, tmp_path, after):
         message = refused_evaluation(part, "--data", data)
     assert message.endswith(": File too large\n")
     assert "results" in message
+
+
+def test_results_and_their_pictures_are_replaced_together_or_not_at_all(
+    run_metricad, part, tmp_path, monkeypatch
+):
+    data, out = mvtec(tmp_path / "data"), tmp_path / "out" / "results.json"
+    arguments = ["evaluate", part, "--data", data, "--out", out]
+    assert run_metricad(*arguments).status == 0
+    before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
+    assert sorted(before) == ["results.examples.npz", "results.json"]
+
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    save(data / "stripes" / "test" / "good" / "0.png", np.zeros((64, 64)))
+    assert run_metricad(*arguments).err.startswith(f"error: {out}: no space left on the device")
+    assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
 
 
 def test_a_full_disk_under_a_report(refused, results, tmp_path):

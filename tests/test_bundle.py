@@ -42,7 +42,7 @@ def same(one, other):
 # The round trip.
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     prototype=st.sampled_from(
         [MeanPrototype(), MeanPrototype(metric="manhattan"), GaussianPrototype(shrinkage=0.3)]
@@ -122,25 +122,34 @@ def data_of(entry):
     return range(start, start + entry.compress_size)
 
 
-def test_every_flipped_bit_of_the_zips_own_records_is_noticed_or_harmless(content, tmp_path):
-    """All of what is no compressed data: headers, names, offsets, the directory at the end."""
+def test_a_flipped_bit_of_the_zips_own_records_is_noticed_or_harmless(content, tmp_path):
+    """Of what is no compressed data: headers, names, offsets, the directory at the end."""
     path = tmp_path / "a.metricad"
     path.write_bytes(content)
     whole = bundle._read(path)
     with zipfile.ZipFile(path) as archive:
         compressed = {position for entry in archive.infolist() for position in data_of(entry)}
-    records = [position for position in range(len(content)) if position not in compressed]
+    rng = np.random.default_rng(0)
+    records = sorted(set(range(len(content))) - compressed)
     refused = 0
-    for position in records:
-        for bit in (position % 8, (position + 3) % 8):
-            damaged = bytearray(content)
-            damaged[position] ^= 1 << bit
-            path.write_bytes(damaged)
-            try:
-                assert bundle._read(path) == whole
-            except BundleError:
-                refused += 1
-    assert refused > len(records)
+    for position in rng.choice(records, 800, replace=False):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            assert bundle._read(path) == whole
+        except BundleError:
+            refused += 1
+    assert refused > 400
+
+
+def test_a_member_that_claims_to_be_encrypted_is_refused(content, tmp_path):
+    """One flipped bit does it, and makes zipfile raise a RuntimeError."""
+    path = tmp_path / "a.metricad"
+    directory = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: directory + 8] + b"\x01" + content[directory + 9 :])
+    with pytest.raises(BundleError, match=r"damaged one .*encrypted"):
+        bundle.load(path)
 
 
 def test_a_flipped_byte_of_any_members_data_is_noticed(content, tmp_path):

@@ -83,7 +83,8 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
         "--data", parts, "--out", results,
     )  # fmt: skip
     assert (done.status, done.err) == (0, "")
-    assert "parts: stripes" in done.out
+    assert "stripes" in done.out
+    assert "crossed" in done.out
     assert done.out.endswith(f"{results}: written; next: metricad report {results} --out REPORT\n")
     document = json.loads(results.read_text())
     found = {(row["surface"], row["method"], row["role"]): row for row in document["results"]}
@@ -98,7 +99,7 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written == {"report.md", "report.csv", "roc.png", "map-parts-stripes.png", "map-parts-crossed.png"}
     assert {line.rpartition("/")[2] for line in done.out.splitlines()} == written
-    assert "| parts: stripes |" in (tmp_path / "report" / "report.md").read_text()
+    assert "stripes | 5 / 5 |" in (tmp_path / "report" / "report.md").read_text()
 
     assert not list(tmp_path.rglob(".partial*"))
 

@@ -24,7 +24,7 @@ def random_map(shape, seed=0):
 # Placing a map on its image.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=image_shapes, seed=st.integers(0, 1000))
 def test_place_is_linear_interpolation_between_centres_clamped_outside(shape, seed):
     distance_map = random_map(shape, seed)
@@ -36,7 +36,7 @@ def test_place_is_linear_interpolation_between_centres_clamped_outside(shape, se
     np.testing.assert_allclose(placed, expected, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=image_shapes, seed=st.integers(0, 1000))
 def test_place_stays_within_the_maps_values(shape, seed):
     distance_map = random_map(shape, seed)

@@ -67,6 +67,27 @@ def test_an_error_without_a_number_keeps_its_words(tmp_path):
         raise OSError("encoder error -2")
 
 
+def test_an_error_keeps_the_name_of_another_file(tmp_path):
+    with pytest.raises(FileNotFoundError) as refusal, files.replacing(tmp_path / "out.txt"):
+        (tmp_path / "in.txt").read_text()
+    assert refusal.value.filename == str(tmp_path / "in.txt")
+
+
+def test_of_two_files_at_once_the_failing_one_is_named_and_neither_is_moved(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+
+    def write():
+        with files.replacing(one) as first, files.replacing(two) as second:
+            first.touch()
+            second.touch()
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full") as refusal:
+        write()
+    assert refusal.value.filename == str(two)
+    assert names(tmp_path) == []
+
+
 def test_text_is_utf_8(tmp_path):
     files.write_text(tmp_path / "out.txt", "σ × 2\n")
     assert (tmp_path / "out.txt").read_bytes() == b"\xcf\x83 \xc3\x97 2\n"

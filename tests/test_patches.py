@@ -81,7 +81,7 @@ def rectangle(changed):
     return rows[0], columns[0], len(rows), len(columns)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     side=st.tuples(st.integers(1, 32), st.integers(1, 32)).map(sorted),
     strength=st.tuples(st.floats(0.01, 2), st.floats(0.01, 2)).map(sorted),
@@ -97,6 +97,12 @@ def test_one_rectangle_of_each_patch_changes_and_nothing_else(side, strength, se
         _, _, height, width = rectangle(before != after)
         assert side[0] <= height <= side[1]
         assert side[0] <= width <= side[1]
+
+
+def test_every_side_from_the_smallest_to_the_largest_comes_up():
+    found = [rectangle(patch != 0) for patch in add_noise(np.zeros((300, 32, 32), np.float32), side=(4, 7))]
+    heights, widths = (set(sides) for sides in list(zip(*found, strict=True))[2:])
+    assert heights == widths == {4, 5, 6, 7}
 
 
 def test_noise_of_strength_0_leaves_the_rectangles_own_mean():

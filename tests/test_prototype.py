@@ -36,7 +36,7 @@ def joined(maps):
 # Fitting.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=8),
     dimensions=st.integers(1, 5),
