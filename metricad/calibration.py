@@ -78,7 +78,9 @@ def check_count(held_out: int, false_alarm_rate: float, *, remedy: str = "") -> 
         return
     # Rounded up: the rate that is named must itself be allowed.
     allowed = math.ceil(1e4 / (held_out + 1)) / 1e4
-    allows = f"{held_out} allow a rate of {allowed:g} at best" if held_out else "none allow no rate at all"
+    allows = (
+        f"{held_out} allow a rate of {allowed:g} at best" if held_out else "with none there is no threshold"
+    )
     raise DataError(
         f"a false-alarm rate of {false_alarm_rate:g} needs at least {enough} held-out good images; {allows}"
         f"{remedy}"

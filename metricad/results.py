@@ -88,7 +88,7 @@ def save(path: str | os.PathLike, results: Sequence[Result], examples: Sequence[
     for number, example in enumerate(examples):
         arrays |= {
             f"{number}/image": example.image,
-            f"{number}/map": example.anomaly_map.astype(np.float16),
+            f"{number}/map": example.anomaly_map.astype(np.float32),
             f"{number}/name": np.array(example.name),
         }
         if example.mask is not None:

@@ -1,25 +1,26 @@
 """A training run's folder: settings, a line for each round, checkpoints, and the finished weights.
 
-``config.json`` and ``log.jsonl`` are for people as well; the newest ``checkpoint-NNNN.weights.h5`` holds
-the network with the optimiser's state after round NNNN; ``network.weights.h5`` stands there once all
+``config.json`` and ``log.jsonl`` are for people as well; the newest ``checkpoint-NNNN.npz`` holds
+the network with the optimiser's state after round NNNN; ``network.npz`` stands there once all
 rounds are done.
 """
 
 import json
 import os
-import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from metricad import files, network
 from metricad.errors import RunError
 from metricad.settings import Settings
 from metricad.versions import versions
 
-CONFIG, LOG, WEIGHTS = "config.json", "log.jsonl", "network.weights.h5"
-_CHECKPOINT = "checkpoint-{:04d}.weights.h5"
+CONFIG, LOG, WEIGHTS = "config.json", "log.jsonl", "network.npz"
+_CHECKPOINT = "checkpoint-{:04d}.npz"
 
 
 def start(out: str | os.PathLike, settings: Settings, data: dict) -> Path:
@@ -85,7 +86,7 @@ def load_network(run: str | os.PathLike) -> keras.Model:
     if not path.is_file():
         raise RunError(f"{run}: no weights here ({WEIGHTS} is missing); {describe_progress(run)}")
     model = network.build(settings.units)
-    _load_weights(model, path)
+    _load(path, model.weights)
     return model
 
 
@@ -123,7 +124,7 @@ def save_round(run: Path, model: keras.Model, record: dict) -> None:
     number = record["round"]
     records = [*read_log(run)[: number - 1], record]
     files.write_text(run / LOG, "".join(json.dumps(line) + "\n" for line in records))
-    _save_weights(model, run / _CHECKPOINT.format(number))
+    _save(run / _CHECKPOINT.format(number), _with_optimizer(model))
     (run / _CHECKPOINT.format(number - 1)).unlink(missing_ok=True)
 
 
@@ -133,13 +134,13 @@ def restore(run: Path, model: keras.Model) -> int:
     if checkpoint:
         # Adam's moments must exist before there is anything to load them into.
         model.optimizer.build(model.trainable_variables)
-        _load_weights(model, checkpoint)
+        _load(checkpoint, _with_optimizer(model))
     return done
 
 
 def finish(run: Path, embedding: keras.Model) -> None:
     """Write the finished network's weights."""
-    _save_weights(embedding, run / WEIGHTS)
+    _save(run / WEIGHTS, embedding.weights)
 
 
 def _newest_checkpoint(run: Path) -> tuple[int, Path | None]:
@@ -147,25 +148,27 @@ def _newest_checkpoint(run: Path) -> tuple[int, Path | None]:
     checkpoints = sorted(run.glob(_CHECKPOINT.replace("{:04d}", "*")))
     if not checkpoints:
         return 0, None
-    return int(checkpoints[-1].name.removeprefix("checkpoint-").split(".")[0]), checkpoints[-1]
+    return int(checkpoints[-1].name.removeprefix("checkpoint-").removesuffix(".npz")), checkpoints[-1]
 
 
-def _load_weights(model: keras.Model, path: Path) -> None:
+def _with_optimizer(model: keras.Model) -> list[keras.Variable]:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _load(path: Path, variables: Sequence[keras.Variable]) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras warns of what it then raises an error for
-            model.load_weights(path)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            values = [arrays[name] for name in arrays.files]
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise ValueError("other shapes")
+    except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
         raise RunError(f"{path}: damaged, or weights of another network; train again") from error
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
-def _save_weights(model: keras.Model, path: Path) -> None:
+def _save(path: Path, variables: Sequence[keras.Variable]) -> None:
+    # A zip of plain arrays: each is checksummed, and a full disk is an OSError. HDF5, which Keras writes
+    # by itself, loads flipped bits without a word, and a full disk takes the whole process down.
     with files.replacing(path) as temporary:
-        # On a full disk HDF5 takes the whole process down: as many plain bytes raise an OSError instead.
-        temporary.write_bytes(os.urandom(_file_size_at_most(model)))
-        model.save_weights(temporary)
-
-
-def _file_size_at_most(model: keras.Model) -> int:
-    """Weights, Adam's two moments of each, and HDF5's own tables, in bytes."""
-    return 3 * sum(weights.nbytes for weights in model.get_weights()) + 2**17
+        np.savez(temporary, *(variable.numpy() for variable in variables))

@@ -90,7 +90,7 @@ def sample(
     """Draw triplets: two patches of one class and one that does not belong to it.
 
     Of a texture, all three are cut at one position of one pyramid level. The negative is a patch of
-    another texture class, or another patch of the anchor's class with a patch of noise in it. Objects
+    another texture class, or a patch of the anchor's class with a patch of noise in it. Objects
     are used whole; their negative is an object of another class.
 
     Parameters

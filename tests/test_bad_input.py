@@ -269,21 +269,24 @@ def test_a_network_that_is_not_there(refused, refused_prototype, good_folder, tm
 
 def test_a_run_without_weights(refused_prototype, good_folder, tmp_path):
     run = make_run(tmp_path / "run")
-    (run / "network.weights.h5").unlink()
+    (run / "network.npz").unlink()
     message = refused_prototype(good_folder, network=run)
-    assert f"{run}: no weights here (network.weights.h5 is missing); 0 of 6 rounds are kept" in message
+    assert f"{run}: no weights here (network.npz is missing); 0 of 6 rounds are kept" in message
     assert f"metricad train --out {run} --resume" in message
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "another network"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped", "another network"])
 def test_damaged_weights(refused_prototype, good_folder, tmp_path, damage):
     run = make_run(tmp_path / "run")
-    weights = run / "network.weights.h5"
+    weights = run / "network.npz"
     content = weights.read_bytes()
     if damage == "another network":
         shutil.copy(make_run(tmp_path / "other", units=3) / weights.name, weights)
     else:
-        weights.write_bytes({"truncated": content[:-100], "empty": b"", "text": b"weights"}[damage])
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        damaged = {"truncated": content[:-100], "empty": b"", "text": b"weights", "flipped": flipped}
+        weights.write_bytes(damaged[damage])
     assert f"{weights}: damaged, or weights of another network" in refused_prototype(good_folder, network=run)
 
 
@@ -396,21 +399,21 @@ def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_pa
     assert out == ""
     *others, last = err.splitlines()
     assert all(line.startswith("round ") for line in others)
-    (checkpoint,) = run.glob("checkpoint-*.weights.h5")
+    (checkpoint,) = run.glob("checkpoint-*.npz")
     done = int(checkpoint.name[11:15])
     assert 1 <= done < rounds
     assert last.startswith(
         f"error: interrupted; {done} of {rounds} rounds are kept: go on with 'metricad train"
     )
     assert f"--out {run} --resume" in last
-    assert not (run / "network.weights.h5").exists()
+    assert not (run / "network.npz").exists()
     assert not list(run.glob(".partial*"))
 
     again = run_metricad("train", "--out", run, "--resume")
     assert again.status == 0, again
     expected = [f"{number}/{rounds}" for number in range(done + 1, rounds + 1)]
     assert [line.split()[1] for line in again.err.splitlines()] == expected
-    assert (run / "network.weights.h5").exists()
+    assert (run / "network.npz").exists()
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["round"] for record in records] == list(range(1, rounds + 1))
 
@@ -819,12 +822,12 @@ console.run(cli.app, prog="metricad")
 
 
 def test_a_full_disk_under_a_checkpoint(tmp_path):
-    """In a process of its own: HDF5 would take the process down."""
+    """In a process of its own, whose files may have 5,000 bytes."""
     source, run = class_folders(tmp_path / "source"), tmp_path / "run"
-    command = [sys.executable, "-c", LIMITED, "20000", *map(str, train_options(run, source))]
+    command = [sys.executable, "-c", LIMITED, "5000", *map(str, train_options(run, source))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"error: {run / 'checkpoint-0001.weights.h5'}: File too large\n"
+    assert done.stderr == f"error: {run / 'checkpoint-0001.npz'}: File too large\n"
     assert sorted(path.name for path in run.iterdir()) == ["config.json", "log.jsonl"]
 
 

@@ -21,9 +21,9 @@ def test_what_was_written_stands_under_its_name(tmp_path):
 
 
 def test_the_temporary_name_is_beside_the_file_and_keeps_its_suffixes(tmp_path):
-    with files.replacing(tmp_path / "network.weights.h5") as temporary:
+    with files.replacing(tmp_path / "network.npz") as temporary:
         assert temporary.parent == tmp_path
-        assert temporary.name.endswith(".weights.h5")
+        assert temporary.name.endswith(".npz")
         assert temporary.name.startswith(".")  # a folder of images that is walked meanwhile passes over it
         temporary.touch()
 

@@ -102,10 +102,10 @@ def test_only_the_newest_checkpoint_is_kept(tmp_path, source):
     run = runs.start(tmp_path / "run", TINY, {})
     training.train(run, [source])
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoint-0003.weights.h5",
+        "checkpoint-0003.npz",
         "config.json",
         "log.jsonl",
-        "network.weights.h5",
+        "network.npz",
     ]
 
 
