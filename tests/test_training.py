@@ -2,11 +2,12 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad import network, runs, training, triplets
+from metricad import loss, network, runs, training, triplets
 from metricad.errors import RunError
 from metricad.settings import Settings
 
@@ -111,8 +112,6 @@ def test_only_the_newest_checkpoint_is_kept(tmp_path, source):
 
 def test_the_model_learns_what_the_loss_says():
     """One step of `fit` moves the weights down the gradient of `loss.triplet_loss`."""
-    from metricad import loss
-
     rng = np.random.default_rng(0)
     batch = rng.uniform(-1, 1, (3, 8, 32, 32, 1)).astype(np.float32)
     embedding = network.build(4, seed=0)
@@ -129,6 +128,19 @@ def test_the_model_learns_what_the_loss_says():
         np.testing.assert_allclose(
             (variable.numpy() - old)[clear], -1e-4 * np.sign(gradient.numpy()[clear]), rtol=0.05
         )
+
+
+def test_batches_run_together_are_the_same_steps(source):
+    """Also where the last batch is a small one."""
+    ended = []
+    triplet = [part[:40] for part in TINY.sample([source], 1)]
+    target = np.tile(np.float32(loss.TARGET), (40, 1))
+    for together in (1, 3):
+        model = training.three_branches(network.build(4, seed=1), steps_per_execution=together)
+        keras.utils.set_random_seed(0)
+        model.fit(triplet, target, batch_size=16, epochs=2, verbose=0)
+        ended.append(model.get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*ended, strict=True))
 
 
 @pytest.mark.parametrize(
