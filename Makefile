@@ -10,6 +10,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: demo test lint bench clean
 
 demo: $(STAMP)
+	rm -rf demo
 	$(BIN)/metricad demo --out demo
 
 test: lint
