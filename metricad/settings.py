@@ -32,7 +32,7 @@ class Settings:
         Smallest and largest side, in pixels, of a patch of noise. Left open by the paper.
     noise_strength : (float, float)
         Smallest and largest standard deviation of the noise, on the scale [-1, 1]. Left open by the
-        paper; faint noise beside strong makes the network see faint defects (results/paper-settings.md).
+        paper; results/paper-settings.md has what was tried.
     seed : int
         Of the weights, the triplets and the order of the batches.
     """
