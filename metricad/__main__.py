@@ -2,4 +2,5 @@
 
 from metricad.cli import main
 
-main()
+if __name__ == "__main__":  # a process that `workers` begins imports this module as well
+    main()

@@ -30,6 +30,12 @@ Normals = Annotated[
         min=1, help="Good images of each labelled surface to learn from.", show_default="half of them"
     ),
 ]
+Holdout = Annotated[
+    float, typer.Option(min=0, help="Share of the good images to learn from kept for setting the threshold.")
+]
+FalseAlarmRate = Annotated[
+    float, typer.Option(help="Largest share of good images that may be called defects.")
+]
 
 
 class Kind(StrEnum):
@@ -37,6 +43,15 @@ class Kind(StrEnum):
 
     mean = "mean"
     gaussian = "gaussian"
+    positional = "positional"
+
+
+class Preset(StrEnum):
+    """Grids that are ready to run."""
+
+    paper = "paper"
+    surfaces = "surfaces"
+    quick = "quick"
 
 
 class Metric(StrEnum):
@@ -155,9 +170,7 @@ def prototype(
     metric: Annotated[
         Metric | None, typer.Option(help="Distance to the mean.", show_default="euclidean")
     ] = None,
-    false_alarm_rate: Annotated[
-        float, typer.Option(help="Largest share of good images that may be called defects.")
-    ] = 0.01,
+    false_alarm_rate: FalseAlarmRate = 0.01,
     holdout: Annotated[float, typer.Option(help="Share of the images kept for setting the threshold.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the images held out.")] = 0,
 ) -> None:
@@ -243,9 +256,13 @@ def evaluate(
         list[Path] | None, typer.Option(help="Run folder of 'metricad train'; several for several seeds.")
     ] = None,
     kind: Annotated[list[Kind], typer.Option(help="Prototypes to make on the network.")] = [Kind.mean],  # noqa: B006
-    metric: Annotated[Metric, typer.Option(help="Distance to the mean.")] = Metric.euclidean,
+    metric: Annotated[
+        list[Metric], typer.Option(help="Distances to the mean; several stand side by side.")
+    ] = [Metric.euclidean],  # noqa: B006
     data_dir: DataDir = None,
     normals: Normals = None,
+    holdout: Holdout = 0.2,
+    false_alarm_rate: FalseAlarmRate = 0.05,
 ) -> None:
     """Measure the AUROC per surface (the paper's protocol), beside an untrained network and a baseline.
 
@@ -256,13 +273,15 @@ def evaluate(
     console.load_tensorflow()
     from metricad import comparison, report
     from metricad import results as records
+    from metricad.evaluation import Protocol
 
+    protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
-    plan = comparison.plan(surfaces, parts or [], network or [], kinds=kind, metric=metric)
+    plan = comparison.plan(surfaces, parts or [], network or [], kinds=kind, metrics=metric)
     with display.progress("images", sum(task.image_count for task in plan)) as advance:
-        results, examples = comparison.run(plan, on_image=advance)
-    records.save(out, results, examples)
-    display.table(report.table(results), title="AUROC")
+        study = comparison.run(plan, network or [], protocol=protocol, on_image=advance)
+    records.save(out, study)
+    display.table(report.table(study.results), title="AUROC")
     typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
 
 
@@ -271,17 +290,106 @@ def report(
     results: Annotated[list[Path], typer.Argument(help="Results made by 'metricad evaluate'.")],
     out: Annotated[Path, typer.Option(help="Folder of the report.")],
 ) -> None:
-    """Write the per-class AUC report: tables, ROC curves, heat maps.
+    """Write the per-class AUC report as Markdown, CSV, JSON and one web page: tables, curves, heat maps.
 
     Example: metricad report results.json --out report/
     """
     from metricad import report as reports
     from metricad import results as records
 
-    loaded = [records.load(path) for path in results]
-    rows = [result for found, _ in loaded for result in found]
-    for path in reports.write(rows, [example for _, found in loaded for example in found], out):
+    for path in reports.write(records.merge(map(records.load, results)), out):
         typer.echo(path)
+
+
+@app.command()
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Folder of the grid: new, or one that was begun.")],
+    data_dir: DataDir = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="paper: Kylberg, DAGM 1-10, CIFAR-100. surfaces: a folder of textures, the synthetic ten, "
+            "CIFAR-100. quick: five synthetic surfaces, two networks, minutes."
+        ),
+    ] = Preset.surfaces,
+    textures: Annotated[
+        list[str] | None,
+        typer.Option(help="Texture classes to train on, instead of the preset's.", show_default=False),
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option(help="Objects to train on, instead of the preset's.", show_default=False)
+    ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled surfaces to train and test on, besides the preset's."),
+    ] = None,
+    novel: Annotated[
+        list[str] | None, typer.Option(help="Labelled surfaces only to test on, besides the preset's.")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Sizes of the network, such as 16,32.", show_default="the preset's")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of each setting, such as 0,1,2.", show_default="the preset's")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Fresh sets of triplets.", show_default="the preset's")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs on each set.", show_default="the preset's")
+    ] = None,
+    triplets: Annotated[
+        int | None, typer.Option(min=1, help="Triplets in a set.", show_default="the preset's")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the good images kept for setting a threshold.", show_default="the preset's"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time.", show_default="one for each core")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, and how long.")
+    ] = False,
+) -> None:
+    """Reproduce the paper's table: train every network, test each on every surface, write the report.
+
+    What is done is kept: after an interruption the same command goes on. A cell that fails is reported, the
+    others go on, and the exit status is 2.
+
+    Example: metricad reproduce --preset paper --data-dir prepared/ --out grid/ --dry-run
+    """
+    console.load_tensorflow()
+    from metricad import grid as grids
+    from metricad import report as reports
+    from metricad import reproduction
+
+    grid = grids.change(
+        grids.PRESETS[preset],
+        textures=textures,
+        objects=objects,
+        known=known,
+        novel=novel,
+        units=units and _numbers(units, int, "--units"),
+        seeds=seeds and _numbers(seeds, int, "--seeds"),
+        rounds=rounds,
+        epochs=epochs,
+        triplets_per_round=triplets,
+        holdout=holdout,
+    )
+    jobs = jobs or reproduction.cores()
+    if dry_run:
+        cells = reproduction.plan(grid, data_dir=data_dir)
+        display.cells(cells, seconds=reproduction.estimate(cells), jobs=jobs)
+        return
+    with display.grid(jobs) as progress:
+        study, missing = reproduction.reproduce(grid, out, data_dir=data_dir, jobs=jobs, progress=progress)
+    display.table(reports.table(study.results), title="AUROC")
+    if missing:
+        raise RunError(f"{len(missing)} cells are missing; {out}/errors says why; run the same command again")
+    typer.echo(f"{out}: done; look at {out / 'report' / 'report.html'}")
 
 
 @app.command()

@@ -2,27 +2,27 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metricad import evaluation, methods, runs
 from metricad.datasets import Surface
 from metricad.errors import DataError
-from metricad.evaluation import Method
-from metricad.results import Example, Result
+from metricad.evaluation import Method, Protocol
+from metricad.results import Network, Study
 
 
 @dataclass(frozen=True)
 class Task:
-    """One method on one surface."""
+    """Methods that run side by side on one surface."""
 
-    method: Method
+    methods: tuple[Method, ...]
     surface: Surface
 
     @property
     def image_count(self) -> int:
         """Images that are read."""
-        return len(self.surface.test) + (0 if self.method.is_fitted else len(self.surface.fit))
+        return evaluation.image_count(self.surface)
 
 
 def plan(
@@ -31,7 +31,7 @@ def plan(
     networks: Sequence[str | os.PathLike],
     *,
     kinds: Sequence[str] = ("mean",),
-    metric: str = "euclidean",
+    metrics: Sequence[str] = ("euclidean",),
 ) -> list[Task]:
     """Put each network, with its controls, on every surface and each bundle on its own.
 
@@ -49,24 +49,81 @@ def plan(
         _, data = runs.read_config(run)
         for surface in surfaces:
             evaluation.check_unseen(surface, data["seen"])
-        every.extend(methods.of_network(run, kinds, metric=metric))
-    tasks = [Task(method, surface) for surface in surfaces for method in every]
-    return tasks + [Task(methods.of_bundle(part), _own_surface(part, surfaces)) for part in parts]
+        every.extend(methods.of_run(run, kinds, metrics=metrics))
+    bundles: dict[int, list[Method]] = {number: [] for number in range(len(surfaces))}
+    for part in parts:
+        bundles[_own_surface(part, surfaces)].append(methods.of_bundle(part))
+    return [Task((*every, *bundles[number]), surface) for number, surface in enumerate(surfaces)]
 
 
 def run(
-    tasks: Sequence[Task], *, on_image: Callable[[], object] = lambda: None
-) -> tuple[list[Result], list[Example]]:
-    """Evaluate every task in turn; raises as `evaluation.evaluate` does."""
-    pairs = [evaluation.evaluate(task.method, task.surface, on_image=on_image) for task in tasks]
-    return [result for result, _ in pairs], [example for _, example in pairs]
+    tasks: Sequence[Task],
+    networks: Sequence[str | os.PathLike] = (),
+    *,
+    protocol: Protocol | None = None,
+    on_image: Callable[[], object] = lambda: None,
+) -> Study:
+    """Evaluate every task in turn; raises as `evaluation.evaluate` does.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    networks : sequence of path
+        The runs whose training goes into the record.
+    protocol : Protocol, optional
+    on_image : function, optional
+        Called after each image.
+    """
+    found = [
+        one
+        for task in tasks
+        for one in evaluation.evaluate(task.methods, task.surface, protocol=protocol, on_image=on_image)
+    ]
+    return study(found, networks)
 
 
-def _own_surface(part: str | os.PathLike, surfaces: Sequence[Surface]) -> Surface:
-    named = [surface for surface in surfaces if len(surfaces) == 1 or surface.name == Path(part).stem]
+def study(evaluations: Sequence[evaluation.Evaluation], networks: Sequence[str | os.PathLike] = ()) -> Study:
+    """Put evaluations and the networks' training together."""
+    logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks]
+    return Study(
+        results=[one.result for one in evaluations],
+        examples=[one.examples for one in evaluations],
+        costs=[one.cost for one in evaluations],
+        networks=[_network(run) for run in networks],
+        training_seconds={name: round(sum(record["seconds"] for record in log), 1) for name, log in logs},
+    )
+
+
+def _network(run: str | os.PathLike) -> Network:
+    settings, data = runs.read_config(run)
+    log = runs.read_log(run)
+    return Network(
+        name=Path(run).resolve().name,
+        units=settings.units,
+        seed=settings.seed,
+        trained_on=[_describe(source) for source in data["seen"]],
+        # As JSON has them, so that a study that was read equals the one that was written.
+        settings={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
+        epoch_loss=[round(value, 6) for record in log for value in record["epoch_loss"]],
+        epoch_accuracy=[round(value, 6) for record in log for value in record["epoch_accuracy"]],
+    )
+
+
+def _describe(source: dict) -> str:
+    plural = "" if source["classes"] == 1 else "es"
+    return f"{source['dataset']}: {source['classes']} class{plural}, {source['images']} images"
+
+
+def _own_surface(part: str | os.PathLike, surfaces: Sequence[Surface]) -> int:
+    named = [
+        number
+        for number, surface in enumerate(surfaces)
+        if len(surfaces) == 1 or surface.name == Path(part).stem
+    ]
     if len(named) != 1:
         names = ", ".join(surface.name for surface in surfaces)
         raise DataError(
-            f"{part}: no surface of this name in the data ({names}); name the file after its surface"
+            f"{part}: no surface of this name in the data, or several of them ({names}); name the file after "
+            "its surface"
         )
     return named[0]

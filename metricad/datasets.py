@@ -75,7 +75,8 @@ def load(
     ----------
     source : path or str
         A folder in one of the layouts above, or the name of a data set below `data_dir`, with its
-        configuration where there are several: ``kylberg``, ``dagm2007/class1``.
+        configuration where there are several: ``kylberg``, ``dagm2007/class1``. A colon and names choose
+        some of its surfaces or classes: ``dagm2007/all:class1,class2``.
     data_dir : path, optional
         Where ``metricad-data`` put the prepared data sets.
     normals : int, optional
@@ -91,6 +92,9 @@ def load(
     if normals is not None and normals < 1:
         raise ValueError(f"normals must be at least 1, received {normals}")
     folder = Path(source)
+    if not folder.is_dir() and ":" in str(source):
+        whole, _, names = str(source).rpartition(":")
+        return _choose(load(whole, data_dir=data_dir, normals=normals), names.split(","), whole)
     if not folder.is_dir():
         return _from_tfds(_find_prepared(str(source), data_dir), normals)
     if any(folder.rglob("dataset_info.json")):
@@ -101,6 +105,14 @@ def load(
 def read_all(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
     """Read images one after the other: float32 (H, W) in [-1, 1]."""
     return (sample.read() for sample in samples)
+
+
+def _choose(surfaces: Sequence[Surface], names: Sequence[str], source: str) -> list[Surface]:
+    by_name = {surface.name: surface for surface in surfaces}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise DataError(f"{source}: has no {', '.join(missing)}; choose among {', '.join(by_name)}")
+    return [by_name[name] for name in names]
 
 
 def _from_folder(folder: Path, normals: int | None) -> list[Surface]:

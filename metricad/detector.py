@@ -1,6 +1,6 @@
 """The protocol that every method follows, and the paper's method: distance of features to a prototype."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, Self
 
 import keras
@@ -34,18 +34,34 @@ class TripletDetector:
     model : keras.Model
         As `network.build` makes it.
     prototype : Prototype
-        Fitted here by `fit`, or before.
+        Fitted here by `fit` or `update`, or before.
+    features : function, optional
+        The model's, from an image to its features: `network.extractor(model)`, which is made when none is
+        given, or `SharedFeatures` where several detectors stand on one network.
     """
 
-    def __init__(self, model: keras.Model, prototype: Prototype) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        prototype: Prototype,
+        *,
+        features: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         self.model = model
         self.prototype = prototype
-        self.features = network.extractor(model)
+        self.features = network.extractor(model) if features is None else features
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """See `Detector`; streams, so that any number of images can be given."""
         self.prototype.fit(self.features(image) for image in images)
         return self
+
+    def update(self, image: np.ndarray) -> None:
+        """Learn from one more good image, float32 (H, W) in [-1, 1].
+
+        So that several detectors can learn from one stream of images, each in turn.
+        """
+        self.prototype.update(self.features(image))
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
         """Distance to the prototype at each feature: float32 (h', w')."""
@@ -58,6 +74,35 @@ class TripletDetector:
     def score(self, image: np.ndarray) -> float:
         """See `Detector`."""
         return image_score(self.distance_map(image))
+
+
+class SharedFeatures:
+    """A network's features of the last image asked for, kept for the next to ask.
+
+    Detectors that share one and are asked about the same image one after the other run the network once.
+    The image is known again by identity: it must not be changed in between, as that would go unseen.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `network.build` makes it.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._extract = network.extractor(model)
+        self._image: np.ndarray | None = None  # held, so that no other image can come to its address
+        self._features: np.ndarray | None = None
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1].
+
+        They are shared: the array is read-only and must not be written to.
+        """
+        if image is not self._image:
+            features = self._extract(image)
+            features.flags.writeable = False
+            self._image, self._features = image, features
+        return self._features
 
 
 def image_score(distance_map: np.ndarray) -> float:

@@ -4,7 +4,8 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from rich.table import Table
 from metricad.settings import Settings
 
 if TYPE_CHECKING:
+    from metricad.grid import Cell
     from metricad.inspector import Inspection
+    from metricad.reproduction import Progress as Calls
 
 # A pipe or a file has no width of its own; this one keeps long paths whole.
 _WIDTH_OF_A_FILE = 200
@@ -81,6 +84,97 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
     else:
         # Escaped beyond ASCII: file names need not be UTF-8, and JSON must be.
         yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
+
+
+@contextlib.contextmanager
+def grid(jobs: int) -> Iterator["Calls"]:
+    """Show a grid: a line for each cell that is done, and below it what runs, what is left and how long.
+
+    Gives what `reproduction.reproduce` calls. The time to go is the estimated cost of what is left, at the
+    pace so far.
+    """
+    from metricad.reproduction import Progress as Calls
+
+    console = _console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    began = time.monotonic()
+    running: dict[str, None] = {}
+    spent = {"done": 0.0, "all": 0.0}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading the data", total=None, left="")
+
+        def show() -> None:
+            bar.update(
+                task,
+                description=escape(f"running {', '.join(running) or 'nothing'}"),
+                left=_left(spent, began),
+            )
+
+        def on_plan(cells: Sequence["Cell"], done: Collection[str]) -> None:
+            bar.update(task, total=len(cells), completed=len(done))
+            spent["all"] = sum(cell.cost for cell in cells if cell.name not in done)
+            console.print(f"{len(cells)} cells, {len(done)} done before, {jobs} at a time")
+
+        def on_start(cell: "Cell") -> None:
+            running[cell.name] = None
+            show()
+
+        def end(cell: "Cell", line: str) -> None:
+            running.pop(cell.name, None)
+            spent["done"] += cell.cost
+            bar.advance(task)
+            count = f"{bar.tasks[task].completed:.0f}/{bar.tasks[task].total:.0f}"
+            console.print(escape(f"{count}  {line}  {_left(spent, began)}"))
+            show()
+
+        yield Calls(
+            on_plan=on_plan,
+            on_start=on_start,
+            on_done=lambda cell, seconds: end(cell, f"{cell.name}: {_duration(seconds)}"),
+            on_failure=lambda cell, failure: end(cell, f"{cell.name}: FAILED: {failure.message}"),
+        )
+
+
+def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:
+    """Print a grid's plan: how many cells of which kind, and how long they would take."""
+    total = sum(cell.cost for cell in found)
+    shown = Table(title="plan", box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("cells", "number", "estimated time"):
+        shown.add_column(name, justify="left" if name == "cells" else "right")
+    kinds = {
+        "train": [cell for cell in found if not cell.surface],
+        "evaluate trained networks": [cell for cell in found if cell.surface and cell.is_trained],
+        "evaluate controls": [cell for cell in found if cell.surface and not cell.is_trained],
+    }
+    for kind, members in kinds.items():
+        share = sum(cell.cost for cell in members) / total
+        shown.add_row(kind, str(len(members)), _duration(share * seconds))
+    shown.add_section()
+    shown.add_row("all", str(len(found)), _duration(seconds), style="bold")
+    _console().print(shown)
+    _console().print(f"{jobs} cells at a time; the estimate is good to a factor of two")
+
+
+def _left(spent: dict[str, float], began: float) -> str:
+    left = spent["all"] - spent["done"]
+    if left <= 0:
+        return "0 s to go"
+    if not spent["done"]:
+        return ""
+    return f"{_duration((time.monotonic() - began) * left / spent['done'])} to go"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def table(rows: Sequence[Sequence[str]], *, title: str) -> None:

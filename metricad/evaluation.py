@@ -1,20 +1,25 @@
 """The paper's protocol over labelled surfaces (section 2.9).
 
-For each surface the prototype is made from the good images to learn from; the AUROC is taken over all
+For each surface the prototype is made from the good images to learn from; the metrics are taken over all
 other good images and all defects, with the maximum of the distance map as score.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from metricad import datasets, images, metrics
+from metricad import calibration, images, metrics
 from metricad.datasets import Sample, Surface
-from metricad.detector import Detector
+from metricad.detector import Detector, TripletDetector
 from metricad.errors import DataError
-from metricad.results import Example, Result
+from metricad.pixels import PixelMetrics
+from metricad.results import Cost, Example, Result
+
+# Pictures are for looking at; the numbers are taken at full size.
+_EXAMPLE_SIDE = 200
+_TIMED_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,12 @@ class Method:
         Gives a detector; a fresh one for each surface unless `is_fitted`.
     network, units, seed
         Which network, its size and its seed; None where there is none.
+    seen : sequence of dict, optional
+        What the network was trained on, as `datasets.describe` records it.
     is_fitted : bool
         The detector has been fitted already, as one from a bundle.
-    threshold : float, optional
-        Of a bundle.
+    threshold, false_alarm_rate : float, optional
+        Of a bundle; other methods get theirs from held-out images.
     """
 
     name: str
@@ -43,55 +50,123 @@ class Method:
     network: str | None = None
     units: int | None = None
     seed: int | None = None
+    seen: Sequence[dict] | None = None
     is_fitted: bool = False
     threshold: float | None = None
+    false_alarm_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the good images of a surface are shared out.
+
+    Attributes
+    ----------
+    holdout : float in [0, 1)
+        Share of the good images to learn from that is kept from the prototype, for a threshold. 0 is the
+        paper's protocol, which has none.
+    false_alarm_rate : float in (0, 1)
+        What the threshold promises. Where the held-out images would be too few for it, none are held out.
+    """
+
+    holdout: float = 0.2
+    false_alarm_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must lie in [0, 1), received {self.holdout}")
+        calibration.needed(self.false_alarm_rate)
+
+    def split(self, good: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+        """Share good images out to the prototype and to the threshold, the same way every time."""
+        count = calibration.held_out_count(len(good), self.holdout)
+        if count < calibration.needed(self.false_alarm_rate):
+            count = 0
+        order = np.random.default_rng(0).permutation(len(good))
+        return [good[i] for i in np.sort(order[count:])], [good[i] for i in np.sort(order[:count])]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One method on one surface: the numbers, a few pictures, what it took."""
+
+    result: Result
+    examples: list[Example]
+    cost: Cost
 
 
 def evaluate(
-    method: Method, surface: Surface, *, on_image: Callable[[], object] = lambda: None
-) -> tuple[Result, Example]:
-    """Fit a method to a surface's good images and score its test images.
+    methods: Sequence[Method],
+    surface: Surface,
+    *,
+    protocol: Protocol | None = None,
+    pictured: Collection[str] | None = None,
+    on_image: Callable[[], object] = lambda: None,
+) -> list[Evaluation]:
+    """Fit methods to a surface's good images and score its test images, each image read once for all.
+
+    Parameters
+    ----------
+    methods : sequence of Method
+        Those of one network share its features, see `detector.SharedFeatures`.
+    surface : Surface
+    protocol : Protocol, optional
+    pictured : collection of str, optional
+        Names of the methods of which pictures are kept, all but the controls when not given: the best, the
+        median and the worst defect, and the worst good image.
+    on_image : function, optional
+        Called after each image that was fitted to or scored.
 
     Raises
     ------
     DataError
-        The surface has no labelled test images of both kinds, or an image cannot be used.
+        The surface has no labelled test images of both kinds, a network was trained on one of them, an
+        image cannot be used, or a score is not finite.
     """
-    defects = sum(sample.is_defect for sample in surface.test)
-    if not 0 < defects < len(surface.test):
-        raise DataError(
-            f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
-            "defective images to test on; an AUROC needs both"
+    _check_labels(surface)
+    for method in methods:
+        check_unseen(surface, method.seen or ())
+    protocol = protocol or Protocol()
+    fit, held_out = protocol.split(surface.fit)
+    detectors = [method.make() for method in methods]
+    fit_seconds = _fit(methods, detectors, fit, on_image)
+    thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
+    scores, pixels = _score(detectors, surface.test, on_image)
+    evaluations = []
+    for k, method in enumerate(methods):
+        result = Result(
+            dataset=surface.dataset,
+            surface=surface.name,
+            method=method.name,
+            role=method.role,
+            network=method.network,
+            units=method.units,
+            seed=method.seed,
+            is_known=None if method.seen is None else _is_known(surface, method.seen),
+            fit_normals=0 if method.is_fitted else len(fit),
+            held_out_normals=0 if method.is_fitted else len(held_out),
+            test_normals=sum(not sample.is_defect for sample in surface.test),
+            test_defects=sum(sample.is_defect for sample in surface.test),
+            threshold=thresholds[k],
+            false_alarm_rate=_promised(method, thresholds[k], protocol),
+            **_image_metrics(surface, method, scores[k]),
+            pixel_auroc=pixels[k].auroc(),
+            aupro=pixels[k].aupro(),
+            scores=[
+                {"name": sample.name, "kind": sample.kind, "score": score}
+                for sample, score in zip(surface.test, scores[k].tolist(), strict=True)
+            ],
         )
-    began = time.perf_counter()
-    detector = method.make()
-    if not method.is_fitted:
-        detector.fit(_announced(surface.fit, on_image))
-    fitted = time.perf_counter()
-    scores = [detector.score(image) for image in _announced(surface.test, on_image)]
-    ended = time.perf_counter()
-    rows = [
-        {"name": sample.name, "kind": sample.kind, "score": score}
-        for sample, score in zip(surface.test, scores, strict=True)
-    ]
-    result = Result(
-        dataset=surface.dataset,
-        surface=surface.name,
-        method=method.name,
-        role=method.role,
-        network=method.network,
-        units=method.units,
-        seed=method.seed,
-        threshold=method.threshold,
-        fit_normals=0 if method.is_fitted else len(surface.fit),
-        test_normals=len(surface.test) - defects,
-        test_defects=defects,
-        auroc=metrics.auroc([sample.is_defect for sample in surface.test], scores),
-        seconds_to_fit=round(fitted - began, 3),
-        milliseconds_per_image=round(1000 * (ended - fitted) / len(surface.test), 3),
-        scores=rows,
-    )
-    return result, _example(detector, surface)
+        is_shown = method.role in ("trained", "bundle") and (pictured is None or method.name in pictured)
+        shown = _examples(detectors[k], surface.test, scores[k]) if is_shown else []
+        cost = Cost(round(fit_seconds[k], 3), _milliseconds(detectors[k], surface.test[:_TIMED_IMAGES]))
+        evaluations.append(Evaluation(result, shown, cost))
+    return evaluations
+
+
+def image_count(surface: Surface) -> int:
+    """How often `evaluate` calls `on_image` for a surface."""
+    return len(surface.fit) + len(surface.test)
 
 
 def check_unseen(surface: Surface, trained_on: Sequence[dict]) -> None:
@@ -118,16 +193,152 @@ def check_unseen(surface: Surface, trained_on: Sequence[dict]) -> None:
                 )
 
 
-def _announced(samples: Iterable[Sample], on_image: Callable[[], object]) -> Iterable[np.ndarray]:
-    for image in datasets.read_all(samples):
-        yield image
+def _check_labels(surface: Surface) -> None:
+    defects = sum(sample.is_defect for sample in surface.test)
+    if not 0 < defects < len(surface.test):
+        raise DataError(
+            f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
+            "defective images to test on; an AUROC needs both"
+        )
+
+
+def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
+    return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
+
+
+def _read(samples: Sequence[Sample], on_image: Callable[[], object]) -> Iterator[np.ndarray]:
+    for sample in samples:
+        yield sample.read()
         on_image()
 
 
-def _example(detector: Detector, surface: Surface) -> Example:
-    # The same image for every method, and not chosen by its score.
-    defects = [sample for sample in surface.test if sample.is_defect]
-    sample = defects[len(defects) // 2]
-    image = sample.read()
+def _fit(
+    methods: Sequence[Method],
+    detectors: Sequence[Detector],
+    samples: Sequence[Sample],
+    on_image: Callable[[], object],
+) -> list[float]:
+    """Fit what is not fitted yet; return the seconds of each.
+
+    Prototypes learn image by image, so one pass serves all of them and their network runs once; any other
+    detector takes the images in a pass of its own.
+    """
+    if not samples:
+        raise DataError("no good images are left to fit to; lower --holdout or give more")
+    empty = [k for k, method in enumerate(methods) if not method.is_fitted]
+    together = [k for k in empty if isinstance(detectors[k], TripletDetector)]
+    seconds = [0.0] * len(methods)
+    began = time.perf_counter()
+    for image in _read(samples, on_image):
+        for k in together:
+            detectors[k].update(image)
+    for k in together:
+        seconds[k] = time.perf_counter() - began
+    for k in sorted(set(empty) - set(together)):
+        began = time.perf_counter()
+        detectors[k].fit(_read(samples, lambda: None))
+        seconds[k] = time.perf_counter() - began
+    return seconds
+
+
+def _thresholds(
+    methods: Sequence[Method],
+    detectors: Sequence[Detector],
+    held_out: Sequence[Sample],
+    false_alarm_rate: float,
+    on_image: Callable[[], object],
+) -> list[float | None]:
+    if not held_out:
+        return [method.threshold for method in methods]
+    scores = np.array(
+        [[detector.score(image) for detector in detectors] for image in _read(held_out, on_image)]
+    )
+    return [
+        method.threshold if method.is_fitted else calibration.calibrate(column, false_alarm_rate).threshold
+        for method, column in zip(methods, scores.T, strict=True)
+    ]
+
+
+def _promised(method: Method, threshold: float | None, protocol: Protocol) -> float | None:
+    if method.is_fitted:
+        return method.false_alarm_rate
+    return None if threshold is None else protocol.false_alarm_rate
+
+
+def _score(
+    detectors: Sequence[Detector], samples: Sequence[Sample], on_image: Callable[[], object]
+) -> tuple[np.ndarray, list[PixelMetrics]]:
+    """Scores (detectors, images), and what the maps are worth where the defect's pixels are known."""
+    scores = np.empty((len(detectors), len(samples)))
+    pixels = [PixelMetrics() for _ in detectors]
+    for number, (sample, image) in enumerate(zip(samples, _read(samples, on_image), strict=True)):
+        mask = _mask(sample, image.shape)
+        for k, detector in enumerate(detectors):
+            scores[k, number] = detector.score(image)
+            if mask is not None:
+                pixels[k].update(detector.anomaly_map(image), mask)
+    return scores, pixels
+
+
+def _mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
+    """Pixels of the defect: none in a good image; None where a defect's pixels are not known."""
+    if not sample.is_defect:
+        return np.zeros(shape, bool)
     mask = sample.read_mask() if sample.read_mask else None
-    return Example(sample.name, images.to_uint8(image), detector.anomaly_map(image), mask)
+    if mask is not None and mask.shape != shape:
+        raise DataError(f"{sample.name}: its mask has {mask.shape} pixels, the image {shape}; mend the mask")
+    # Some data sets have defects with an empty mask: their pixels are unknown, not normal.
+    return mask if mask is not None and mask.any() else None
+
+
+def _image_metrics(surface: Surface, method: Method, scores: np.ndarray) -> dict[str, float]:
+    defect = [sample.is_defect for sample in surface.test]
+    try:
+        return {
+            "auroc": metrics.auroc(defect, scores),
+            "average_precision": metrics.average_precision(defect, scores),
+            "f1_max": metrics.f1_max(defect, scores),
+            "fpr_at_95_tpr": metrics.fpr_at_tpr(defect, scores, tpr=0.95),
+        }
+    except DataError as error:
+        raise DataError(f"{surface.dataset}: {surface.name}, {method.name}: {error}") from error
+
+
+def _milliseconds(detector: Detector, samples: Sequence[Sample]) -> float:
+    # A pass of its own: above, methods that share a network share its time as well.
+    seconds = []
+    for sample in samples:
+        image = sample.read()
+        began = time.perf_counter()
+        detector.score(image)
+        seconds.append(time.perf_counter() - began)
+    return round(1000 * float(np.median(seconds)), 3)
+
+
+def _examples(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:
+    order = np.argsort(scores, kind="stable")
+    defects = [k for k in order if samples[k].is_defect]
+    good = [k for k in order if not samples[k].is_defect]
+    roles = {
+        "best": defects[-1],
+        "median": defects[len(defects) // 2],
+        "worst": defects[0],
+        "false alarm": good[-1],
+    }
+    return [_example(detector, samples[k], role, float(scores[k])) for role, k in roles.items()]
+
+
+def _example(detector: Detector, sample: Sample, role: str, score: float) -> Example:
+    image = sample.read()
+    mask = _mask(sample, image.shape)
+    shrink = min(1, _EXAMPLE_SIDE / max(image.shape))
+    shape = tuple(max(1, round(side * shrink)) for side in image.shape)
+    return Example(
+        name=sample.name,
+        kind=sample.kind,
+        role=role,
+        score=score,
+        image=images.to_uint8(images.resize(image, shape)),
+        anomaly_map=images.resize(detector.anomaly_map(image), shape),
+        mask=None if mask is None else images.resize(mask.astype(np.float32), shape) >= 0.5,
+    )

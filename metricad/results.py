@@ -1,9 +1,15 @@
-"""What an evaluation found, on disk: numbers as JSON, one picture for each result beside it."""
+"""What an evaluation found, on disk.
 
+``<stem>.json`` holds the numbers, which depend on data, seed and versions alone: whoever repeats a run gets
+the same file. Beside it stand ``<stem>.costs.json``, what it took in time, and ``<stem>.examples.npz``, the
+pictures.
+"""
+
+import contextlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +19,7 @@ from metricad.errors import DataError
 from metricad.versions import versions
 
 FORMAT = "metricad-results"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -22,13 +28,20 @@ class Result:
 
     Attributes
     ----------
-    dataset, surface, method, role, network, units, seed, threshold
+    dataset, surface, method, role, network, units, seed
         See `datasets.Surface` and `evaluation.Method`.
-    fit_normals, test_normals, test_defects : int
-        Images the prototype was made from, and those the AUROC was taken over.
-    auroc : float
-    seconds_to_fit, milliseconds_per_image : float
-        Wall time with reading.
+    is_known : bool or None
+        Whether the network was trained on good images of this surface; None where nothing was trained.
+    fit_normals, held_out_normals : int
+        Good images the prototype was made from, and those kept from it for the threshold.
+    test_normals, test_defects : int
+        Images the metrics were taken over.
+    threshold, false_alarm_rate : float or None
+        Threshold on the score and the rate it promises; None without enough held-out images.
+    auroc, average_precision, f1_max, fpr_at_95_tpr : float
+        See `metrics`.
+    pixel_auroc, aupro : float or None
+        See `pixels.PixelMetrics`; None without masks.
     scores : list of {"name", "kind", "score"}
         Each test image's score.
     """
@@ -40,13 +53,19 @@ class Result:
     network: str | None
     units: int | None
     seed: int | None
-    threshold: float | None
+    is_known: bool | None
     fit_normals: int
+    held_out_normals: int
     test_normals: int
     test_defects: int
+    threshold: float | None
+    false_alarm_rate: float | None
     auroc: float
-    seconds_to_fit: float
-    milliseconds_per_image: float
+    average_precision: float
+    f1_max: float
+    fpr_at_95_tpr: float
+    pixel_auroc: float | None
+    aupro: float | None
     scores: list[dict]
 
     @property
@@ -61,58 +80,149 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A defective image with its map: the middle one of the surface's defects, in the order of their names.
+class Network:
+    """How a network was trained.
 
     Attributes
     ----------
     name : str
-    image : uint8 (H, W)
-    anomaly_map : float32 (H, W)
-    mask : bool (H, W), or None
+        As in `Result.network`.
+    units, seed : int
+    trained_on : list of str
+        Data sets, as in "dagm2007/all: 6 classes, 3000 images".
+    settings : dict
+        Every constant of the training, see `settings.Settings`.
+    epoch_loss, epoch_accuracy : list of float
+        Training loss and triplet accuracy after each epoch.
     """
 
     name: str
+    units: int
+    seed: int
+    trained_on: list[str]
+    settings: dict
+    epoch_loss: list[float]
+    epoch_accuracy: list[float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a result took.
+
+    Attributes
+    ----------
+    seconds_to_fit : float
+        Wall time with reading; methods that share a network share it.
+    milliseconds_per_image : float
+        Median time of a score without reading.
+    """
+
+    seconds_to_fit: float
+    milliseconds_per_image: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image with its map, reduced to a size for looking at.
+
+    Attributes
+    ----------
+    name, kind : str
+        See `datasets.Sample`.
+    role : {"best", "median", "worst", "false alarm"}
+        The defects with the highest, the middle and the lowest score, and the good image with the highest.
+    score : float
+    image : uint8 (h, w)
+    anomaly_map : float32 (h, w)
+    mask : bool (h, w), or None
+    """
+
+    name: str
+    kind: str
+    role: str
+    score: float
     image: np.ndarray
     anomaly_map: np.ndarray
     mask: np.ndarray | None
 
 
-def save(path: str | os.PathLike, results: Sequence[Result], examples: Sequence[Example]) -> None:
-    """Write results as JSON, and the examples beside it as ``<stem>.examples.npz``.
+@dataclass(frozen=True)
+class Study:
+    """All that was found, as it stands in the files.
 
-    Only names below a data set's folder are written, no path of the machine.
+    Attributes
+    ----------
+    results : list of Result
+    examples : list of list of Example
+        Of each result; empty ones where there are no pictures.
+    costs : list of Cost or None
+        Of each result; None where the file is not at hand.
+    networks : list of Network
+    training_seconds : dict of str to float
+        Wall time of each network's training.
+    versions : dict of str to str
+        What computed the numbers, see `versions.versions`.
     """
+
+    results: list[Result]
+    examples: list[list[Example]]
+    costs: list[Cost | None]
+    networks: list[Network] = field(default_factory=list)
+    training_seconds: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=versions)
+
+
+def merge(studies: Iterable[Study]) -> Study:
+    """Put several together, in their order; a network that stands in several is kept once.
+
+    Versions that differ are all named.
+    """
+    studies = list(studies)
+    named = {package: None for study in studies for package in study.versions}
+    return Study(
+        results=[result for study in studies for result in study.results],
+        examples=[examples for study in studies for examples in study.examples],
+        costs=[cost for study in studies for cost in study.costs],
+        networks=list({network.name: network for study in studies for network in study.networks}.values()),
+        training_seconds={k: v for study in studies for k, v in study.training_seconds.items()},
+        versions={
+            package: " and ".join(dict.fromkeys(study.versions.get(package, "none") for study in studies))
+            for package in named
+        },
+    )
+
+
+def save(path: str | os.PathLike, study: Study) -> None:
+    """Write a study's three files; of paths only names below a data set's folder are written."""
     path = Path(path)
-    arrays = {}
-    for number, example in enumerate(examples):
-        arrays |= {
-            f"{number}/image": example.image,
-            f"{number}/map": example.anomaly_map.astype(np.float32),
-            f"{number}/name": np.array(example.name),
-        }
-        if example.mask is not None:
-            arrays[f"{number}/mask"] = example.mask
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "versions": versions(),
-        "protocol": "prototype from fit_normals good images; AUROC over all others and all defects",
-        "results": [asdict(result) for result in results],
+        "versions": study.versions,
+        "networks": [asdict(network) for network in study.networks],
+        "results": [asdict(result) for result in study.results],
     }
-    # Both are written before either is moved: what fails leaves the old pair together.
-    with files.replacing(_examples_path(path)) as pictures, files.replacing(path) as numbers:
-        np.savez_compressed(pictures, **arrays)
-        numbers.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    costs = {
+        "training_seconds": study.training_seconds,
+        "results": [cost and asdict(cost) for cost in study.costs],
+    }
+    # All are written before any is moved, and the numbers last: where they stand the others do.
+    with contextlib.ExitStack() as stack:
+        numbers = stack.enter_context(files.replacing(path))
+        times = stack.enter_context(files.replacing(_beside(path, "costs.json")))
+        pictures = stack.enter_context(files.replacing(_beside(path, "examples.npz")))
+        np.savez_compressed(pictures, **_to_arrays(study.examples))
+        times.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
+        numbers.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def load(path: str | os.PathLike) -> tuple[list[Result], list[Example | None]]:
-    """Read results; an example is None where the pictures' file is not at hand.
+def load(path: str | os.PathLike) -> Study:
+    """Read a study; costs and examples are empty where their files are not at hand.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, no results, or of an unknown version.
+        A file is missing, damaged, no results, or of an unknown version.
     """
     path = Path(path)
     if not path.is_file():
@@ -122,31 +232,71 @@ def load(path: str | os.PathLike) -> tuple[list[Result], list[Example | None]]:
         if document["format"] != FORMAT or document["format_version"] != FORMAT_VERSION:
             raise DataError(f"{path}: expected {FORMAT} version {FORMAT_VERSION}; evaluate again")
         results = [Result(**record) for record in document["results"]]
+        networks = [Network(**record) for record in document["networks"]]
+        named = dict(document["versions"])
         if not results:
             raise DataError(f"{path}: holds no results; evaluate again")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no results of metricad, or damaged ({error}); evaluate again") from error
-    return results, _load_examples(_examples_path(path), len(results))
+    costs, training_seconds = _load_costs(_beside(path, "costs.json"), len(results))
+    return Study(
+        results, _load_examples(_beside(path, "examples.npz"), len(results)), costs, networks,
+        training_seconds, named,
+    )  # fmt: skip
 
 
-def _load_examples(path: Path, count: int) -> list[Example | None]:
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.stem}.{suffix}")
+
+
+def _load_costs(path: Path, count: int) -> tuple[list[Cost | None], dict[str, float]]:
     if not path.is_file():
-        return [None] * count
+        return [None] * count, {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        costs = [record and Cost(**record) for record in document["results"]]
+        if len(costs) != count:
+            raise ValueError(f"{len(costs)} costs of {count} results")
+        return costs, dict(document["training_seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); evaluate again") from error
+
+
+def _to_arrays(examples: Sequence[Sequence[Example]]) -> dict[str, np.ndarray]:
+    arrays = {"count": np.array([len(shown) for shown in examples])}
+    for number, shown in enumerate(examples):
+        for place, example in enumerate(shown):
+            key = f"{number}/{place}"
+            arrays |= {
+                f"{key}/image": example.image,
+                f"{key}/map": example.anomaly_map.astype(np.float32),
+                f"{key}/words": np.array([example.name, example.kind, example.role]),
+                f"{key}/score": np.array(example.score),
+            }
+            if example.mask is not None:
+                arrays[f"{key}/mask"] = example.mask
+    return arrays
+
+
+def _load_examples(path: Path, count: int) -> list[list[Example]]:
+    if not path.is_file():
+        return [[] for _ in range(count)]
     try:
         # NumPy would leave a damaged file open that it opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if len(arrays["count"]) != count:
+                raise ValueError(f"examples of {len(arrays['count'])} results instead of {count}")
             return [
-                Example(
-                    str(arrays[f"{number}/name"]),
-                    arrays[f"{number}/image"],
-                    arrays[f"{number}/map"].astype(np.float32),
-                    arrays.get(f"{number}/mask"),
-                )
-                for number in range(count)
+                [_example(arrays, f"{number}/{place}") for place in range(shown)]
+                for number, shown in enumerate(arrays["count"])
             ]
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
         raise DataError(f"{path}: damaged ({error}); evaluate again") from error
 
 
-def _examples_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.examples.npz")
+def _example(arrays: "np.lib.npyio.NpzFile", key: str) -> Example:
+    name, kind, role = map(str, arrays[f"{key}/words"])
+    return Example(
+        name, kind, role, float(arrays[f"{key}/score"]), arrays[f"{key}/image"], arrays[f"{key}/map"],
+        arrays.get(f"{key}/mask"),
+    )  # fmt: skip

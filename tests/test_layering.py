@@ -10,8 +10,9 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
     "network", "runs", "training", "prototype", "calibration", "detector", "inspector", "bundle",
-    "metrics", "results", "evaluation", "methods.variation", "methods", "comparison", "report",
-    "console", "display", "demonstration", "cli", "__main__",
+    "metrics", "pixels", "results", "evaluation", "methods.variation", "methods", "comparison",
+    "document", "markdown", "page", "paper", "tables", "figures", "report", "console", "workers", "grid",
+    "reproduction", "display", "demonstration", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -5,11 +5,13 @@ one entry below.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
+
 from metricad import bundle, network, runs
-from metricad.detector import TripletDetector
+from metricad.detector import SharedFeatures, TripletDetector
 from metricad.evaluation import Method
 from metricad.methods.variation import VariationDetector
 from metricad.prototype import KINDS, MeanPrototype, Prototype
@@ -17,7 +19,9 @@ from metricad.prototype import KINDS, MeanPrototype, Prototype
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
 
-def of_network(run: str | os.PathLike, kinds: Sequence[str], *, metric: str = "euclidean") -> list[Method]:
+def of_run(
+    run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
     """Prototypes of these kinds on a trained network, and on the same network before its training.
 
     Raises
@@ -25,26 +29,42 @@ def of_network(run: str | os.PathLike, kinds: Sequence[str], *, metric: str = "e
     RunError
         The run has no weights.
     """
-    settings, _ = runs.read_config(run)
-    networks = {
-        "trained": runs.load_network(run),
-        "untrained": network.build(settings.units, seed=settings.seed),
-    }
-    metrics = {kind: metric if kind == MeanPrototype.kind else None for kind in kinds}
-    return [
-        Method(
-            name=name_of(empty_prototype(kind, metric=metrics[kind])),
-            role=role,
-            make=lambda model=model, kind=kind: TripletDetector(
-                model, empty_prototype(kind, metric=metrics[kind])
-            ),
-            network=Path(run).resolve().name,
-            units=settings.units,
-            seed=settings.seed,
-        )
-        for role, model in networks.items()
-        for kind in kinds
-    ]
+    trained = of_trained(run, kinds, metrics=metrics)
+    named = trained[0]
+    untrained = of_untrained(named.units, named.seed, kinds, name=named.network, metrics=metrics)
+    return trained + untrained
+
+
+def of_trained(
+    run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """Prototypes of these kinds on a run's network; `metrics` are those of the mean prototypes.
+
+    Raises
+    ------
+    RunError
+        The run has no weights.
+    """
+    settings, data = runs.read_config(run)
+    return _of_model(
+        runs.load_network(run),
+        _prototypes(kinds, metrics),
+        role="trained",
+        network=Path(run).resolve().name,
+        units=settings.units,
+        seed=settings.seed,
+        seen=data["seen"],
+    )
+
+
+def of_untrained(
+    units: int, seed: int, kinds: Sequence[str], *, name: str, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """Prototypes of these kinds on a network with the weights that a training with this seed begins with."""
+    model = network.build(units, seed=seed)
+    return _of_model(
+        model, _prototypes(kinds, metrics), role="untrained", network=name, units=units, seed=seed
+    )
 
 
 def of_bundle(path: str | os.PathLike) -> Method:
@@ -58,6 +78,7 @@ def of_bundle(path: str | os.PathLike) -> Method:
         units=int(detector.model.output_shape[-1]),
         is_fitted=True,
         threshold=inspector.threshold,
+        false_alarm_rate=inspector.calibration.false_alarm_rate,
     )
 
 
@@ -81,3 +102,25 @@ def empty_prototype(kind: str, *, metric: str | None = None) -> Prototype:
 def name_of(prototype: Prototype) -> str:
     """Name of a prototype in a report."""
     return f"{prototype.kind} {prototype.metric}" if isinstance(prototype, MeanPrototype) else prototype.kind
+
+
+def _prototypes(kinds: Sequence[str], metrics: Sequence[str]) -> list[Callable[[], Prototype]]:
+    return [
+        lambda kind=kind, metric=metric: empty_prototype(kind, metric=metric)
+        for kind in kinds
+        for metric in (metrics if kind == MeanPrototype.kind else (None,))
+    ]
+
+
+def _of_model(
+    model: keras.Model, prototypes: Sequence[Callable[[], Prototype]], **named: object
+) -> list[Method]:
+    features = SharedFeatures(model)
+    return [
+        Method(
+            name=name_of(empty()),
+            make=lambda empty=empty: TripletDetector(model, empty(), features=features),
+            **named,
+        )
+        for empty in prototypes
+    ]

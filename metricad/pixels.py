@@ -1,0 +1,150 @@
+"""How well anomaly maps tell defective pixels and regions from good surface, in flat memory.
+
+A data set of 512 × 512 maps has some 10⁸ pixels: too many to keep and sort. So the values are counted
+in fixed bins, fine enough that the curves hardly change, and every curve follows from the counts.
+"""
+
+import numpy as np
+from skimage.measure import label
+
+from metricad.errors import DataError
+
+# A bin is the sign, the exponent and the first 11 bits of the fraction of a float32.
+BITS = 20
+
+
+class PixelMetrics:
+    """Pixel AUROC and AUPRO of maps that are seen one at a time.
+
+    Values are told apart by their top 20 bits as float32: to a relative resolution of 2⁻¹¹, about
+    0.0005, over the whole range of numbers, so that no range need be known beforehand. Values in one
+    bin count as tied: where all values lie close together and far from 0, take off what they share.
+    Memory is three arrays of 2²⁰ counts, 24 MiB, however many the maps.
+
+    >>> pixels = PixelMetrics()
+    >>> pixels.update(np.float32([[1, 2, 9]]), np.array([[False, False, True]]))
+    >>> pixels.auroc()
+    1.0
+    """
+
+    def __init__(self) -> None:
+        self._normal = np.zeros(2**BITS, np.int64)
+        self._defect = np.zeros(2**BITS, np.int64)
+        self._overlap = np.zeros(2**BITS)
+        self._regions = 0
+
+    def update(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
+        """Count one map.
+
+        Parameters
+        ----------
+        anomaly_map : float32 (H, W)
+            Larger is farther from good surface; any finite value, also negative.
+        mask : bool (H, W)
+            True where the surface is defective. All False is a good image: all its pixels are normal. A
+            defective image whose region is unknown has no place here.
+
+        Raises
+        ------
+        DataError
+            A value of the map is not finite. Nothing of the map has been counted then.
+        ValueError
+            The map is not (H, W), or the mask is not bool of the same shape.
+        """
+        anomaly_map, mask = np.asarray(anomaly_map), np.asarray(mask)
+        if anomaly_map.ndim != 2 or mask.shape != anomaly_map.shape or mask.dtype != bool:
+            raise ValueError(
+                "one bool of the mask for each pixel of an (H, W) map: "
+                f"received {mask.dtype} {mask.shape} for a map {anomaly_map.shape}"
+            )
+        if not np.isfinite(anomaly_map).all():
+            count = np.sum(~np.isfinite(anomaly_map))
+            raise DataError(f"{count} of {anomaly_map.size} values of the anomaly map are not finite")
+        bins = _bins(anomaly_map)
+        np.add.at(self._normal, bins[~mask], 1)
+        if mask.any():
+            self._add_regions(bins[mask], label(mask, connectivity=2)[mask])
+
+    def _add_regions(self, bins: np.ndarray, regions: np.ndarray) -> None:
+        """Count defective pixels (n,), each in the region (n,) of this number, from 1."""
+        sizes = np.bincount(regions)
+        np.add.at(self._defect, bins, 1)
+        # Every region weighs 1 in all, however large.
+        np.add.at(self._overlap, bins, 1 / sizes[regions])
+        self._regions += len(sizes) - 1
+
+    def auroc(self) -> float | None:
+        """The chance that a defective pixel lies above a normal one, of all maps; ties count half.
+
+        In [0, 1]; None until both a normal and a defective pixel have been seen.
+        """
+        if not self._has_both():
+            return None
+        used = self._used()
+        # In floats: the number of pairs may be beyond int64.
+        normal, defect = self._normal[used].astype(float), self._defect[used].astype(float)
+        ordered_twice = np.sum(defect * (2 * np.cumsum(normal) - normal))
+        return float(ordered_twice / (2 * normal.sum() * defect.sum()))
+
+    def aupro(self, limit: float = 0.3) -> float | None:
+        """Area under the per-region overlap, up to a false-positive rate, as a share of the whole.
+
+        Per-region overlap is the share of a defective region at or above a threshold, averaged over all
+        8-connected regions of all masks, so that a small defect weighs as much as a large one. It is drawn
+        over the share of all normal pixels at or above the same threshold, joined linearly, from 0 to
+        `limit`, and divided by `limit` (Bergmann et al., "The MVTec Anomaly Detection Dataset: A
+        Comprehensive Real-World Dataset for Unsupervised Anomaly Detection", IJCV 129, 2021).
+
+        A map of one value reaches limit / 2.
+
+        Parameters
+        ----------
+        limit : float in (0, 1]
+            Largest false-positive rate, as a share of the normal pixels; 0.3 in the paper.
+
+        Returns
+        -------
+        float in [0, 1], or None until both a normal and a defective pixel have been seen
+
+        Raises
+        ------
+        ValueError
+            `limit` is out of its range.
+        """
+        if not 0 < limit <= 1:
+            raise ValueError(f"limit must lie above 0 and at most at 1, received {limit}")
+        if not self._has_both():
+            return None
+        false_positive, overlap = self._curve()
+        within = false_positive <= limit
+        rates = np.append(false_positive[within], limit)
+        overlaps = np.append(overlap[within], np.interp(limit, false_positive, overlap))
+        # At most 1, but for rounding.
+        return min(1.0, float(np.trapezoid(overlaps, rates) / limit))
+
+    def _has_both(self) -> bool:
+        return self._regions > 0 and bool(self._normal.any())
+
+    def _used(self) -> np.ndarray:
+        """The bins that hold any pixel, rising; of 2²⁰ most are empty."""
+        return np.flatnonzero(self._normal | self._defect)
+
+    def _curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """False-positive rate and mean overlap for every threshold, both rising from 0 to 1."""
+        used = self._used()[::-1]
+        normal = np.cumsum(self._normal[used])
+        false_positive, overlap = normal / normal[-1], np.cumsum(self._overlap[used]) / self._regions
+        # A threshold above every value marks nothing: without it the curve would not start at 0.
+        return np.append(0, false_positive), np.append(0, overlap)
+
+
+def _bins(values: np.ndarray) -> np.ndarray:
+    """Number the bin of each finite value, from 0 to 2²⁰ − 1: a larger value never has a smaller number."""
+    # Adding 0 turns −0 into 0.
+    bits = np.add(values, 0, dtype=np.float32).view(np.int32)
+    # A float's bits are a sign and a magnitude: as integers they rise with the value where it is positive
+    # and fall where it is negative. Turning a negative one's magnitude round makes them rise throughout.
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    bits >>= 32 - BITS
+    bits += 2 ** (BITS - 1)
+    return bits
