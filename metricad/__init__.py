@@ -12,6 +12,7 @@ _EXPORTS = {
     "Inspector": "metricad.inspector",
     "MeanPrototype": "metricad.prototype",
     "MetricadError": "metricad.errors",
+    "PositionalPrototype": "metricad.prototype",
     "Settings": "metricad.settings",
     "Surface": "metricad.datasets",
     "TripletDetector": "metricad.detector",

@@ -1,6 +1,5 @@
 """The command line: each verb reads its options, calls the library, and shows what came back."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,18 @@ import typer
 from metricad import console, datasets, display, images
 from metricad.calibration import check_split
 from metricad.errors import RunError
+from metricad.options import (
+    DataDir,
+    FalseAlarmRate,
+    Format,
+    Holdout,
+    Kind,
+    Metric,
+    Normals,
+    Preset,
+    read_numbers,
+    refuse_all_but,
+)
 from metricad.settings import Settings
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
@@ -20,53 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where metricad-data put the prepared data sets.", show_default=False)
-]
-Normals = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Good images of each labelled surface to learn from.", show_default="half of them"
-    ),
-]
-Holdout = Annotated[
-    float, typer.Option(min=0, help="Share of the good images to learn from kept for setting the threshold.")
-]
-FalseAlarmRate = Annotated[
-    float, typer.Option(help="Largest share of good images that may be called defects.")
-]
-
-
-class Kind(StrEnum):
-    """Kinds of prototype."""
-
-    mean = "mean"
-    gaussian = "gaussian"
-    positional = "positional"
-
-
-class Preset(StrEnum):
-    """Grids that are ready to run."""
-
-    paper = "paper"
-    surfaces = "surfaces"
-    quick = "quick"
-
-
-class Metric(StrEnum):
-    """Distances to a mean prototype."""
-
-    euclidean = "euclidean"
-    manhattan = "manhattan"
-
-
-class Format(StrEnum):
-    """How verdicts are printed."""
-
-    table = "table"
-    csv = "csv"
-    jsonl = "jsonl"
 
 
 @app.callback(invoke_without_command=True)
@@ -124,7 +88,7 @@ def train(
     Example: metricad train --out run --source textures/ --source cifar100_gray --data-dir prepared/
     """
     if resume:
-        _refuse_all_but(context, "out", "resume")
+        refuse_all_but(context, "out", "resume")
     settings = Settings(
         units=units,
         rounds=rounds,
@@ -132,11 +96,11 @@ def train(
         triplets_per_round=triplets,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        pyramid=_numbers(pyramid, int, "--pyramid"),
-        mix=None if mix is None else _numbers(mix, float, "--mix"),
+        pyramid=read_numbers(pyramid, int, "--pyramid"),
+        mix=None if mix is None else read_numbers(mix, float, "--mix"),
         noise_share=noise_share,
-        noise_side=_numbers(noise_side, int, "--noise-side", count=2),
-        noise_strength=_numbers(noise_strength, float, "--noise-strength", count=2),
+        noise_side=read_numbers(noise_side, int, "--noise-side", count=2),
+        noise_strength=read_numbers(noise_strength, float, "--noise-strength", count=2),
         seed=seed,
     )
     console.load_tensorflow()
@@ -361,6 +325,8 @@ def reproduce(
 
     Example: metricad reproduce --preset paper --data-dir prepared/ --out grid/ --dry-run
     """
+    chosen_units = None if units is None else read_numbers(units, int, "--units")
+    chosen_seeds = None if seeds is None else read_numbers(seeds, int, "--seeds")
     console.load_tensorflow()
     from metricad import grid as grids
     from metricad import report as reports
@@ -372,8 +338,8 @@ def reproduce(
         objects=objects,
         known=known,
         novel=novel,
-        units=units and _numbers(units, int, "--units"),
-        seeds=seeds and _numbers(seeds, int, "--seeds"),
+        units=chosen_units,
+        seeds=chosen_seeds,
         rounds=rounds,
         epochs=epochs,
         triplets_per_round=triplets,
@@ -405,24 +371,3 @@ def demo(
 def main() -> None:
     """Entry point of the console script."""
     console.run(app, prog="metricad")
-
-
-def _numbers(text: str, kind: type, option: str, *, count: int | None = None) -> tuple:
-    try:
-        numbers = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        numbers = None
-    if numbers is None or count not in (None, len(numbers)):
-        expected = f"{count} numbers with a comma" if count else "numbers with commas"
-        raise typer.BadParameter(f"{option} expects {expected} between them; received {text!r}")
-    return numbers
-
-
-def _refuse_all_but(context: typer.Context, *allowed: str) -> None:
-    given = [
-        name
-        for name in context.params
-        if name not in allowed and context.get_parameter_source(name).name == "COMMANDLINE"
-    ]
-    if given:
-        raise typer.BadParameter(f"--resume goes on with the run's own options; leave out {', '.join(given)}")

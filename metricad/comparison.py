@@ -52,7 +52,8 @@ def plan(
         every.extend(methods.of_run(run, kinds, metrics=metrics))
     bundles: dict[int, list[Method]] = {number: [] for number in range(len(surfaces))}
     for part in parts:
-        bundles[_own_surface(part, surfaces)].append(methods.of_bundle(part))
+        method = methods.of_bundle(part)
+        bundles[_own_surface(part, surfaces)].append(method)
     return [Task((*every, *bundles[number]), surface) for number, surface in enumerate(surfaces)]
 
 

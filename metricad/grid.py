@@ -6,7 +6,7 @@ evaluation of one network, one untrained network or the baseline on one surface.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from metricad.datasets import Surface
 from metricad.errors import DataError
@@ -76,15 +76,15 @@ class Grid:
     def networks(self) -> list["Trained"]:
         """All networks: for each size without and with objects, each seed."""
         return [
-            Trained(units, with_objects, seed)
+            Trained(units, objects, seed)
             for units in self.units
-            for with_objects in ((False, True) if self.objects else (False,))
+            for objects in ((None, self.objects) if self.objects else (None,))
             for seed in self.seeds
         ]
 
     def sources(self, network: "Trained") -> list[str]:
         """What a network is trained on."""
-        return [*self.textures, *self.known, *([self.objects] if network.with_objects else [])]
+        return [*self.textures, *self.known, *([network.objects] if network.objects else [])]
 
 
 PRESETS = {
@@ -146,16 +146,18 @@ def change(
 
 @dataclass(frozen=True)
 class Trained:
-    """One network of a grid."""
+    """One network of a grid: its size, its source of objects if it has one, its seed."""
 
     units: int
-    with_objects: bool
+    objects: str | None
     seed: int
 
     @property
     def name(self) -> str:
         """Name of its folder and in results; networks that differ in the last number are one setting."""
-        return f"h{self.units}{'-cifar100' if self.with_objects else ''}-{self.seed}"
+        # Of "cifar100_gray" and "folder/things:cat,dog" the words that tell them apart.
+        objects = PurePath((self.objects or "").partition(":")[0]).name.removesuffix("_gray")
+        return "-".join(filter(None, (f"h{self.units}", objects, str(self.seed))))
 
     @property
     def control(self) -> str:

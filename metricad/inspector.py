@@ -106,11 +106,11 @@ class Inspector:
         for path, read in zip(paths, _read_ahead(paths), strict=True):
             try:
                 image = read()
+                inspection, distance_map = self.inspect(image, path=str(path))
             except DataError as error:
                 message = str(error).removeprefix(f"{path}: ")
                 yield Inspection(path=str(path), error=message), None, None
                 continue
-            inspection, distance_map = self.inspect(image, path=str(path))
             yield inspection, image, place(distance_map, image.shape)
 
 
@@ -153,14 +153,20 @@ def fit_inspector(
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
 
-    def stream(chosen: Sequence[Path]) -> Iterator[np.ndarray]:
-        for read in _read_ahead(chosen):
-            yield read()
+    triplet = TripletDetector(model, MeanPrototype() if prototype is None else prototype)
+
+    def stream(chosen: Sequence[Path], use: Callable[[np.ndarray], object]) -> Iterator[object]:
+        for path, read in zip(chosen, _read_ahead(chosen), strict=True):
+            image = read()
+            try:
+                yield use(image)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from error
             on_image()
 
-    triplet = TripletDetector(model, MeanPrototype() if prototype is None else prototype)
-    triplet.fit(stream(fitted))
-    calibrated = calibrate((triplet.score(image) for image in stream(held_out)), false_alarm_rate)
+    for _ in stream(fitted, triplet.update):
+        pass
+    calibrated = calibrate(stream(held_out, triplet.score), false_alarm_rate)
     fitted_on = {
         "fit_images": len(fitted),
         "held_out_images": len(held_out),

@@ -184,9 +184,9 @@ class PositionalPrototype(_Streamed):
     A global pattern (the starburst of a DAGM class) is normal where it belongs and a defect elsewhere, which
     no prototype without positions can tell. How much good surface varies differs from place to place too:
     the covariance about the positions' means is that of a tile of 4×4 features (8×8 pixels), partly drawn
-    towards that of all tiles. PaDiM (Defard et al., 2021) keeps a covariance for every position; on the
-    synthetic starburst tiles are as good from a few images on and hold a sixteenth of it, so that memory
-    stays near that of the means: h'·w'·d·(1 + d/16) numbers.
+    towards that of all tiles. PaDiM (Defard et al., 2021) keeps a covariance for every position, sixteen
+    times as much: on the synthetic starburst that won 0.01 of AUROC where 48 images had been seen, nothing
+    with 12, and lost with 4. Tiles keep memory near that of the means: h'·w'·d·(1 + d/16) numbers.
 
     The means themselves are not smoothed: blurred over only 3×3 positions they found less, also where few
     images had been seen.

@@ -672,7 +672,7 @@ def results(tmp_path_factory, part):
 
     folder = tmp_path_factory.mktemp("results")
     surfaces = datasets.load(mvtec(folder / "data"))
-    records.save(folder / "results.json", *comparison.run(comparison.plan(surfaces, [part], [])))
+    records.save(folder / "results.json", comparison.run(comparison.plan(surfaces, [part], [])))
     return folder / "results.json"
 
 
@@ -694,13 +694,13 @@ def test_results_are_whole_to_begin_with(run_metricad, copied, tmp_path):
     [
         lambda text: "",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format_version": 1', '"format_version": 2'),
+        lambda text: text.replace('"format_version": 2', '"format_version": 3'),
         lambda text: text.replace("metricad-results", "other"),
         lambda text: text.replace('"auroc"', '"other"'),
         lambda text: "[]",
         lambda text: "{}",
-        lambda text: '{"format": "metricad-results", "format_version": 1, "results": [3]}',
-        lambda text: '{"format": "metricad-results", "format_version": 1, "results": []}',
+        lambda text: '{"format": "metricad-results", "format_version": 2, "results": [3]}',
+        lambda text: text.partition('"results":')[0] + '"results": []}',
         lambda text: "\xff",
     ],
     ids=["empty", "half", "version", "format", "field", "list", "object", "row", "no rows", "encoding"],
@@ -786,14 +786,16 @@ def test_results_and_their_pictures_are_replaced_together_or_not_at_all(
     arguments = ["evaluate", part, "--data", data, "--out", out]
     assert run_metricad(*arguments).status == 0
     before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
-    assert sorted(before) == ["results.examples.npz", "results.json"]
+    assert sorted(before) == ["results.costs.json", "results.examples.npz", "results.json"]
 
     def fail(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", fail)
     save(data / "stripes" / "test" / "good" / "0.png", np.zeros((64, 64)))
-    assert run_metricad(*arguments).err.startswith(f"error: {out}: no space left on the device")
+    message = run_metricad(*arguments).err
+    assert message.startswith(f"error: {out.parent / 'results'}")
+    assert "no space left on the device" in message
     assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
 
 

@@ -80,6 +80,7 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
 
     done = run_metricad(
         "evaluate", part, "--network", run, "--kind", "mean", "--kind", "gaussian", "--normals", 20,
+        "--metric", "euclidean", "--metric", "manhattan", "--holdout", 0.25, "--false-alarm-rate", 0.2,
         "--data", parts, "--out", results,
     )  # fmt: skip
     assert (done.status, done.err) == (0, "")
@@ -88,20 +89,63 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     assert done.out.endswith(f"{results}: written; next: metricad report {results} --out REPORT\n")
     document = json.loads(results.read_text())
     found = {(row["surface"], row["method"], row["role"]): row for row in document["results"]}
-    assert len(found) == 2 * 5 + 1
+    assert len(found) == 2 * 7 + 1
     assert found["stripes", "stripes: gaussian", "bundle"]["auroc"] == 1
     trained = found["crossed", "gaussian", "trained"]
     assert trained["auroc"] == 1
-    assert (trained["fit_normals"], trained["test_normals"], trained["test_defects"]) == (20, 5, 5)
+    assert (trained["fit_normals"], trained["held_out_normals"]) == (15, 5)
+    assert (trained["test_normals"], trained["test_defects"]) == (5, 5)
+    assert trained["is_known"] is True
+    assert trained["pixel_auroc"] > 0.9
 
     done = run_metricad("report", results, "--out", tmp_path / "report")
     assert (done.status, done.err) == (0, "")
     written = {path.name for path in (tmp_path / "report").iterdir()}
-    assert written == {"report.md", "report.csv", "roc.png", "map-parts-stripes.png", "map-parts-crossed.png"}
+    assert {"report.md", "report.html", "report.csv", "report.json"} <= written
     assert {line.rpartition("/")[2] for line in done.out.splitlines()} == written
     assert "stripes | 5 / 5 |" in (tmp_path / "report" / "report.md").read_text()
 
     assert not list(tmp_path.rglob(".partial*"))
+
+
+def test_the_quick_grid(run_metricad, tmp_path):
+    """As it is, on small surfaces: the whole path of the paper's grid."""
+    data = tmp_path / "data"
+    command = ["surfaces", "--size", "96", "--normals", "50", "--defects", "4", "--surfaces", "1,4,5,7,8"]
+    subprocess.run(
+        [sys.executable, "-m", "data_prep", *command, "--data-dir", data], check=True, capture_output=True
+    )
+    arguments = ["reproduce", "--preset", "quick", "--data-dir", data]
+
+    done = run_metricad(*arguments, "--out", tmp_path / "grid", "--dry-run")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.split("─\n")[1].split()[:2] == ["train", "2"]
+    assert not (tmp_path / "grid").exists()
+
+    done = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 4)
+    assert done.status == 0, done
+    lines = done.err.splitlines()
+    assert lines[0].startswith("27 cells, 0 done before, ")
+    assert len(lines) == 28
+    assert lines[-1].startswith("27/27  evaluate ")
+    assert done.out.endswith(f"look at {tmp_path / 'grid' / 'report' / 'report.html'}\n")
+    document = json.loads((tmp_path / "grid" / "results.json").read_text())
+    assert {row["surface"]: row["is_known"] for row in document["results"] if row["role"] == "trained"} == {
+        "woven_grid": True, "starburst": True, "fine_noise": True, "plain_weave": False, "cast_metal": False,
+    }  # fmt: skip
+    assert {row["held_out_normals"] for row in document["results"]} == {0}  # 10 do not do for 5 %
+    # The grid weave's defects are bold: also a network of half a minute must see them.
+    assert min(
+        row["auroc"]
+        for row in document["results"]
+        if (row["surface"], row["role"], row["method"]) == ("woven_grid", "trained", "mean euclidean")
+    ) > max(row["auroc"] for row in document["results"] if row["role"] == "baseline")
+
+    again = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 4)
+    assert again.err.splitlines() == [lines[0].replace("0 done", "27 done")]
+    other = run_metricad(*arguments, "--out", tmp_path / "grid")
+    assert other.status == 2
+    assert "holds a grid with other settings" in other.err
 
 
 # Verdicts.

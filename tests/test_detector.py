@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from metricad import detector, network
-from metricad.detector import TripletDetector, image_score, peak, place
-from metricad.prototype import GaussianPrototype, MeanPrototype
+from metricad.detector import SharedFeatures, TripletDetector, image_score, peak, place
+from metricad.errors import DataError
+from metricad.prototype import GaussianPrototype, MeanPrototype, PositionalPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
 
@@ -147,6 +148,100 @@ def test_a_scratch_is_the_peak_of_the_whole_image(fitted):
 def test_fit_gives_the_detector_itself(model, good):
     made = TripletDetector(model, MeanPrototype())
     assert made.fit(good) is made
+
+
+@pytest.mark.parametrize("kind", [MeanPrototype, GaussianPrototype, PositionalPrototype])
+def test_updates_by_image_are_a_fit(model, good, kind):
+    pushed = TripletDetector(model, kind())
+    for image in good:
+        pushed.update(image)
+    pulled = TripletDetector(model, kind()).fit(good)
+    np.testing.assert_array_equal(pushed.anomaly_map(good[0]), pulled.anomaly_map(good[0]))
+
+
+def test_a_scratch_is_found_by_position(model):
+    rng = np.random.default_rng(0)
+    good = [texture(rng) for _ in range(20)]
+    by_position = TripletDetector(model, PositionalPrototype()).fit(good[:14])
+    marked = scratched(good[-1], 30, 20)
+    assert by_position.score(marked) > max(by_position.score(image) for image in good[14:])
+    assert by_position.anomaly_map(marked).shape == marked.shape
+    with pytest.raises(DataError, match=r"expected features \(17, 17\), received \(9, 17\)"):
+        by_position.score(marked[:48])
+
+
+# Several detectors on one network.
+
+
+@pytest.fixture
+def counted(model, monkeypatch):
+    """Count the images that any network is run on."""
+    images_seen = []
+    extractor = network.extractor
+
+    def counting(model):
+        features = extractor(model)
+
+        def extract(image):
+            images_seen.append(image)
+            return features(image)
+
+        return extract
+
+    monkeypatch.setattr(network, "extractor", counting)
+    return images_seen
+
+
+KINDS_TOGETHER = (MeanPrototype, GaussianPrototype, PositionalPrototype)
+
+
+def test_detectors_that_share_features_run_the_network_once_an_image(model, good, counted):
+    shared = SharedFeatures(model)
+    together = [TripletDetector(model, kind(), features=shared) for kind in KINDS_TOGETHER]
+    for image in good:
+        for one in together:
+            one.update(image)
+    assert len(counted) == len(good)
+    for one in together:
+        one.score(good[0])
+        one.anomaly_map(good[0])
+    assert len(counted) == len(good) + 1
+
+
+def test_shared_features_give_the_same_numbers_as_separate_ones(model, good):
+    shared = SharedFeatures(model)
+    together = [TripletDetector(model, kind(), features=shared) for kind in KINDS_TOGETHER]
+    for image in good:
+        for one in together:
+            one.update(image)
+    alone = [TripletDetector(model, kind()).fit(good) for kind in KINDS_TOGETHER]
+    for image in (good[0], scratched(good[1], 10, 20)):
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(one.distance_map(image), other.distance_map(image))
+
+
+def test_shared_features_know_an_image_by_identity(model, good, counted):
+    shared = SharedFeatures(model)
+    first = shared(good[0])
+    assert shared(good[0]) is first
+    np.testing.assert_array_equal(shared(good[0].copy()), first)
+    assert len(counted) == 2
+    assert not np.array_equal(shared(good[1]), first)
+    # Images that are dropped at once may come to lie at one address; the features are still each one's own.
+    for level in (0.0, 0.25, 0.5):
+        image = np.full((40, 40), level, np.float32)
+        np.testing.assert_array_equal(shared(image), network.extractor(model)(image))
+        del image
+
+
+def test_shared_features_are_read_only_and_survive_a_refused_image(model, good):
+    shared = SharedFeatures(model)
+    first = shared(good[0])
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0, 0] = 1
+    with pytest.raises(ValueError, match="at least 32×32"):
+        shared(good[0][:20])
+    assert shared(good[0]) is first
 
 
 def test_every_method_follows_the_protocol(model):

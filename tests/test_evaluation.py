@@ -1,13 +1,13 @@
 """The protocol: what is fitted, what is scored, what is written."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from conftest import scratched, texture
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from metricad import evaluation, results
+from metricad import evaluation, methods
 from metricad.datasets import Sample, Surface
 from metricad.errors import DataError
 from metricad.evaluation import Method
@@ -46,35 +46,180 @@ def surface():
 METHOD = Method("brightness", "trained", Brightness, network="run", units=4, seed=3)
 
 
+def judge(surface, method=METHOD, **options):
+    (found,) = evaluation.evaluate([method], surface, **options)
+    return found
+
+
 def test_fits_the_good_images_and_scores_the_test_images(surface):
     seen = []
-    result, example = evaluation.evaluate(METHOD, surface, on_image=lambda: seen.append(1))
+    found = judge(surface, on_image=lambda: seen.append(1))
     expected = [0.0, 0.4, 0.2, 0.7, 1.0]
+    result = found.result
     assert result.score_values == pytest.approx(expected, abs=1e-6)
-    assert result.auroc == pytest.approx(roc_auc_score([0, 0, 1, 1, 1], expected))
-    assert (result.fit_normals, result.test_normals, result.test_defects) == (3, 2, 3)
+    defect = [0, 0, 1, 1, 1]
+    assert result.auroc == pytest.approx(roc_auc_score(defect, expected))
+    assert result.average_precision == pytest.approx(average_precision_score(defect, expected))
+    assert result.f1_max == pytest.approx(6 / 7)  # everything above 0.1: three hits, one false alarm
+    assert result.fpr_at_95_tpr == pytest.approx(0.5)
+    assert (result.fit_normals, result.held_out_normals) == (3, 0)
+    assert (result.test_normals, result.test_defects) == (2, 3)
     assert (result.method, result.role, result.units, result.seed) == ("brightness", "trained", 4, 3)
     assert [row["kind"] for row in result.scores] == ["good", "good", "hole", "hole", "hole"]
-    assert len(seen) == 8
-    assert example.name == "defect1"  # the middle one by name, whatever its score
-    np.testing.assert_allclose(example.anomaly_map, 0.7, atol=1e-6)
-    np.testing.assert_array_equal(example.mask, np.eye(4, dtype=bool))
+    assert len(seen) == evaluation.image_count(surface) == 8
+    assert found.cost.seconds_to_fit >= 0
+    assert found.cost.milliseconds_per_image >= 0
+
+
+def test_pixels_count_where_the_defect_is_known(surface):
+    # Maps are constant, so defective pixels are ordered like their images.
+    levels = np.array([0.0, 0.4, 0.2, 0.7, 1.0]).repeat(16)
+    defect = np.concatenate([np.zeros(32, bool), *[np.eye(4, dtype=bool).ravel()] * 3])
+    assert judge(surface).result.pixel_auroc == pytest.approx(roc_auc_score(defect, levels), abs=1e-3)
+    assert 0 < judge(surface).result.aupro < 1
+
+    def with_mask(read_mask):
+        return dataclasses.replace(
+            surface,
+            test=tuple(
+                dataclasses.replace(one, read_mask=read_mask) if one.is_defect else one
+                for one in surface.test
+            ),
+        )
+
+    for nowhere in (None, lambda: np.zeros((4, 4), bool)):
+        result = judge(with_mask(nowhere)).result
+        assert (result.pixel_auroc, result.aupro) == (None, None)
+        assert result.auroc == judge(surface).result.auroc
+    with pytest.raises(DataError, match=r"its mask has \(2, 3\) pixels, the image \(4, 4\)"):
+        judge(with_mask(lambda: np.ones((2, 3), bool)))
+
+
+def test_pictures_are_the_best_the_median_the_worst_and_the_false_alarm(surface):
+    shown = {example.role: example for example in judge(surface).examples}
+    assert {role: example.name for role, example in shown.items()} == {
+        "best": "defect2",
+        "median": "defect1",
+        "worst": "defect0",
+        "false alarm": "good1",
+    }
+    np.testing.assert_allclose(shown["median"].anomaly_map, 0.7, atol=1e-6)
+    np.testing.assert_array_equal(shown["median"].mask, np.eye(4, dtype=bool))
+    assert shown["median"].score == pytest.approx(0.7)
+    assert shown["false alarm"].mask is None or not shown["false alarm"].mask.any()
+    assert judge(surface, pictured=["another"]).examples == []
+    assert judge(surface, dataclasses.replace(METHOD, role="untrained")).examples == []
+
+
+def test_pictures_of_large_images_are_reduced():
+    large = [
+        Sample(name, kind, lambda: np.linspace(-1, 1, 300 * 600, dtype=np.float32).reshape(300, 600), mask)
+        for name, kind, mask in (
+            ("a", "good", None),
+            ("b", "hole", lambda: np.arange(600)[None].repeat(300, 0) < 300),
+        )
+    ]
+    surface = Surface("made", "flat", tuple(large[:1]), tuple(large))
+    example = judge(surface).examples[0]
+    assert example.image.shape == example.anomaly_map.shape == example.mask.shape == (100, 200)
+    assert example.mask[:, :100].all()
+    assert not example.mask[:, 100:].any()
+
+
+def test_held_out_images_give_the_threshold_and_no_others():
+    good = tuple(sample(f"fit{i:02}", 0.01 * i) for i in range(100))
+    surface = Surface("made", "flat", good, (sample("good", 0.5), sample("bad", -0.9, "hole")))
+    result = judge(surface, protocol=evaluation.Protocol(holdout=0.25, false_alarm_rate=0.1)).result
+    fit, held_out = evaluation.Protocol(holdout=0.25, false_alarm_rate=0.1).split(good)
+    assert (result.fit_normals, result.held_out_normals) == (len(fit), len(held_out)) == (75, 25)
+    assert not {one.name for one in fit} & {one.name for one in held_out}
+    values = {one.name: 0.01 * i for i, one in enumerate(good)}
+    mean = np.mean([values[one.name] for one in fit])
+    distances = sorted(abs(values[one.name] - mean) for one in held_out)
+    assert result.threshold == pytest.approx(distances[24 - 1], abs=1e-6)  # rank ceil(26 · 0.9) of 25
+    assert result.false_alarm_rate == 0.1
+    assert result.scores[0]["score"] == pytest.approx(abs(0.5 - mean), abs=1e-6)
+
+
+def test_too_few_good_images_for_the_rate_are_all_fitted_to(surface):
+    result = judge(surface, protocol=evaluation.Protocol(holdout=0.4, false_alarm_rate=0.05)).result
+    assert (result.fit_normals, result.held_out_normals) == (3, 0)
+    assert (result.threshold, result.false_alarm_rate) == (None, None)
+
+
+@pytest.mark.parametrize(("holdout", "rate"), [(1, 0.1), (-0.1, 0.1), (0.2, 0), (0.2, 1)])
+def test_a_protocol_out_of_range_is_refused(holdout, rate):
+    with pytest.raises(ValueError, match="must lie"):
+        evaluation.Protocol(holdout=holdout, false_alarm_rate=rate)
 
 
 def test_a_fitted_detector_is_left_as_it_is(surface):
     ready = Brightness()
     ready.fitted = [0.5]
-    method = Method("ready", "bundle", lambda: ready, is_fitted=True, threshold=0.25)
-    result, _ = evaluation.evaluate(method, surface)
+    method = Method("ready", "bundle", lambda: ready, is_fitted=True, threshold=0.25, false_alarm_rate=0.01)
+    result = judge(surface, method, protocol=evaluation.Protocol(holdout=0.5, false_alarm_rate=0.5)).result
     assert ready.fitted == [0.5]
-    assert (result.fit_normals, result.threshold) == (0, 0.25)
+    assert (result.fit_normals, result.held_out_normals) == (0, 0)
+    assert (result.threshold, result.false_alarm_rate) == (0.25, 0.01)
+
+
+def test_each_image_is_read_once_for_methods_that_share_a_network(run_folder):
+    """And they get the same scores as alone."""
+    rng = np.random.default_rng(0)
+    read = []
+
+    def counted(name, image, kind="good"):
+        return Sample(name, kind, lambda: (read.append(name), image)[1])
+
+    images = [texture(rng) for _ in range(8)]
+    surface = Surface(
+        "made",
+        "stripes",
+        tuple(counted(f"fit{i}", image) for i, image in enumerate(images[:4])),
+        (
+            *(counted(f"good{i}", image) for i, image in enumerate(images[4:6])),
+            *(counted(f"bad{i}", scratched(image, 20, 30), "hole") for i, image in enumerate(images[6:])),
+        ),
+    )
+    together = methods.of_run(run_folder, ["mean", "gaussian"], metrics=["euclidean", "manhattan"])
+    found = evaluation.evaluate(together, surface, pictured=[])
+    assert [one.result.method for one in found] == ["mean euclidean", "mean manhattan", "gaussian"] * 2
+    for_costs = 4 * len(together)
+    assert len(read) == 8 + for_costs
+    for number, method in enumerate(methods.of_run(run_folder, ["mean", "gaussian"])):
+        alone = judge(surface, method).result
+        expected = [found[k].result for k in (0, 2, 3, 5)][number]
+        assert (alone.method, alone.role) == (expected.method, expected.role)
+        assert alone.score_values == expected.score_values
+
+
+def test_a_surface_is_known_to_networks_that_learned_its_good_images(surface):
+    def known(seen):
+        return judge(surface, dataclasses.replace(METHOD, seen=seen)).result.is_known
+
+    assert known(None) is None
+    assert known([]) is False
+    assert known([{"dataset": "made", "labelled": {"flat": ["fit0"]}}]) is True
+    assert known([{"dataset": "made", "labelled": {"wood": ["fit0"]}}]) is False
+    assert known([{"dataset": "other", "labelled": {"flat": ["good1"]}}]) is False
+    with pytest.raises(DataError, match="1 test images of flat were trained on"):
+        known([{"dataset": "made", "labelled": {"flat": ["good1"]}}])
+
+
+def test_a_score_that_is_no_number_is_named(surface):
+    class Broken(Brightness):
+        def score(self, image):
+            return float("nan")
+
+    with pytest.raises(DataError, match="made: flat, brightness: 5 of 5 scores are not finite"):
+        judge(surface, dataclasses.replace(METHOD, make=Broken))
 
 
 @pytest.mark.parametrize("kinds", [["good"], ["hole"], []])
 def test_a_surface_without_both_kinds_is_refused(surface, kinds):
     test = tuple(one for one in surface.test if one.kind in kinds)
     with pytest.raises(DataError, match="an AUROC needs both"):
-        evaluation.evaluate(METHOD, dataclasses.replace(surface, test=test))
+        judge(dataclasses.replace(surface, test=test))
 
 
 def test_a_network_is_not_tested_on_what_it_was_trained_on(surface):
@@ -85,22 +230,3 @@ def test_a_network_is_not_tested_on_what_it_was_trained_on(surface):
     evaluation.check_unseen(surface, record("good1", dataset="another"))
     with pytest.raises(DataError, match="1 test images of flat were trained on \\(good1"):
         evaluation.check_unseen(surface, record("fit0", "good1"))
-
-
-def test_results_come_back_as_they_were_written(surface, tmp_path):
-    result, example = evaluation.evaluate(METHOD, surface)
-    bare, _ = evaluation.evaluate(dataclasses.replace(METHOD, name="bare"), surface)
-    path = tmp_path / "out" / "results.json"
-    results.save(path, [result, bare], [example, dataclasses.replace(example, mask=None)])
-    found, examples = results.load(path)
-    assert found == [result, bare]
-    np.testing.assert_array_equal(examples[0].image, example.image)
-    np.testing.assert_array_equal(examples[0].mask, example.mask)
-    np.testing.assert_allclose(examples[0].anomaly_map, example.anomaly_map, rtol=1e-3)
-    assert examples[1].mask is None
-    document = json.loads(path.read_text())
-    assert document["versions"]["metricad"]
-    assert str(tmp_path) not in path.read_text()
-
-    (path.parent / "results.examples.npz").unlink()
-    assert results.load(path) == ([result, bare], [None, None])

@@ -14,7 +14,7 @@ from metricad.calibration import Calibration
 from metricad.detector import TripletDetector, place
 from metricad.errors import DataError
 from metricad.inspector import Inspection, fit_inspector
-from metricad.prototype import GaussianPrototype, MeanPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype, PositionalPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
 
@@ -229,3 +229,13 @@ def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):
         assert np.isfinite([same.score, other.score, other.threshold]).all()
         assert np.isfinite(place(distance_map, (64, 64))).all()
         assert images.overlay(new_part(), place(distance_map, (64, 64)), **made.map_scale()).any()
+
+
+def test_an_image_out_of_register_is_named_and_does_not_end_a_run(paths, model, tmp_path):
+    odd = save(tmp_path / "odd.png", texture(np.random.default_rng(1), side=72))
+    fitted = fit_inspector(paths, model, prototype=PositionalPrototype(), false_alarm_rate=0.2)
+    good, bad, last = (found for found, _, _ in fitted.inspect_files([paths[0], odd, paths[1]]))
+    assert (good.verdict, bad.verdict, last.verdict) == ("good", "error", "good")
+    assert "needs images of one size" in bad.error
+    with pytest.raises(DataError, match=r"\.png: a positional prototype needs images of one size"):
+        fit_inspector([odd, *paths], model, prototype=PositionalPrototype(), false_alarm_rate=0.2)

@@ -12,7 +12,7 @@ ORDER = [
     "network", "runs", "training", "prototype", "calibration", "detector", "inspector", "bundle",
     "metrics", "pixels", "results", "evaluation", "methods.variation", "methods", "comparison",
     "document", "markdown", "page", "paper", "tables", "figures", "report", "console", "workers", "grid",
-    "reproduction", "display", "demonstration", "cli", "__main__",
+    "reproduction", "display", "demonstration", "options", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Prototypes: what is learned in one pass against NumPy on everything at once, distances against SciPy."""
+"""Prototypes: what is learned map by map against NumPy on everything at once, distances against SciPy."""
 
 import weakref
 
@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import distance
 
-from metricad.prototype import KINDS, GaussianPrototype, MeanPrototype
+from metricad.errors import DataError
+from metricad.prototype import KINDS, GaussianPrototype, MeanPrototype, PositionalPrototype
 
-EVERY = [MeanPrototype(), MeanPrototype(metric="manhattan"), GaussianPrototype()]
-every_kind = pytest.mark.parametrize("empty", EVERY, ids=["mean", "manhattan", "gaussian"])
+EVERY = [MeanPrototype(), MeanPrototype(metric="manhattan"), GaussianPrototype(), PositionalPrototype()]
+every_kind = pytest.mark.parametrize("empty", EVERY, ids=["mean", "manhattan", "gaussian", "positional"])
 
 
 def fresh(prototype):
@@ -26,6 +27,22 @@ def feature_maps(seed=0, *, shapes=((5, 7), (1, 1), (9, 4)), dimensions=4):
     return [
         (rng.normal(size=(*shape, dimensions)) @ mixing + rng.normal(size=dimensions)).astype(np.float32)
         for shape in shapes
+    ]
+
+
+def maps_for(prototype, seed=0):
+    """Feature maps that this kind takes: of one size for the positional, of several for the others."""
+    return in_register(seed) if prototype.kind == "positional" else feature_maps(seed)
+
+
+def in_register(seed=0, *, shape=(6, 5), count=4, dimensions=4):
+    """Features of images of one size: each position with its own mean and its own deviation."""
+    rng = np.random.default_rng(seed)
+    mean = 3 * rng.normal(size=(*shape, dimensions))
+    deviation = rng.uniform(0.2, 2, size=(*shape, 1))
+    return [
+        (mean + deviation * one).astype(np.float32)
+        for one in feature_maps(seed, shapes=[shape] * count, dimensions=dimensions)
     ]
 
 
@@ -64,7 +81,7 @@ def test_a_large_mean_does_not_eat_a_small_deviation():
 
 @every_kind
 def test_the_order_of_the_images_does_not_matter(empty):
-    maps = feature_maps()
+    maps = maps_for(empty)
     one, other = fresh(empty).fit(maps), fresh(empty).fit(maps[::-1])
     np.testing.assert_allclose(one.distance(maps[0]), other.distance(maps[0]), rtol=1e-4)
 
@@ -93,9 +110,177 @@ def test_without_images_there_is_no_prototype(empty):
 
 @every_kind
 def test_fitting_again_forgets_what_was_before(empty):
-    first, second = feature_maps(1), feature_maps(2)
+    first, second = maps_for(empty, 1), maps_for(empty, 2)
     again = fresh(empty).fit(first).fit(second)
     np.testing.assert_array_equal(again.distance(first[0]), fresh(empty).fit(second).distance(first[0]))
+
+
+@every_kind
+def test_updates_are_a_fit_and_distances_can_be_asked_between_them(empty):
+    maps = maps_for(empty)
+    pushed = fresh(empty)
+    for count, one in enumerate(maps, start=1):
+        pushed.update(one)
+        fitted = fresh(empty).fit(maps[:count])
+        np.testing.assert_array_equal(pushed.distance(maps[0]), fitted.distance(maps[0]))
+
+
+@every_kind
+def test_updates_go_on_after_a_fit(empty):
+    maps = maps_for(empty)
+    fitted = fresh(empty).fit(maps[:-1])
+    fitted.update(maps[-1])
+    np.testing.assert_array_equal(fitted.distance(maps[0]), fresh(empty).fit(maps).distance(maps[0]))
+
+
+@every_kind
+def test_feature_maps_are_not_written_to(empty):
+    for one in maps_for(empty):
+        one.flags.writeable = False
+        wide = one.astype(np.float64)  # nothing would have to be converted, so nothing copied
+        wide.flags.writeable = False
+        fresh(empty).fit([one, wide]).distance(one)
+
+
+@every_kind
+def test_arrays_handed_out_do_not_change_with_further_updates(empty):
+    maps = maps_for(empty)
+    fitted = fresh(empty).fit(maps[:-1])
+    arrays = fitted.arrays()
+    before = {name: array.copy() for name, array in arrays.items()}
+    fitted.update(maps[-1])
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+# By position.
+
+
+@settings(max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 10), st.integers(1, 10)),
+    count=st.integers(1, 6),
+    dimensions=st.integers(1, 5),
+    offset=st.sampled_from([0.0, 1e3]),
+    seed=st.integers(0, 2**32),
+)
+def test_positions_and_tiles_agree_with_a_slow_loop_over_everything(shape, count, dimensions, offset, seed):
+    maps = in_register(seed, shape=shape, count=count, dimensions=dimensions)
+    everything = np.stack([one + np.float32(offset) for one in maps]).astype(np.float64)
+    fitted = PositionalPrototype().fit(everything)
+    np.testing.assert_allclose(fitted.mean, everything.mean(axis=0), rtol=1e-12, atol=1e-12)
+    covariances, _ = slow_tiles(everything)
+    np.testing.assert_allclose(fitted.covariance, covariances, rtol=1e-7, atol=1e-9)
+
+
+def slow_tiles(everything):
+    """Covariance about the positions' means, of each tile of 4×4 positions and of all of them together."""
+    _, height, width, dimensions = everything.shape
+    mean = everything.mean(axis=0)
+    tiles = np.zeros((-(-height // 4), -(-width // 4), dimensions, dimensions))
+    counts = np.zeros(tiles.shape[:2])
+    for one in everything:
+        for row in range(height):
+            for column in range(width):
+                away = one[row, column] - mean[row, column]
+                tiles[row // 4, column // 4] += np.outer(away, away)
+                counts[row // 4, column // 4] += 1
+    return tiles / counts[..., np.newaxis, np.newaxis], tiles.sum(axis=(0, 1)) / counts.sum()
+
+
+@pytest.mark.parametrize("shrinkage", [1e-3, 0.5, 1.0])
+@pytest.mark.parametrize("position", [(0, 0), (3, 4), (4, 3), (8, 6)])
+def test_distance_by_position_is_mahalanobis_distance_with_the_tiles_covariance(shrinkage, position):
+    maps = in_register(shape=(9, 7), count=6)
+    everything = np.stack(maps).astype(np.float64)
+    tiles, pooled = slow_tiles(everything)
+    pooled = (1 - 1e-3) * pooled + 1e-3 * np.eye(4) * np.trace(pooled) / 4
+    covariance = (1 - shrinkage) * tiles[position[0] // 4, position[1] // 4] + shrinkage * pooled
+    probe = in_register(9, shape=(9, 7))[0]
+    found = PositionalPrototype(shrinkage=shrinkage).fit(maps).distance(probe)
+    expected = distance.mahalanobis(
+        probe[position].astype(np.float64), everything.mean(axis=0)[position], np.linalg.inv(covariance)
+    )
+    assert found.shape == (9, 7)
+    assert found[position] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_large_mean_at_each_position_does_not_eat_a_small_deviation():
+    rng = np.random.default_rng(0)
+    maps = [1e8 + rng.choice([-1.0, 1.0], size=(4, 4, 1)) for _ in range(50)]
+    covariance = PositionalPrototype().fit(maps).covariance
+    assert covariance[0, 0, 0, 0] == pytest.approx(np.var(np.stack(maps), axis=0).mean(), rel=1e-6)
+
+
+def test_from_one_image_the_distance_by_position_is_euclidean_up_to_scale():
+    first, second = in_register(count=2)
+    found = PositionalPrototype().fit([first]).distance(second)
+    ratio = found / np.linalg.norm(second - first, axis=-1)
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+
+
+def test_what_is_good_elsewhere_is_found_only_by_position():
+    """A ramp from left to right, and a part whose middle looks as the left edge does."""
+    rng = np.random.default_rng(0)
+    ramp = np.broadcast_to(np.linspace(-4, 4, 16)[:, np.newaxis], (12, 16, 3))
+    good = [(ramp + 0.1 * rng.normal(size=ramp.shape)).astype(np.float32) for _ in range(12)]
+    defect = good[-1].copy()
+    defect[4:7, 7:9] = defect[4:7, :2]
+    scores = {
+        kind: [KINDS[kind]().fit(good[:6]).distance(one).max() for one in (*good[6:], defect)]
+        for kind in ("mean", "gaussian", "positional")
+    }
+    assert scores["positional"][-1] > 5 * max(scores["positional"][:-1])
+    assert scores["mean"][-1] <= max(scores["mean"][:-1])
+    assert scores["gaussian"][-1] <= max(scores["gaussian"][:-1])
+
+
+def test_a_place_that_varies_much_counts_less():
+    rng = np.random.default_rng(0)
+    deviation = np.ones((8, 8, 1))
+    deviation[:4, :4] = 5
+    fitted = PositionalPrototype().fit([deviation * rng.normal(size=(8, 8, 3)) for _ in range(20)])
+    found = fitted.distance((fitted.mean + 3).astype(np.float32))
+    # Variances of 25 and 1, of 7 on the average of the four tiles, and halfway there 16 and 4.
+    np.testing.assert_allclose(found[4:, 4:].mean() / found[:4, :4].mean(), np.sqrt(16 / 4), rtol=0.05)
+
+
+def test_images_of_another_size_are_refused_with_both_sizes():
+    fitted = PositionalPrototype().fit(in_register())
+    message = (
+        r"^a positional prototype needs images of one size, always seen in register: expected features "
+        r"\(6, 5\), received \(5, 6\); resize the images or choose another kind$"
+    )
+    other = in_register(shape=(5, 6))[0]
+    before = fitted.distance(PROBE)
+    with pytest.raises(DataError, match=message):
+        fitted.update(other)
+    with pytest.raises(DataError, match=message):
+        fitted.distance(other)
+    np.testing.assert_array_equal(fitted.distance(PROBE), before)
+    again = PositionalPrototype().restore(fitted.arrays())
+    with pytest.raises(DataError, match=message):
+        again.distance(other)
+
+
+def test_a_fit_afresh_may_be_of_another_size():
+    fitted = PositionalPrototype().fit(in_register()).fit(in_register(shape=(5, 6)))
+    assert fitted.distance(in_register(shape=(5, 6))[0]).shape == (5, 6)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"mean": np.zeros((6, 5, 4), np.float32), "covariance": np.zeros((1, 2, 4, 4))},
+        {"mean": np.zeros((6, 5, 3), np.float32), "covariance": np.zeros((2, 2, 4, 4))},
+        {"mean": np.zeros(4, np.float32), "covariance": np.zeros((4, 4))},
+        {"mean": np.zeros((6, 5, 2), np.float32), "covariance": np.full((2, 2, 2, 2), -np.eye(2))},
+    ],
+    ids=["too few tiles", "other features", "of another kind", "no covariances"],
+)
+def test_arrays_that_do_not_belong_together_are_not_restored(arrays):
+    with pytest.raises(ValueError):  # noqa: PT011 - the bundle says what is wrong with the file
+        PositionalPrototype().restore(arrays)
 
 
 # Distances.
@@ -149,12 +334,12 @@ def test_mahalanobis_distance_does_not_depend_on_the_features_units():
 
 @every_kind
 def test_distances_are_float32_and_0_at_the_mean(empty):
-    fitted = fresh(empty).fit(feature_maps())
+    fitted = fresh(empty).fit(maps_for(empty))
     found = fitted.distance(PROBE)
     assert found.shape == PROBE.shape[:2]
     assert found.dtype == np.float32
     assert (found > 0).all()
-    middle = np.full((2, 3, 4), fitted.mean, np.float32)
+    middle = np.full(PROBE.shape, fitted.mean, np.float32)
     np.testing.assert_array_equal(fitted.distance(middle), 0)
 
 
@@ -162,8 +347,8 @@ def test_distances_are_float32_and_0_at_the_mean(empty):
 @pytest.mark.parametrize("value", [0.0, 0.7, 1e4])
 def test_features_that_never_vary_give_finite_distances(empty, value):
     fitted = fresh(empty).fit([np.full((5, 5, 4), value, np.float32)] * 3)
-    np.testing.assert_array_equal(fitted.distance(np.full((1, 1, 4), value, np.float32)), 0)
-    far = fitted.distance(np.full((1, 1, 4), value + 1e3, np.float32))
+    np.testing.assert_array_equal(fitted.distance(np.full((5, 5, 4), value, np.float32)), 0)
+    far = fitted.distance(np.full((5, 5, 4), value + 1e3, np.float32))
     assert np.isfinite(far).all()
     assert (far > 1).all()
 
@@ -182,21 +367,43 @@ def test_a_single_feature_that_never_varies_counts_most():
 
 @every_kind
 def test_arrays_and_settings_are_all_there_is_to_know(empty):
-    maps = feature_maps()
-    fitted = fresh(empty).fit(maps)
+    fitted = fresh(empty).fit(maps_for(empty))
     again = fresh(fitted).restore(fitted.arrays())
     np.testing.assert_array_equal(again.distance(PROBE), fitted.distance(PROBE))
-    assert all(array.dtype == np.float64 for array in fitted.arrays().values())
 
 
-def test_shrinkage_is_among_the_settings():
-    assert GaussianPrototype(shrinkage=0.25).settings() == {"shrinkage": 0.25}
+@every_kind
+def test_arrays_are_kept_in_full_but_for_the_means_of_all_positions(empty):
+    dtypes = {name: array.dtype for name, array in fresh(empty).fit(maps_for(empty)).arrays().items()}
+    assert dtypes.pop("mean") == (np.float32 if empty.kind == "positional" else np.float64)
+    assert set(dtypes.values()) <= {np.dtype(np.float64)}
 
 
+@every_kind
+def test_a_restored_prototype_takes_no_updates_but_can_be_fitted_afresh(empty):
+    maps = maps_for(empty)
+    restored = fresh(empty).restore(fresh(empty).fit(maps).arrays())
+    before = restored.distance(PROBE)
+    with pytest.raises(ValueError, match="a restored prototype does not know how many images made it"):
+        restored.update(maps[0])
+    np.testing.assert_array_equal(restored.distance(PROBE), before)
+    one, other = restored.fit(maps[1:]), fresh(empty).fit(maps[1:])
+    np.testing.assert_array_equal(one.distance(PROBE), other.distance(PROBE))
+
+
+with_shrinkage = pytest.mark.parametrize("kind", [GaussianPrototype, PositionalPrototype])
+
+
+@with_shrinkage
+def test_shrinkage_is_among_the_settings(kind):
+    assert kind(shrinkage=0.25).settings() == {"shrinkage": 0.25}
+
+
+@with_shrinkage
 @pytest.mark.parametrize("shrinkage", [0, -0.1, 1.1, float("nan")])
-def test_a_shrinkage_outside_its_range_is_refused(shrinkage):
+def test_a_shrinkage_outside_its_range_is_refused(kind, shrinkage):
     with pytest.raises(ValueError, match="shrinkage must lie in"):
-        GaussianPrototype(shrinkage=shrinkage)
+        kind(shrinkage=shrinkage)
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():

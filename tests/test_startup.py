@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ["train", "prototype", "inspect", "evaluate", "report", "demo"]
+VERBS = ["train", "prototype", "inspect", "evaluate", "report", "reproduce", "demo"]
 
 # Runs a command line and tells, after it has left, whether TensorFlow was imported.
 WATCH = """
@@ -42,6 +42,8 @@ def test_help_does_without_tensorflow(arguments):
         ["prototype", "--kind", "nonsense", "good", "--out", "part.metricad", "--network", "run"],
         ["inspect", "part.metricad"],
         ["evaluate", "--data", "d", "--out", "results.json"],
+        ["reproduce", "--preset", "nonsense", "--out", "grid"],
+        ["reproduce", "--out", "grid", "--seeds", "a"],
     ],
     ids=" ".join,
 )
