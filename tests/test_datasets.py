@@ -396,3 +396,17 @@ def test_small_pictures_are_objects(prepared):
     source = datasets.to_source(datasets.load("plain", data_dir=prepared))
     assert source.is_object
     assert source.image_count == 4
+
+
+def test_a_colon_chooses_among_the_surfaces(tmp_path):
+    for name in ("a", "b", "c"):
+        for kind in ("train/good", "test/good", "test/hole"):
+            save(tmp_path / "parts" / name / kind / "0.png", np.zeros((40, 40)))
+    source = f"{tmp_path / 'parts'}:c,a"
+    assert [surface.name for surface in datasets.load(source)] == ["c", "a"]
+    assert {surface.dataset for surface in datasets.load(source)} == {"parts"}
+    with pytest.raises(DataError, match="parts: has no d, e; choose among a, b, c"):
+        datasets.load(f"{tmp_path / 'parts'}:a,d,e")
+    # A folder whose own name has a colon is that folder.
+    (tmp_path / "parts").rename(tmp_path / "parts:a")
+    assert [surface.name for surface in datasets.load(tmp_path / "parts:a")] == ["a", "b", "c"]

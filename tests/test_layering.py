@@ -11,8 +11,8 @@ ORDER = [
     "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
     "network", "runs", "training", "prototype", "calibration", "detector", "inspector", "bundle",
     "metrics", "pixels", "results", "evaluation", "methods.variation", "methods", "comparison",
-    "document", "markdown", "page", "paper", "tables", "figures", "report", "console", "workers", "grid",
-    "reproduction", "display", "demonstration", "options", "cli", "__main__",
+    "document", "markdown", "page", "paper", "overview", "tables", "figures", "chapters", "report",
+    "console", "workers", "grid", "reproduction", "display", "demonstration", "options", "cli", "__main__",
 ]  # fmt: skip
 
 
