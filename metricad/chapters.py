@@ -90,23 +90,31 @@ def _on_what(study: Study, overview: Overview) -> str:
 
 
 def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
-    sentences = []
+    sentences, compared = [], {}
     for setting in overview.judged:
         found = {s: overview.difference(s, setting) for s in overview.titles}
         found = {surface: apart for surface, apart in found.items() if apart is not None}
         if found:
             lowest, highest = min(found, key=found.get), max(found, key=found.get)
-            sentences.append(
-                f"{overview.labels[setting]}: {tables.signed(np.mean(list(found.values())))} on average over "
-                f"{_count(len(found), 'class', 'classes')}, from {tables.signed(found[lowest])} "
-                f"({overview.titles[lowest]}) to {tables.signed(found[highest])} ({overview.titles[highest]})"
+            apart = (
+                f"{tables.signed(np.mean(list(found.values())))} on average over {len(found)} classes, from "
             )
+            apart = apart if len(found) > 1 else ""
+            places = [
+                f"{tables.signed(found[s])} ({overview.titles[s]})" for s in dict.fromkeys((lowest, highest))
+            ]
+            sentences.append(f"{overview.labels[setting]}: {apart}{' to '.join(places)}")
+            compared |= found
         if len(found) == len(paper.TABLE_3):
             ours = np.mean([overview.median(surface, setting, overview.method) for surface in found])
             theirs = paper.MEANS[setting.units, overview.saw_objects[setting]]
             sentences[-1] += f"; the mean is {ours:.3f}, the paper prints {theirs}"
     if sentences:
-        fitted = _range(result.fit_normals for result in study.results if result.role == "trained")
+        fitted = _range(
+            result.fit_normals
+            for result in study.results
+            if result.role == "trained" and (result.dataset, result.surface) in compared
+        )
         sentences.append(f"Prototypes are of {fitted} good images here, of 500 in the paper")
         return f"Against the paper's table 3, AUROC here less the paper's. {'. '.join(sentences)}."
     return (

@@ -14,7 +14,7 @@ metricad-data surfaces --data-dir {out} --folders --size 256 --surfaces 1,3,7,8 
 metricad train --out {out}/network --source {out}/surfaces --normals 60 --pyramid 256,128,64
   --rounds 4 --epochs 10 --triplets 5120 --learning-rate 0.0003
 metricad evaluate --network {out}/network --kind mean --kind gaussian --data {out}/surfaces
-  --out {out}/results.json
+  --false-alarm-rate 0.1 --out {out}/results.json
 metricad report {out}/results.json --out {out}/report
 metricad prototype {out}/surfaces/woven_grid/train/good --network {out}/network --kind gaussian
   --holdout 0.4 --false-alarm-rate 0.05 --out {out}/woven_grid.metricad
@@ -53,5 +53,6 @@ def run(out: Path, *, invoke: Callable[[list[str]], object]) -> None:
             raise DataError("the synthetic surfaces could not be generated; see the line above")
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     print(
-        f"\ndone in {minutes} min {seconds} s; look at {out}/report/report.md and the heat maps in {out}/maps"
+        f"\ndone in {minutes} min {seconds} s; look at {out}/report/report.html and at the heat maps in "
+        f"{out}/maps"
     )

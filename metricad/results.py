@@ -175,7 +175,7 @@ class Study:
 def merge(studies: Iterable[Study]) -> Study:
     """Put several together, in their order; a network that stands in several is kept once.
 
-    Versions that differ are all named.
+    Versions that differ are all named; a study without versions has no part in them.
     """
     studies = list(studies)
     named = {package: None for study in studies for package in study.versions}
@@ -186,7 +186,9 @@ def merge(studies: Iterable[Study]) -> Study:
         networks=list({network.name: network for study in studies for network in study.networks}.values()),
         training_seconds={k: v for study in studies for k, v in study.training_seconds.items()},
         versions={
-            package: " and ".join(dict.fromkeys(study.versions.get(package, "none") for study in studies))
+            package: " and ".join(
+                dict.fromkeys(study.versions.get(package, "none") for study in studies if study.versions)
+            )
             for package in named
         },
     )

@@ -19,6 +19,7 @@ from metricad.errors import DataError, RunError
 from metricad.evaluation import Protocol
 from metricad.grid import Grid
 from metricad.settings import Settings
+from metricad.versions import versions
 
 TINY = Settings(rounds=3, epochs=1, triplets_per_round=64, batch_size=32, pyramid=(64, 48))
 
@@ -122,6 +123,7 @@ def test_every_network_is_tested_on_every_surface(unbroken):
         assert one.threshold > 0
     assert [network.name for network in study.networks] == trained
     assert [len(network.trained_on) for network in study.networks] == [2, 2, 3, 3]
+    assert study.versions == versions()
     assert all(len(network.epoch_loss) == 3 for network in study.networks)
     pictured = {one.network for one, shown in zip(study.results, study.examples, strict=True) if shown}
     assert pictured == {"h2-0", "h2-objects-0"}

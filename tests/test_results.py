@@ -103,6 +103,7 @@ def test_studies_are_put_together_in_their_order(study):
     assert merged.versions["numpy"] == f"{study.versions['numpy']} and another"
     assert merged.versions["keras"] == study.versions["keras"]
     assert_same(results.merge([study]), study)
+    assert results.merge([study, dataclasses.replace(other, versions={})]).versions == study.versions
 
 
 def test_what_is_not_a_number_is_not_written(study, tmp_path):
