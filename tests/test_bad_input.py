@@ -392,7 +392,11 @@ def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_pa
     # Rounds of half a second: seconds are left when the first line is read, also on a fast machine.
     options = train_options(run, source, rounds=rounds, triplets=1600)
     command = [sys.executable, "-m", "metricad", *map(str, options)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # A shell that runs the tests in the background has Ctrl-C ignored, and a process begins as its parent is.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, inherited)
+    with process:
         first = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
