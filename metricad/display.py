@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
 from rich.table import Table
 
 from metricad.settings import Settings
@@ -100,36 +107,45 @@ def grid(jobs: int) -> Iterator["Calls"]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )
     began = time.monotonic()
-    running: dict[str, None] = {}
-    spent = {"done": 0.0, "all": 0.0}
+    running: dict[str, float] = {}
+    cost = {"done": 0.0, "all": 0.0}
+
+    def left() -> str:
+        # What runs is half done, on average.
+        done = cost["done"] + sum(running.values()) / 2
+        if not cost["done"] or done >= cost["all"]:
+            return ""
+        return f"{_duration((time.monotonic() - began) * (cost['all'] - done) / done)} to go"
+
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading the data", total=None, left="")
 
         def show() -> None:
             bar.update(
                 task,
-                description=escape(f"running {', '.join(running) or 'nothing'}"),
-                left=_left(spent, began),
+                description=escape(f"running {', '.join(running)}" if running else "writing the report"),
+                left=left(),
             )
 
         def on_plan(cells: Sequence["Cell"], done: Collection[str]) -> None:
             bar.update(task, total=len(cells), completed=len(done))
-            spent["all"] = sum(cell.cost for cell in cells if cell.name not in done)
+            cost["all"] = sum(cell.cost for cell in cells if cell.name not in done)
             console.print(f"{len(cells)} cells, {len(done)} done before, {jobs} at a time")
 
         def on_start(cell: "Cell") -> None:
-            running[cell.name] = None
+            running[cell.name] = cell.cost
             show()
 
         def end(cell: "Cell", line: str) -> None:
             running.pop(cell.name, None)
-            spent["done"] += cell.cost
+            cost["done"] += cell.cost
             bar.advance(task)
             count = f"{bar.tasks[task].completed:.0f}/{bar.tasks[task].total:.0f}"
-            console.print(escape(f"{count}  {line}  {_left(spent, began)}"))
+            console.print(escape(f"{count}  {line}  {left()}".rstrip()))
             show()
 
         yield Calls(
@@ -158,15 +174,6 @@ def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:
     shown.add_row("all", str(len(found)), _duration(seconds), style="bold")
     _console().print(shown)
     _console().print(f"{jobs} cells at a time; the estimate is good to a factor of two")
-
-
-def _left(spent: dict[str, float], began: float) -> str:
-    left = spent["all"] - spent["done"]
-    if left <= 0:
-        return "0 s to go"
-    if not spent["done"]:
-        return ""
-    return f"{_duration((time.monotonic() - began) * left / spent['done'])} to go"
 
 
 def _duration(seconds: float) -> str:

@@ -152,6 +152,37 @@ def test_the_quick_grid(run_metricad, tmp_path):
     assert "holds a grid with other settings" in other.err
 
 
+def test_a_grid_with_failed_cells_says_so_and_ends_with_an_error(run_metricad, tmp_path, monkeypatch):
+    from test_results import result
+
+    from metricad import grid, reproduction
+    from metricad.results import Study
+    from metricad.workers import Failure
+
+    cells = [
+        grid.Cell(f"evaluate h16-0 on {name}", name, None, True, ("data", name), None, 1.0)
+        for name in ("wood", "steel")
+    ]
+
+    def reproduce(grid, out, *, data_dir, jobs, progress):
+        progress.on_plan(cells, set())
+        progress.on_start(cells[0])
+        progress.on_done(cells[0], 83.0)
+        progress.on_failure(cells[1], Failure("3.png: damaged"))
+        return Study([result()], [[]], [None]), cells[1:]
+
+    monkeypatch.setattr(reproduction, "reproduce", reproduce)
+    done = run_metricad("reproduce", "--out", tmp_path / "grid", "--jobs", 3)
+    assert done.status == 2
+    assert "flat" in done.out  # what there is, is shown
+    assert done.err.splitlines() == [
+        "2 cells, 0 done before, 3 at a time",
+        "1/2  evaluate h16-0 on wood: 1 min 23 s  0 s to go",
+        "2/2  evaluate h16-0 on steel: FAILED: 3.png: damaged",
+        f"error: 1 cells are missing; {tmp_path}/grid/errors says why; run the same command again",
+    ]
+
+
 # Verdicts.
 
 
