@@ -351,7 +351,14 @@ def reproduce(
         display.cells(cells, seconds=reproduction.estimate(cells), jobs=jobs)
         return
     with display.grid(jobs) as progress:
-        study, missing = reproduction.reproduce(grid, out, data_dir=data_dir, jobs=jobs, progress=progress)
+        try:
+            study, missing = reproduction.reproduce(
+                grid, out, data_dir=data_dir, jobs=jobs, progress=progress
+            )
+        except KeyboardInterrupt:
+            raise RunError(
+                f"interrupted; what is done is kept in {out}: run the same command again"
+            ) from None
     display.table(reports.table(study.results), title="AUROC")
     if missing:
         raise RunError(f"{len(missing)} cells are missing; {out}/errors says why; run the same command again")

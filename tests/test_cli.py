@@ -183,6 +183,21 @@ def test_a_grid_with_failed_cells_says_so_and_ends_with_an_error(run_metricad, t
     ]
 
 
+def test_an_interrupted_grid_says_how_to_go_on(run_metricad, tmp_path, monkeypatch):
+    from metricad import reproduction
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduction, "reproduce", interrupted)
+    done = run_metricad("reproduce", "--out", tmp_path / "grid")
+    assert done.status == 2
+    assert (
+        done.err
+        == f"error: interrupted; what is done is kept in {tmp_path}/grid: run the same command again\n"
+    )
+
+
 # Verdicts.
 
 
