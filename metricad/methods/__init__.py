@@ -22,13 +22,7 @@ BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 def of_run(
     run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Prototypes of these kinds on a trained network, and on the same network before its training.
-
-    Raises
-    ------
-    RunError
-        The run has no weights.
-    """
+    """What `of_trained` gives, and the same on the network as it was before its training; raises alike."""
     trained = of_trained(run, kinds, metrics=metrics)
     named = trained[0]
     untrained = of_untrained(named.units, named.seed, kinds, name=named.network, metrics=metrics)
