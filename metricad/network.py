@@ -1,16 +1,54 @@
 """The fully convolutional residual ELU network of the paper (section 2.7, tables 1 and 2)."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
+
+NAME = "staar2018"
+"""What the Keras model is called, and what a bundle says of its network."""
 
 RECEPTIVE_FIELD = 32
 """Side, in pixels, of the square of surface that one feature sees."""
 
 STRIDE = 2
 """Pixels between neighbouring features."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Where a network's features lie on the image's pixels.
+
+    Attributes
+    ----------
+    first : float
+        Row, and column, of the first feature's centre, in pixels; the first pixel's centre is 0.
+    stride : int
+        Pixels between neighbouring features.
+    smallest : int
+        Least height and width, in pixels, of an image that has features.
+    """
+
+    first: float
+    stride: int
+    smallest: int
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Refuse an image without features.
+
+        Raises
+        ------
+        ValueError
+            The image is too small.
+        """
+        if min(shape) < self.smallest:
+            raise ValueError(
+                f"expected an image of at least {self.smallest}×{self.smallest} pixels, received {shape}"
+            )
+
+
+SAMPLING = Sampling(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD)
+"""Where the features of this network lie."""
 
 _BLOCK_MARGIN = 2  # a 5×5 window without padding loses two pixels on every side
 
@@ -50,40 +88,10 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         cropped = keras.layers.Cropping2D(_BLOCK_MARGIN, name=f"block{block}_crop")(x)
         x = keras.layers.Add(name=f"block{block}")([cropped, residual])
     features = convolution(1, None, "features")(x)
-    return keras.Model(pixels, features, name="staar2018")
+    return keras.Model(pixels, features, name=NAME)
 
 
 def feature_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of features that an image of this shape gives.
-
-    Raises
-    ------
-    ValueError
-        The image is smaller than the receptive field.
-    """
-    if min(shape) < RECEPTIVE_FIELD:
-        raise ValueError(
-            f"expected an image of at least {RECEPTIVE_FIELD}×{RECEPTIVE_FIELD} pixels, received {shape}"
-        )
+    """Rows and columns of features that an image of this shape gives; raises as `Sampling.check` does."""
+    SAMPLING.check(shape)
     return tuple((side - RECEPTIVE_FIELD) // STRIDE + 1 for side in shape)
-
-
-def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a network to a function from one image to its features.
-
-    One trace serves every image size. XLA stays off: on CPUs it makes these convolutions slower.
-
-    Returns
-    -------
-    function
-        float32 (H, W) in [-1, 1] to float32 (h', w', d).
-    """
-    signature = [tf.TensorSpec((1, None, None, 1), tf.float32)]
-    graph = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
-
-    def features(image: np.ndarray) -> np.ndarray:
-        feature_shape(image.shape)  # a clear error for an image that is too small
-        return graph(image[np.newaxis, :, :, np.newaxis]).numpy()[0]
-
-    features.trace_count = graph.experimental_get_tracing_count
-    return features

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from metricad import (
+    architectures,
     comparison,
     datasets,
     evaluation,
@@ -89,7 +90,7 @@ def estimate(cells: Sequence[Cell]) -> float:
 
     The network is timed on one image, and that compared with the machine that `grid` has its rates from.
     """
-    features = network.extractor(network.build(16, seed=0))
+    features = architectures.extractor(network.build(16, seed=0))
     image = np.zeros((512, 512), np.float32)
     features(image)
     seconds = []

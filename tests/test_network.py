@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from metricad import network
+from metricad import architectures, network
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def test_parameters_are_the_papers(units, parameters):
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 34), (64, 47), (200, 100)])
 def test_feature_shape_is_what_the_network_gives(model, shape):
-    features = network.extractor(model)(np.zeros(shape, np.float32))
+    features = architectures.extractor(model)(np.zeros(shape, np.float32))
     assert features.shape == (*network.feature_shape(shape), 4)
 
 
@@ -33,7 +33,7 @@ def test_paper_sizes():
 def test_impulse_proves_receptive_field_and_stride(model, pixel):
     """Changing one pixel changes exactly the features whose 32×32 square, every 2 pixels, holds it."""
     size = 96
-    extract = network.extractor(model)
+    extract = architectures.extractor(model)
     rng = np.random.default_rng(0)
     # A different impulse for each try: max pooling may hide a single one behind a larger neighbour.
     changed = np.zeros(network.feature_shape((size, size)), bool)
@@ -50,7 +50,7 @@ def test_impulse_proves_receptive_field_and_stride(model, pixel):
 
 def test_whole_image_equals_patch_by_patch(model):
     image = np.random.default_rng(2).uniform(-1, 1, (40, 46)).astype(np.float32)
-    extract = network.extractor(model)
+    extract = architectures.extractor(model)
     whole = extract(image)
     for row, column in [(0, 0), (2, 5), (4, 7)]:
         top, left = row * network.STRIDE, column * network.STRIDE
@@ -59,7 +59,7 @@ def test_whole_image_equals_patch_by_patch(model):
 
 
 def test_one_trace_for_all_sizes(model):
-    extract = network.extractor(model)
+    extract = architectures.extractor(model)
     for size in (32, 40, 64, 51, 40, 64):
         extract(np.zeros((size, size + 3), np.float32))
     assert extract.trace_count() == 1
@@ -85,7 +85,7 @@ def test_has_no_normalisation_and_no_padding(model):
 
 def test_too_small_an_image_is_refused(model):
     with pytest.raises(ValueError, match="at least 32×32 pixels, received \\(31, 40\\)"):
-        network.extractor(model)(np.zeros((31, 40), np.float32))
+        architectures.extractor(model)(np.zeros((31, 40), np.float32))
 
 
 def test_units_must_be_positive():

@@ -1,0 +1,61 @@
+"""The networks by name: the paper's and the one that metricad ships."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad import hypercolumn, network
+from metricad.network import Sampling
+
+_ARCHITECTURES = {network.NAME: network, hypercolumn.NAME: hypercolumn}
+
+
+def build(name: str, units: int) -> keras.Model:
+    """Build a network of which only the name and the size are known, as a bundle has them.
+
+    Raises
+    ------
+    ValueError
+        There is no network of this name.
+    """
+    return _architecture(name).build(units)
+
+
+def sampling(model: keras.Model) -> Sampling:
+    """Where a network's features lie on the image."""
+    return _architecture(model.name).SAMPLING
+
+
+def units(model: keras.Model) -> int:
+    """Size that `build` has to be given for such a network: the filters of its first layer."""
+    return int(model.get_layer("stem").filters)
+
+
+def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile a network to a function from one image to its features.
+
+    One trace serves every image size. XLA stays off: on CPUs it makes these convolutions slower.
+
+    Returns
+    -------
+    function
+        float32 (H, W) in [-1, 1] to float32 (h', w', d). Raises ValueError for an image that is too small.
+    """
+    signature = [tf.TensorSpec((1, None, None, 1), tf.float32)]
+    graph = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
+    check = sampling(model).check
+
+    def features(image: np.ndarray) -> np.ndarray:
+        check(image.shape)
+        return graph(image[np.newaxis, :, :, np.newaxis]).numpy()[0]
+
+    features.trace_count = graph.experimental_get_tracing_count
+    return features
+
+
+def _architecture(name: str):
+    if name not in _ARCHITECTURES:
+        raise ValueError(f"network must be one of {', '.join(_ARCHITECTURES)}, received {name!r}")
+    return _ARCHITECTURES[name]

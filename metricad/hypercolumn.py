@@ -1,0 +1,115 @@
+"""The network that ships: features of three scales joined at every position.
+
+Each feature is a *hypercolumn* (Hariharan et al., 2015): what the stages of a fully convolutional network
+know of one place, from 14 to 68 pixels around it, joined by a learned projection. Layers are 3×3 ELU
+convolutions without padding and without batch normalisation, as in the paper's network, but the stride grows
+to 8 while the image shrinks: wide layers cost little there, and large defects are seen whole.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad.network import Sampling
+
+NAME = "hypercolumn"
+"""What the Keras model is called, and what a bundle says of its network."""
+
+SAMPLING = Sampling(first=7.5, stride=4, smallest=68)
+"""Where features lie on the image."""
+
+_SCALES = (  # units of a stage as multiples of the stem's; stride of its features; centre of the first
+    (1.5, 2, 6.5),
+    (2, 4, 15.5),
+    (3, 8, 33.5),
+)
+_DIMENSIONS = 64  # of a feature
+
+
+def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
+    """Build the network: (N, H, W, 1) in [-1, 1] to features (N, H', W', 64), a quarter as fine.
+
+    A feature lies every 4 pixels, the first at 7.5. The two coarser stages reach farther than the finest and
+    have no features of their own near the image's border: there their outermost ones are taken again, so that
+    the whole image is judged and nothing is made up, as padding would.
+
+    Parameters
+    ----------
+    units : int
+        Filters of the stem, even; the stages have 1.5, 2 and 3 times as many.
+    seed : int, optional
+        Seed of the initial weights.
+    """
+    if units < 2 or units % 2:
+        raise ValueError(f"units must be even and at least 2, received {units}")
+    rng = np.random.default_rng(seed)
+
+    def initializer(kind: type[keras.Initializer]) -> keras.Initializer:
+        return kind(seed=int(rng.integers(2**31)))
+
+    def convolution(filters: int, size: int, name: str, *, strides: int = 1) -> keras.layers.Layer:
+        return keras.layers.Conv2D(
+            filters,
+            size,
+            strides=strides,
+            activation="elu",
+            kernel_initializer=initializer(keras.initializers.HeNormal),
+            name=name,
+        )
+
+    pixels = keras.Input((None, None, 1), name="image")
+    x = convolution(units, 5, "stem")(pixels)
+    stages = []
+    for number, (width, _, _) in enumerate(_SCALES, start=1):
+        x = keras.layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        for part in "ab":
+            x = convolution(int(width * units), 3, f"stage{number}{part}")(x)
+        stages.append(x)
+
+    # Not averaged: a spot of a pixel or two must not be thinned out.
+    finest = convolution(int(2 * _SCALES[0][0] * units), 2, "finest", strides=2)(stages[0])
+    columns = [finest]
+    for number, (_, stride, first) in enumerate(_SCALES[1:], start=2):
+        columns.append(Nearest(stride, first, name=f"nearest{number}")([stages[number - 1], finest]))
+    projected = [
+        keras.layers.Conv2D(
+            _DIMENSIONS,
+            1,
+            use_bias=False,
+            kernel_initializer=initializer(keras.initializers.GlorotUniform),
+            name=f"project{number}",
+        )(column)
+        for number, column in enumerate(columns, start=1)
+    ]
+    return keras.Model(pixels, keras.layers.Add(name="features")(projected), name=NAME)
+
+
+class Nearest(keras.layers.Layer):
+    """Bring a coarse feature map onto the grid of the network's features: the nearest one for each.
+
+    Parameters
+    ----------
+    stride : int
+        Pixels between the coarse features.
+    first : float
+        Centre of the first coarse feature, in pixels.
+    """
+
+    def __init__(self, stride: int, first: float, **named: object) -> None:
+        super().__init__(**named)
+        self.stride = stride
+        self.first = first
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Gather from the first map what lies nearest to each place of the second, which gives its size."""
+        found, like = inputs
+        for axis in (1, 2):
+            count = tf.shape(like)[axis]
+            pixels = tf.cast(tf.range(count), tf.float32) * SAMPLING.stride + SAMPLING.first
+            nearest = tf.cast(tf.round((pixels - self.first) / self.stride), tf.int32)
+            found = tf.gather(found, tf.clip_by_value(nearest, 0, tf.shape(found)[axis] - 1), axis=axis)
+        return found
+
+    def compute_output_shape(self, shapes: list[tuple]) -> tuple:
+        """The second map's size with the first one's depth."""
+        return (*shapes[1][:3], shapes[0][3])

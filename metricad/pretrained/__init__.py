@@ -1,0 +1,48 @@
+"""The networks that ship with metricad; README.md beside this file is their model card."""
+
+import importlib.resources
+import io
+
+import keras
+import numpy as np
+
+from metricad import hypercolumn
+
+UNITS = {"accurate": 24, "fast": 16}
+"""The networks by name, and their size."""
+
+TRAINED_ON = (
+    "free texture photographs",
+    "synthetic surfaces 1 to 6, seeds from 1000 on",
+    "procedural textures",
+)
+"""What they were trained on; no image of a data set that metricad is tested on is among it."""
+
+DEFAULT = "accurate"
+
+
+def load(name: str = DEFAULT) -> keras.Model:
+    """Load a network that ships.
+
+    Parameters
+    ----------
+    name : {"accurate", "fast"}
+
+    Raises
+    ------
+    ValueError
+        No network of this name ships.
+    """
+    if name not in UNITS:
+        raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
+    model = hypercolumn.build(UNITS[name])
+    content = (importlib.resources.files(__package__) / f"{name}.npz").read_bytes()
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        model.set_weights([arrays[f"{k:02d}"].astype(np.float32) for k in range(len(arrays))])
+    return model
+
+
+def save(model: keras.Model, path: str) -> None:
+    """Write a network's weights as they ship: 16-bit numbers, half the size."""
+    weights = model.get_weights()
+    np.savez_compressed(path, **{f"{k:02d}": array.astype(np.float16) for k, array in enumerate(weights)})
