@@ -7,12 +7,13 @@ line can answer without TensorFlow.
 import importlib
 
 _EXPORTS = {
+    "AutoPrototype": "metricad.kinds",
     "GaussianPrototype": "metricad.prototype",
     "Inspection": "metricad.inspector",
     "Inspector": "metricad.inspector",
     "MeanPrototype": "metricad.prototype",
     "MetricadError": "metricad.errors",
-    "PositionalPrototype": "metricad.prototype",
+    "PositionalPrototype": "metricad.positional",
     "Settings": "metricad.settings",
     "Surface": "metricad.datasets",
     "TripletDetector": "metricad.detector",
@@ -20,6 +21,7 @@ _EXPORTS = {
     "fit_inspector": "metricad.inspector",
     "load_inspector": ("metricad.bundle", "load"),
     "load_network": "metricad.runs",
+    "load_shipped_network": ("metricad.pretrained", "load"),
     "load_surfaces": ("metricad.datasets", "load"),
     "read_image": ("metricad.images", "read"),
     "save_inspector": ("metricad.bundle", "save"),

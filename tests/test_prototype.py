@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial import distance
 
 from metricad.errors import DataError
-from metricad.prototype import KINDS, GaussianPrototype, MeanPrototype, PositionalPrototype
+from metricad.kinds import KINDS
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 
 EVERY = [MeanPrototype(), MeanPrototype(metric="manhattan"), GaussianPrototype(), PositionalPrototype()]
 every_kind = pytest.mark.parametrize("empty", EVERY, ids=["mean", "manhattan", "gaussian", "positional"])

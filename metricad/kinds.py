@@ -1,0 +1,98 @@
+"""The kinds of prototype by name, and the one that chooses between them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import keras
+import numpy as np
+
+from metricad import network
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
+
+_LOOK = 8  # images between two comparisons: they cost as much as several images
+
+
+class AutoPrototype:
+    """The Gaussian or the positional prototype, whichever foresees good images better.
+
+    Both learn from every image. Before they learn from the ninth, the seventeenth and so on, each is asked
+    how likely that image is, which it has not seen (the prequential principle: Dawid, 1984); the larger sum
+    of log likelihoods wins. So surfaces seen in register are known by their good images alone: no defect, no
+    label and no image of the calibration is needed. With fewer than nine images, or with images of several
+    sizes, it is the Gaussian.
+    """
+
+    def __init__(self) -> None:
+        self._gaussian = GaussianPrototype()
+        self._positional: PositionalPrototype | None = PositionalPrototype()
+        self._shape: tuple[int, ...] | None = None
+        self._count = 0
+        self._advantage = 0.0
+
+    @property
+    def chosen(self) -> Prototype:
+        """The prototype that foresees better so far."""
+        return self._positional if self._positional is not None and self._advantage > 0 else self._gaussian
+
+    @property
+    def kind(self) -> str:
+        """Kind of the chosen one, as a bundle keeps it."""
+        return self.chosen.kind
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether the positional prototype may still be chosen; the Gaussian, too, gets whole maps then."""
+        return self._positional is not None
+
+    def update(self, features: np.ndarray) -> None:
+        """See `Prototype`."""
+        self._shape = features.shape if self._shape is None else self._shape
+        if features.shape != self._shape:
+            self._positional = None
+        if self._positional is not None:
+            if self._count and self._count % _LOOK == 0:
+                self._advantage += self._positional.log_likelihood(features)
+                self._advantage -= self._gaussian.log_likelihood(features)
+            self._positional.update(features)
+        self._gaussian.update(features)
+        self._count += 1
+
+    def fit(self, features: Iterable[np.ndarray]) -> Self:
+        """See `Prototype`; raises ValueError when there are no feature maps."""
+        self.__init__()
+        for feature_map in features:
+            self.update(feature_map)
+        if not self._count:
+            raise ValueError("no feature maps to fit a prototype to; expected at least one good image")
+        return self
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """See `Prototype`; of the chosen one."""
+        return self.chosen.distance(features)
+
+    def settings(self) -> dict[str, str | float]:
+        """See `Prototype`; of the chosen one."""
+        return self.chosen.settings()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Prototype`; of the chosen one."""
+        return self.chosen.arrays()
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Not to be had: a bundle keeps the chosen kind, which is restored as such."""
+        raise ValueError("an auto prototype is kept as the kind that it chose; restore that one")
+
+
+KINDS = {
+    "mean": MeanPrototype,
+    "gaussian": GaussianPrototype,
+    "positional": PositionalPrototype,
+    "auto": AutoPrototype,
+}
+"""What makes an empty prototype of each kind."""
+
+
+def suited_to(model: keras.Model) -> Prototype:
+    """Make an empty prototype of the kind that a network takes by default: the mean on the paper's network."""
+    return MeanPrototype() if model.name == network.NAME else AutoPrototype()

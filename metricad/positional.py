@@ -1,0 +1,158 @@
+"""Good surface that is always seen in register: a prototype with a mean for every position."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+
+from metricad.errors import DataError
+from metricad.prototype import (
+    SHARE_OF_IDENTITY,
+    Streamed,
+    checked_shrinkage,
+    log_density,
+    norm,
+    shrunk,
+    whitening,
+)
+
+_TILE = 4  # features: the side of the tiles that share a covariance
+
+
+class PositionalPrototype(Streamed):
+    """Mahalanobis distance to the mean feature at each position, for surfaces always seen in register.
+
+    A global pattern (the starburst of a DAGM class) is normal where it belongs and a defect elsewhere, which
+    no prototype without positions can tell. How much good surface varies differs from place to place too:
+    the covariance about the positions' means is that of a tile of 4×4 features (8×8 pixels), partly drawn
+    towards that of all tiles. PaDiM (Defard et al., 2021) keeps a covariance for every position, sixteen
+    times as much: on the synthetic starburst that won 0.01 of AUROC where 48 images had been seen, nothing
+    with 12, and lost with 4. Tiles keep memory near that of the means: h'·w'·d·(1 + d/16) numbers.
+
+    The means themselves are not smoothed: blurred over only 3×3 positions they found less, also where few
+    images had been seen.
+
+    Parameters
+    ----------
+    shrinkage : float in (0, 1]
+        How far each tile's covariance is drawn towards the one of all tiles, itself shrunk by 1e-3 as in
+        `GaussianPrototype`; 1 leaves a single covariance for the whole image.
+
+    Notes
+    -----
+    All images must have one size. From a single image nothing is known of the variation: the distance is
+    then Euclidean, up to a (large) scale.
+    """
+
+    kind: ClassVar[str] = "positional"
+    needs_positions: ClassVar[bool] = True
+
+    def __init__(self, *, shrinkage: float = 0.5) -> None:
+        super().__init__()
+        self.shrinkage = checked_shrinkage(shrinkage)
+        self.covariance: np.ndarray | None = None
+        self._whitening: np.ndarray | None = None
+
+    def update(self, features: np.ndarray) -> None:
+        """See `Prototype`; means and covariances are accumulated in float64.
+
+        Raises
+        ------
+        DataError
+            The map's size is not that of the maps before.
+        """
+        self._check_register(features)
+        step, weight = self._move_mean(features.astype(np.float64), 1)
+        tiles = _tiled(step)
+        products = tiles.swapaxes(-1, -2) @ tiles / _positions(step)[..., np.newaxis, np.newaxis]
+        if self._count == 1:
+            self.covariance = np.zeros_like(products)
+        self.covariance = self.covariance + (products * weight - self.covariance) / self._count
+        self._whitening = None
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """See `Prototype`.
+
+        Raises
+        ------
+        DataError
+            The map's size is not that of the maps learned from.
+        """
+        self._check_register(features)
+        if self._whitening is None:
+            self._whitening = self._whiten()
+        tiles = _tiled(features - self.mean.astype(np.float32))
+        return _untiled(norm(tiles @ self._whitening), features.shape[:2])
+
+    def log_likelihood(self, features: np.ndarray) -> float:
+        """Mean natural logarithm of the density at a map's features (h', w', d); raises as `distance`."""
+        distance = self.distance(features)
+        counts = _positions(features)
+        share = counts / counts.sum()
+        return log_density(distance, self._whitening, share)
+
+    def settings(self) -> dict[str, str | float]:
+        """See `Prototype`."""
+        return {"shrinkage": self.shrinkage}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Prototype`: what is kept of the means and the covariances before shrinking.
+
+        Returns
+        -------
+        mean : float32 (h', w', d)
+            Learned in float64; a distance is taken from it in float32 anyway.
+        covariance : float64 (⌈h'/4⌉, ⌈w'/4⌉, d, d)
+        """
+        return {"mean": self.mean.astype(np.float32), "covariance": self.covariance}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """See `Prototype`.
+
+        Raises
+        ------
+        ValueError
+            There is not one covariance for each tile of the mean.
+        """
+        self.mean, self.covariance, self._count = arrays["mean"], arrays["covariance"], None
+        dimensions = self.mean.shape[-1]
+        expected = (*_positions(self.mean).shape, dimensions, dimensions)
+        if self.covariance.shape != expected:
+            raise ValueError(f"expected covariances {expected}, received {self.covariance.shape}")
+        self._whitening = self._whiten()
+        return self
+
+    def _check_register(self, features: np.ndarray) -> None:
+        received = features.shape[:2]
+        if self.mean is not None and received != (expected := self.mean.shape[:2]):
+            raise DataError(
+                "a positional prototype needs images of one size, always seen in register: expected features "
+                f"{expected}, received {received}; resize the images or choose another kind"
+            )
+
+    def _whiten(self) -> np.ndarray:
+        pooled = np.average(self.covariance, axis=(0, 1), weights=_positions(self.mean))
+        pooled = shrunk(pooled, SHARE_OF_IDENTITY)
+        return whitening((1 - self.shrinkage) * self.covariance + self.shrinkage * pooled)
+
+
+def _tiled(features: np.ndarray) -> np.ndarray:
+    """Cut (h', w', d) into tiles: (⌈h'/4⌉, ⌈w'/4⌉, 16, d), the last ones padded with zeros."""
+    height, width, dimensions = features.shape
+    padded = np.pad(features, ((0, -height % _TILE), (0, -width % _TILE), (0, 0)))
+    rows, columns = (side // _TILE for side in padded.shape[:2])
+    tiles = padded.reshape(rows, _TILE, columns, _TILE, dimensions).swapaxes(1, 2)
+    return tiles.reshape(rows, columns, _TILE**2, dimensions)
+
+
+def _untiled(tiles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Put numbers (rows, columns, 16) of tiles back together: (h', w')."""
+    rows, columns, _ = tiles.shape
+    whole = tiles.reshape(rows, columns, _TILE, _TILE).swapaxes(1, 2).reshape(rows * _TILE, columns * _TILE)
+    return whole[: shape[0], : shape[1]]
+
+
+def _positions(features: np.ndarray) -> np.ndarray:
+    """How many positions of (h', w', d) each tile has: (⌈h'/4⌉, ⌈w'/4⌉)."""
+    rows, columns = (np.diff([*range(0, side, _TILE), side]) for side in features.shape[:2])
+    return np.outer(rows, columns)

@@ -1,0 +1,85 @@
+"""Kinds of prototype by name, and the choice between them from good images alone."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from metricad.kinds import KINDS, AutoPrototype
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype
+
+
+def maps(count, *, in_register, shape=(9, 11, 3), seed=0):
+    """Feature maps of a texture, or of a pattern that is the same in every one."""
+    rng = np.random.default_rng(seed)
+    pattern = 3 * rng.normal(size=shape)
+    return [
+        ((pattern if in_register else 3 * rng.normal(size=shape)) + rng.normal(size=shape)).astype(np.float32)
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_made_by_its_name(kind):
+    made = KINDS[kind]().fit(maps(3, in_register=False))
+    assert made.kind == ("gaussian" if kind == "auto" else kind)
+
+
+@pytest.mark.parametrize(("in_register", "kind"), [(True, "positional"), (False, "gaussian")])
+def test_auto_sees_from_good_images_whether_they_are_in_register(in_register, kind):
+    assert AutoPrototype().fit(maps(20, in_register=in_register)).kind == kind
+
+
+def test_auto_is_gaussian_while_it_has_not_looked_yet():
+    auto = AutoPrototype().fit(maps(8, in_register=True))
+    assert auto.kind == "gaussian"
+    auto.update(maps(9, in_register=True)[-1])
+    assert auto.kind == "positional"
+
+
+def test_auto_is_gaussian_where_sizes_differ():
+    features = maps(20, in_register=True)
+    auto = AutoPrototype().fit([*features, features[0][:5]])
+    assert auto.kind == "gaussian"
+    assert auto.distance(features[0][:4, :4]).shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("in_register", "kind"), [(True, PositionalPrototype), (False, GaussianPrototype)], ids=str
+)
+def test_auto_is_the_chosen_one_in_all_it_says(in_register, kind):
+    features = maps(20, in_register=in_register)
+    auto, alone = AutoPrototype().fit(features), kind().fit(features)
+    np.testing.assert_array_equal(auto.distance(features[3]), alone.distance(features[3]))
+    assert auto.settings() == alone.settings()
+    restored = KINDS[auto.kind](**auto.settings()).restore(auto.arrays())
+    np.testing.assert_allclose(restored.distance(features[3]), alone.distance(features[3]), rtol=1e-5)
+    with pytest.raises(ValueError, match="restore that one"):
+        AutoPrototype().restore(auto.arrays())
+
+
+def test_auto_starts_afresh_when_fitted_again():
+    auto = AutoPrototype().fit(maps(20, in_register=True))
+    assert auto.fit(maps(20, in_register=False, shape=(6, 5, 3))).kind == "gaussian"
+    with pytest.raises(ValueError, match="no feature maps"):
+        auto.fit([])
+
+
+def test_log_likelihood_is_that_of_scipy():
+    features = maps(12, in_register=False)
+    fitted = GaussianPrototype(shrinkage=0.1).fit(features)
+    covariance = 0.9 * fitted.covariance + 0.1 * np.trace(fitted.covariance) / 3 * np.eye(3)
+    expected = stats.multivariate_normal(fitted.mean, covariance).logpdf(features[0].reshape(-1, 3)).mean()
+    assert fitted.log_likelihood(features[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_log_likelihood_of_positions_is_the_mean_over_them():
+    """A single covariance for all (shrinkage 1): a normal density about each position's own mean."""
+    features = maps(12, in_register=True)
+    fitted = PositionalPrototype(shrinkage=1).fit(features)
+    away = features[0] - fitted.mean
+    residuals = np.concatenate([(one - fitted.mean).reshape(-1, 3) for one in features])
+    covariance = residuals.T @ residuals / len(residuals)
+    covariance = 0.999 * covariance + 0.001 * np.trace(covariance) / 3 * np.eye(3)
+    expected = stats.multivariate_normal(np.zeros(3), covariance).logpdf(away.reshape(-1, 3)).mean()
+    assert fitted.log_likelihood(features[0]) == pytest.approx(expected, rel=1e-4)
