@@ -1,0 +1,73 @@
+"""Random textures: noise of a random spectrum, no two alike.
+
+Surfaces to train on without a licence to ask for, and foreign matter for synthetic defects.
+"""
+
+import numpy as np
+from scipy import fft
+
+
+def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Draw a texture nobody has seen: bands of waves, drifts and streaks, perhaps clipped or folded.
+
+    Gaussian noise with a power spectrum of one to four Gabor bands, mostly over a power law, sometimes with
+    grain drawn out along one direction; then a random pointwise curve, so that not all are Gaussian.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    side : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    float32 (side, side) in [-1, 1]
+        Opposite edges match.
+    """
+    noise = fft.irfft2(
+        fft.rfft2(rng.standard_normal((side, side))) * np.sqrt(_spectrum(rng, side)), s=(side, side)
+    )
+    noise = _curve(rng, noise / noise.std())
+    noise = noise + rng.uniform(0, 0.3) * rng.standard_normal((side, side))
+    gray = rng.uniform(-0.3, 0.3) + rng.uniform(0.1, 0.5) * noise
+    return np.clip(gray, -1, 1).astype(np.float32)
+
+
+def _spectrum(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Power at each frequency, as `fft.rfft2` orders them: (side, side // 2 + 1)."""
+    rows, columns = fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None, :]
+    power = np.full(np.broadcast_shapes(rows.shape, columns.shape), 1e-9)
+    if rng.random() < 0.7:
+        slowest = 1 / rng.uniform(20, 200)
+        power += rng.uniform(0, 1) / 60**1.5 / (np.hypot(rows, columns) + slowest) ** rng.uniform(0, 3)
+    for _ in range(rng.integers(1, 5)):
+        frequency = np.exp(rng.uniform(np.log(0.01), np.log(0.4)))
+        along, across = _turned(rng, rows, columns)
+        width, height = frequency * rng.uniform(0.02, 0.5, 2)
+        strength = 1e-2 * rng.uniform(0.2, 1) / (width * height)
+        for sign in (1, -1):
+            square = ((along - sign * frequency) / width) ** 2 + (across / height) ** 2
+            power += strength * np.exp(-0.5 * square)
+    if rng.random() < 0.3:
+        along, across = _turned(rng, rows, columns)
+        square = (along * rng.uniform(30, 150)) ** 2 + (across * rng.uniform(0.5, 4)) ** 2
+        power += 5 * np.exp(-0.5 * square)
+    return power
+
+
+def _turned(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    angle = rng.uniform(0, np.pi)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return columns * cos + rows * sin, rows * cos - columns * sin
+
+
+def _curve(rng: np.random.Generator, noise: np.ndarray) -> np.ndarray:
+    """Clip, fold or stretch values of unit variance, or leave them as they are."""
+    match rng.integers(5):
+        case 0:
+            return np.tanh(noise * rng.uniform(1, 6))
+        case 1:
+            return np.abs(noise) - 0.8
+        case 2:
+            return np.exp(0.5 * noise) - 1.2
+    return noise
