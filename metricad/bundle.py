@@ -16,25 +16,32 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import files, network
+from metricad import architectures, files
 from metricad.calibration import Calibration
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError
+from metricad.head import HeadPrototype
 from metricad.inspector import Inspector
-from metricad.prototype import KINDS
+from metricad.kinds import KINDS
+from metricad.prototype import Prototype
+from metricad.region import KINDS as REGIONS
+from metricad.region import Region
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
+_PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
 
 def save(inspector: Inspector, path: str | os.PathLike) -> None:
     """Write an inspector to one file, whole or not at all."""
     detector = inspector.detector
+    region = detector.region
     arrays = {
         **{f"network/{i:02d}": weights for i, weights in enumerate(detector.model.get_weights())},
         **{f"prototype/{name}": array for name, array in detector.prototype.arrays().items()},
+        **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
         "calibration/scores": inspector.calibration.scores,
     }
     members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
@@ -43,8 +50,10 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
         "format_version": FORMAT_VERSION,
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": {"architecture": detector.model.name, "units": int(detector.model.output_shape[-1])},
-        "prototype": {"kind": detector.prototype.kind, **detector.prototype.settings()},
+        "network": {"architecture": detector.model.name, "units": architectures.units(detector.model)},
+        "prototype": _describe(detector.prototype),
+        "region": None if region is None else _describe(region),
+        "reduction": detector.reduction,
         "calibration": {
             "false_alarm_rate": inspector.calibration.false_alarm_rate,
             "threshold": inspector.threshold,
@@ -69,12 +78,16 @@ def load(path: str | os.PathLike) -> Inspector:
     manifest, members = _read(Path(path))
     arrays = {name.removesuffix(".npy"): _from_bytes(content, path) for name, content in members.items()}
     try:
-        model = network.build(manifest["network"]["units"])
+        model = architectures.build(manifest["network"]["architecture"], manifest["network"]["units"])
         model.set_weights([array for name, array in sorted(_below(arrays, "network").items())])
-        settings = dict(manifest["prototype"])
-        prototype = KINDS[settings.pop("kind")](**settings).restore(_below(arrays, "prototype"))
+        prototype = _restore(_PROTOTYPES, manifest["prototype"], _below(arrays, "prototype"))
+        region = manifest.get("region")  # bundles did not always say; the whole image then
+        if region is not None:
+            region = _restore(REGIONS, region, _below(arrays, "region"))
         calibration = Calibration(arrays["calibration/scores"], manifest["calibration"]["false_alarm_rate"])
-        return Inspector(TripletDetector(model, prototype), calibration, manifest["fitted_on"])
+        reduction = manifest.get("reduction", "max")  # all that there was, when bundles did not say
+        detector = TripletDetector(model, prototype, reduction=reduction, region=region)
+        return Inspector(detector, calibration, manifest["fitted_on"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
 
@@ -117,6 +130,17 @@ def _check_version(version: object, path: Path) -> None:
     if isinstance(version, int) and version > FORMAT_VERSION:
         advice = "a newer metricad made it: upgrade this one"
     raise BundleError(f"{path}: bundle format {version}, expected {FORMAT_VERSION}; {advice}")
+
+
+def _describe(one: Prototype | Region) -> dict[str, object]:
+    return {"kind": one.kind, **one.settings()}
+
+
+def _restore(
+    kinds: Mapping[str, type], description: Mapping[str, object], arrays: Mapping[str, np.ndarray]
+) -> Prototype | Region:
+    settings = dict(description)
+    return kinds[settings.pop("kind")](**settings).restore(arrays)
 
 
 def _below(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, np.ndarray]:

@@ -128,11 +128,12 @@ def _marked(overview: Overview) -> list[str]:
         (surface, setting)
         for setting in overview.judged
         for surface in overview.titles
-        if overview.of(surface, setting, overview.method)
+        if overview.of(surface, setting, overview.method_of(setting))
     ]
-    beaten = [place for place in judged if overview.is_beaten(*place, overview.method)]
+    beaten = [place for place in judged if overview.is_beaten(*place, overview.method_of(place[1]))]
     lacking = sum(
-        {control.role for control in overview.rivals(*place, overview.method)} != {"untrained", "baseline"}
+        {control.role for control in overview.rivals(*place, overview.method_of(place[1]))}
+        != {"untrained", "baseline"}
         for place in judged
     )
     each = [
@@ -205,7 +206,7 @@ def _networks(study: Study, overview: Overview) -> Table:
                 Cell(", ".join(str(one.seed) for one in group)),
                 Cell("; ".join(map(plain, dict.fromkeys(s for one in group for s in one.trained_on)))),
                 Cell(f"{settings['triplets_per_round']:,}" if "triplets_per_round" in settings else "–"),
-                Cell(f"{settings.get('rounds', '–')} × {settings.get('epochs', '–')}"),
+                Cell(f"{settings['rounds']} × {settings['epochs']}" if "rounds" in settings else "–"),
                 Cell(_duration(np.median(seconds)), float(np.median(seconds))) if seconds else Cell("–"),
             ]
         )
@@ -283,7 +284,7 @@ _METRICS = (
     "columns are of the calibrated threshold: the false alarms that it promises on new good images, and the "
     "false alarms and the missed defects on the test images."
 )
-_CONTROLS = "What training must beat: networks with the weights that it began with, and no network at all."
+_CONTROLS = "What training must beat: untrained networks of the same shape and size, and no network at all."
 _PROTOCOL = (
     "The paper's protocol (section 2.9): a prototype is fitted to good images of a surface; all other good "
     "images and all defects are scored, and none of them was trained on. What a ready-made inspector was "

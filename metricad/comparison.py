@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from metricad import evaluation, methods, runs
+from metricad import evaluation, methods, pretrained, runs
 from metricad.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import Method, Protocol
@@ -30,12 +30,22 @@ def plan(
     parts: Sequence[str | os.PathLike],
     networks: Sequence[str | os.PathLike],
     *,
-    kinds: Sequence[str] = ("mean",),
+    kinds: Sequence[str] | None = None,
     metrics: Sequence[str] = ("euclidean",),
 ) -> list[Task]:
     """Put each network, with its controls, on every surface and each bundle on its own.
 
     A bundle belongs to the surface that has the name of its file; where there is only one surface, to that.
+
+    Parameters
+    ----------
+    surfaces : sequence of Surface
+    parts : sequence of path
+        Bundles.
+    networks : sequence of str or path
+        Networks that ship, by name, and runs; see `methods.of_network`.
+    kinds, metrics : sequence of str
+        Prototypes on the networks; what suits each network when no kinds are given.
 
     Raises
     ------
@@ -45,11 +55,12 @@ def plan(
         A network or a bundle cannot be read.
     """
     every = list(methods.BASELINES)
-    for run in networks:
-        _, data = runs.read_config(run)
-        for surface in surfaces:
-            evaluation.check_unseen(surface, data["seen"])
-        every.extend(methods.of_run(run, kinds, metrics=metrics))
+    for name in networks:
+        if not methods.is_shipped(name):  # what ships has seen no image of any of these data sets
+            _, data = runs.read_config(name)
+            for surface in surfaces:
+                evaluation.check_unseen(surface, data["seen"])
+        every.extend(methods.of_network(name, kinds, metrics=metrics))
     bundles: dict[int, list[Method]] = {number: [] for number in range(len(surfaces))}
     for part in parts:
         method = methods.of_bundle(part)
@@ -69,8 +80,8 @@ def run(
     Parameters
     ----------
     tasks : sequence of Task
-    networks : sequence of path
-        The runs whose training goes into the record.
+    networks : sequence of str or path
+        Those whose training goes into the record.
     protocol : Protocol, optional
     on_image : function, optional
         Called after each image.
@@ -85,7 +96,7 @@ def run(
 
 def study(evaluations: Sequence[evaluation.Evaluation], networks: Sequence[str | os.PathLike] = ()) -> Study:
     """Put evaluations and the networks' training together."""
-    logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks]
+    logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks if not methods.is_shipped(run)]
     return Study(
         results=[one.result for one in evaluations],
         examples=[one.examples for one in evaluations],
@@ -96,6 +107,8 @@ def study(evaluations: Sequence[evaluation.Evaluation], networks: Sequence[str |
 
 
 def _network(run: str | os.PathLike) -> Network:
+    if methods.is_shipped(run):
+        return _shipped(str(run))
     settings, data = runs.read_config(run)
     log = runs.read_log(run)
     return Network(
@@ -107,6 +120,20 @@ def _network(run: str | os.PathLike) -> Network:
         settings={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
         epoch_loss=[round(value, 6) for record in log for value in record["epoch_loss"]],
         epoch_accuracy=[round(value, 6) for record in log for value in record["epoch_accuracy"]],
+    )
+
+
+def _shipped(name: str) -> Network:
+    base = name.removesuffix(methods.ADAPTED)
+    own = [] if base == name else ["each surface's good images with synthetic defects"]
+    return Network(
+        name=name,
+        units=pretrained.UNITS[base],
+        seed=0,
+        trained_on=[*pretrained.TRAINED_ON, *own],
+        settings={},
+        epoch_loss=[],
+        epoch_accuracy=[],
     )
 
 

@@ -11,21 +11,18 @@ from metricad.errors import DataError
 
 _COMMANDS = """
 metricad-data surfaces --data-dir {out} --folders --size 256 --surfaces 1,3,7,8 --normals 120 --defects 40
-metricad train --out {out}/network --source {out}/surfaces --normals 60 --pyramid 256,128,64
-  --rounds 4 --epochs 10 --triplets 5120 --learning-rate 0.0003
-metricad evaluate --network {out}/network --kind mean --kind gaussian --data {out}/surfaces
-  --false-alarm-rate 0.1 --out {out}/results.json
-metricad report {out}/results.json --out {out}/report
-metricad prototype {out}/surfaces/woven_grid/train/good --network {out}/network --kind gaussian
-  --holdout 0.4 --false-alarm-rate 0.05 --out {out}/woven_grid.metricad
+metricad prototype {out}/surfaces/woven_grid/train/good --holdout 0.4 --false-alarm-rate 0.05
+  --out {out}/woven_grid.metricad
 metricad inspect {out}/woven_grid.metricad {out}/surfaces/woven_grid/test/defect/0000.png
   {out}/surfaces/woven_grid/test/defect/0006.png {out}/surfaces/woven_grid/test/good/0060.png
   {out}/surfaces/woven_grid/test/good/0061.png --maps {out}/maps
+metricad evaluate --data {out}/surfaces --false-alarm-rate 0.1 --out {out}/results.json
+metricad report {out}/results.json --out {out}/report
 """
 
 
 def run(out: Path, *, invoke: Callable[[list[str]], object]) -> None:
-    """Generate surfaces, train, evaluate, report, make an inspector and let it judge.
+    """Generate surfaces, make an inspector and let it judge, evaluate, report.
 
     Parameters
     ----------

@@ -1,13 +1,20 @@
 """The protocol that every method follows, and the paper's method: distance of features to a prototype."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self
 
 import keras
 import numpy as np
 
-from metricad import network
+from metricad import architectures, network
+from metricad.errors import DataError
+from metricad.network import Sampling
 from metricad.prototype import Prototype
+from metricad.region import Region
+
+REDUCTIONS = {"max": 0.0, "top-0.1%": 0.001, "top-1%": 0.01, "top-10%": 0.1}
+"""How a map becomes a number, by name: the mean of its farthest features, this share of all, at least one."""
 
 
 class Detector(Protocol):
@@ -32,12 +39,17 @@ class TripletDetector:
     Parameters
     ----------
     model : keras.Model
-        As `network.build` makes it.
+        As `network.build` or `hypercolumn.build` makes it.
     prototype : Prototype
         Fitted here by `fit` or `update`, or before.
     features : function, optional
-        The model's, from an image to its features: `network.extractor(model)`, which is made when none is
-        given, or `SharedFeatures` where several detectors stand on one network.
+        The model's, from an image to its features: `architectures.extractor(model)`, which is made when
+        none is given, or `SharedFeatures` where several detectors stand on one network.
+    reduction : str
+        How an image's distance map becomes its score, one of `REDUCTIONS`: the maximum in the paper.
+    region : Region, optional
+        Where images are judged; everywhere when not given. A feature whose centre lies outside is not scored,
+        nor learned from, unless the prototype needs whole maps.
     """
 
     def __init__(
@@ -46,14 +58,19 @@ class TripletDetector:
         prototype: Prototype,
         *,
         features: Callable[[np.ndarray], np.ndarray] | None = None,
+        reduction: str = "max",
+        region: Region | None = None,
     ) -> None:
+        self.reduction = _checked_reduction(reduction)
         self.model = model
         self.prototype = prototype
-        self.features = network.extractor(model) if features is None else features
+        self.features = architectures.extractor(model) if features is None else features
+        self.sampling = architectures.sampling(model)
+        self.region = region
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """See `Detector`; streams, so that any number of images can be given."""
-        self.prototype.fit(self.features(image) for image in images)
+        self.prototype.fit(self.features_to_learn(image) for image in images)
         return self
 
     def update(self, image: np.ndarray) -> None:
@@ -61,19 +78,55 @@ class TripletDetector:
 
         So that several detectors can learn from one stream of images, each in turn.
         """
-        self.prototype.update(self.features(image))
+        self.prototype.update(self.features_to_learn(image))
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
-        """Distance to the prototype at each feature: float32 (h', w')."""
-        return self.prototype.distance(self.features(image))
+        """Distance to the prototype at each feature: float32 (h', w'), 0 outside the region.
+
+        Raises
+        ------
+        DataError
+            The image does not suit the region or the prototype.
+        """
+        features = self.features(image)
+        distances = self.prototype.distance(features)
+        if self.region is None:
+            return distances
+        return np.where(self._inside(image, distances.shape), distances, np.float32(0))
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""
-        return place(self.distance_map(image), image.shape)
+        return self.on_pixels(self.distance_map(image), image)
+
+    def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Put an image's distance map (h', w') on its pixels (H, W) as `place` does; 0 outside the region."""
+        placed = place(distance_map, image.shape, self.sampling)
+        if self.region is None:
+            return placed
+        # The outermost features stand for all up to the image's border, where background may lie.
+        return np.where(self.region.region(image), placed, np.float32(0))
 
     def score(self, image: np.ndarray) -> float:
         """See `Detector`."""
-        return image_score(self.distance_map(image))
+        return image_score(self.distance_map(image), self.reduction)
+
+    def features_to_learn(self, image: np.ndarray) -> np.ndarray:
+        """Features of an image to update the prototype with: (h', w', d), or those inside as (1, n, d)."""
+        features = self.features(image)
+        if self.region is None or self.prototype.needs_positions:
+            return features
+        return features[self._inside(image, features.shape[:2])][np.newaxis]
+
+    def _inside(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Which features of a map of this shape have their centre in the region: bool (h', w')."""
+        first, stride = _middle(self.sampling), self.sampling.stride
+        inside = self.region.region(image)[first::stride, first::stride][: shape[0], : shape[1]]
+        if not inside.any():  # a score of 0 would call anything good
+            raise DataError(
+                "there is nothing to judge: the region holds no feature's centre; expected some of it, a few "
+                f"pixels wide, {first} pixels or more from the image's border; draw a larger mask"
+            )
+        return inside
 
 
 class SharedFeatures:
@@ -85,11 +138,11 @@ class SharedFeatures:
     Parameters
     ----------
     model : keras.Model
-        As `network.build` makes it.
+        As `network.build` or `hypercolumn.build` makes it.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._extract = network.extractor(model)
+        self._extract = architectures.extractor(model)
         self._image: np.ndarray | None = None  # held, so that no other image can come to its address
         self._features: np.ndarray | None = None
 
@@ -105,35 +158,61 @@ class SharedFeatures:
         return self._features
 
 
-def image_score(distance_map: np.ndarray) -> float:
-    """Reduce a distance map to one number: its maximum (the paper, section 2.9)."""
-    return float(distance_map.max())
+def image_score(distance_map: np.ndarray, reduction: str = "max") -> float:
+    """Reduce a distance map to one number: its maximum (the paper, section 2.9), unless another way is named.
+
+    The mean of the farthest features, instead of the one farthest, is steadier against a single pixel's
+    noise and fainter where a defect is small: which is better depends on the surface.
+
+    Parameters
+    ----------
+    distance_map : float32 (h', w')
+    reduction : str
+        One of `REDUCTIONS`.
+
+    Raises
+    ------
+    ValueError
+        The reduction is unknown.
+    """
+    share = REDUCTIONS[_checked_reduction(reduction)]
+    count = max(1, round(share * distance_map.size))
+    if count == 1:
+        return float(distance_map.max())
+    return float(np.partition(distance_map, -count, axis=None)[-count:].mean(dtype=np.float64))
 
 
-def peak(distance_map: np.ndarray) -> tuple[int, int]:
+def peak(distance_map: np.ndarray, sampling: Sampling = network.SAMPLING) -> tuple[int, int]:
     """Row and column, in pixels of the image, at the centre of the map's farthest feature."""
     row, column = np.unravel_index(np.argmax(distance_map), distance_map.shape)
-    center = network.RECEPTIVE_FIELD // 2  # 15.5, the middle of an even side, to whole pixels
-    return int(row * network.STRIDE + center), int(column * network.STRIDE + center)
+    center = _middle(sampling)
+    return int(row * sampling.stride + center), int(column * sampling.stride + center)
 
 
-def place(distance_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def place(
+    distance_map: np.ndarray, shape: tuple[int, int], sampling: Sampling = network.SAMPLING
+) -> np.ndarray:
     """Put a distance map back on its image's pixels.
 
-    The first feature sits at pixel 15.5, the centre of its receptive field, the next a stride further.
-    Between centres the map is interpolated linearly; outside the outermost ones their value is kept.
+    The first feature sits at the centre of its receptive field (pixel 15.5 in the paper's network), the
+    next a stride further. Between centres the map is interpolated linearly; outside the outermost ones their
+    value is kept.
 
     Parameters
     ----------
     distance_map : float32 (h', w')
     shape : (int, int)
         Height and width of the image, in pixels.
+    sampling : Sampling, optional
+        Of the network that the map comes from; the paper's when not given.
 
     Returns
     -------
     float32 (H, W)
     """
-    rows, columns = (_linear_weights(*sizes) for sizes in zip(distance_map.shape, shape, strict=True))
+    rows, columns = (
+        _linear_weights(*sizes, sampling) for sizes in zip(distance_map.shape, shape, strict=True)
+    )
     below, above, weight = rows
     stretched = distance_map[below] * (1 - weight)[:, None] + distance_map[above] * weight[:, None]
     below, above, weight = columns
@@ -142,10 +221,20 @@ def place(distance_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (turned[below] * (1 - weight)[:, None] + turned[above] * weight[:, None]).T
 
 
-def _linear_weights(size: int, pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _middle(sampling: Sampling) -> int:
+    """Pixel at the first feature's centre."""
+    return math.ceil(sampling.first)  # 15.5, the middle of an even side, to whole pixels
+
+
+def _checked_reduction(reduction: str) -> str:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
+    return reduction
+
+
+def _linear_weights(size: int, pixels: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each pixel of one axis: the features before and after it and the weight of the latter."""
-    first = (network.RECEPTIVE_FIELD - 1) / 2
-    position = np.clip((np.arange(pixels) - first) / network.STRIDE, 0, size - 1)
+    position = np.clip((np.arange(pixels) - sampling.first) / sampling.stride, 0, size - 1)
     below = position.astype(int)
     above = np.minimum(below + 1, size - 1)
     return below, above, (position - below).astype(np.float32)

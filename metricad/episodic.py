@@ -7,13 +7,11 @@ Gradients run through the covariance and its inverse. (Prototypical networks: Sn
 covariances: Bateni et al., 2020.)
 """
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad import architectures, episodes, images
+from metricad import architectures
 from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 _SHRINKAGE = 1e-2  # more than a prototype's: three crops are few, and gradients must stay tame
@@ -179,36 +177,3 @@ def _turned(crops: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.cond(transpose, lambda: tf.transpose(pixels, (0, 1, 3, 2)), lambda: pixels)
 
     return turned(crops), turned(masks)
-
-
-def adapt(
-    model: keras.Model,
-    parts: list[np.ndarray],
-    *,
-    seed: int,
-    count: int = 400,
-    epochs: int = 4,
-    learning_rate: float = 5e-4,
-    on_step: Callable[[], object] = lambda: None,
-) -> None:
-    """Train a network further, in place, on one part's good images with synthetic defects on them.
-
-    Parameters
-    ----------
-    model : keras.Model
-        As `hypercolumn.build` makes it.
-    parts : list of float32 (H, W) in [-1, 1]
-    seed : int
-    count, epochs : int
-        Episodes that are drawn, and how often each is used.
-    learning_rate : float
-    on_step : function, optional
-        Called after each batch.
-    """
-    rng = np.random.default_rng(seed)
-    keras.utils.set_random_seed(seed)
-    crops, masks = episodes.of_part(parts, count, rng=rng)
-    steps = epochs * (count // 4)
-    trainer = compiled(model, learning_rate=learning_rate, steps=steps)
-    after = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: on_step())
-    trainer.fit(images.to_uint8(crops), masks, batch_size=4, epochs=epochs, verbose=0, callbacks=[after])

@@ -6,7 +6,7 @@ other good images and all defects, with the maximum of the distance map as score
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Method:
         Which network, its size and its seed; None where there is none.
     seen : sequence of dict, optional
         What the network was trained on, as `datasets.describe` records it.
+    architecture : str, optional
+        Shape of the network where it is another than the paper's, see `architectures`.
     is_fitted : bool
         The detector has been fitted already, as one from a bundle.
     threshold, false_alarm_rate : float, optional
@@ -54,6 +56,7 @@ class Method:
     is_fitted: bool = False
     threshold: float | None = None
     false_alarm_rate: float | None = None
+    architecture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,9 @@ def evaluate(
     for method in methods:
         check_unseen(surface, method.seen or ())
     protocol = protocol or Protocol()
-    fit, held_out = protocol.split(surface.fit)
     detectors = [method.make() for method in methods]
+    surface = _refusing_small(surface, detectors)
+    fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
     thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
     scores, pixels = _score(detectors, surface.test, on_image)
@@ -156,6 +160,7 @@ def evaluate(
                 {"name": sample.name, "kind": sample.kind, "score": score}
                 for sample, score in zip(surface.test, scores[k].tolist(), strict=True)
             ],
+            architecture=method.architecture,
         )
         is_shown = method.role in ("trained", "bundle") and (pictured is None or method.name in pictured)
         shown = _examples(detectors[k], surface.test, scores[k]) if is_shown else []
@@ -200,6 +205,25 @@ def _check_labels(surface: Surface) -> None:
             f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
             "defective images to test on; an AUROC needs both"
         )
+
+
+def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
+    """The same surface, whose images name themselves when they are too small for a network."""
+    smallest = max((d.sampling.smallest for d in detectors if isinstance(d, TripletDetector)), default=1)
+
+    def checked(sample: Sample) -> Sample:
+        def read() -> np.ndarray:
+            image = sample.read()
+            if min(image.shape) < smallest:
+                raise DataError(
+                    f"{surface.dataset}: {sample.name}: expected an image of at least {smallest}×{smallest} "
+                    f"pixels, received {image.shape}"
+                )
+            return image
+
+        return replace(sample, read=read)
+
+    return replace(surface, fit=tuple(map(checked, surface.fit)), test=tuple(map(checked, surface.test)))
 
 
 def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:

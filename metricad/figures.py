@@ -29,9 +29,9 @@ _LINES = ("-", (0, (5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (2.5, 1)))
 _GOOD, _DEFECT = _COLORS[:2]
 _UNTRAINED_GRAYS = ("#777777", "#a8a8a8")
 _BASELINE_GRAY = "#333333"
-_OUTLINE = "#E69F00"
+OUTLINE = "#E69F00"
 _MAP_COLORS = "viridis"
-_LOOK = {
+LOOK = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
@@ -48,7 +48,7 @@ HOW_TO_READ_MAPS = (
     "the line in the bar is the threshold."
 )
 # Narrow, so that text is not small when a phone shrinks it.
-_WIDTH = 5.8  # inches
+WIDTH = 5.8  # inches
 _DPI = 160
 # A page with twelve surfaces stays below 1.8 MB.
 _JPEG_BYTES = 85_000
@@ -67,14 +67,14 @@ def roc(overview: Overview) -> Picture:
 
 def draw_roc(overview: Overview) -> Figure:
     """See `roc`."""
-    with rc_context(_LOOK):
-        figure, panels = _panels(len(overview.titles), across=3, ratio=1.06, entries=len(overview.labels))
+    with rc_context(LOOK):
+        figure, panels = lay_out(len(overview.titles), across=3, ratio=1.06, entries=len(overview.labels))
         look = styles(overview)
         handles = {}
         for (surface, title), panel in zip(overview.titles.items(), panels, strict=True):
             panel.plot([0, 1], [0, 1], color="#e0e0e0", linewidth=1)
             for setting in [*overview.controls, *overview.judged]:
-                for result in overview.of(surface, setting, overview.method):
+                for result in overview.of(surface, setting, overview.method_of(setting)):
                     rates = metrics.roc_curve(result.defect, result.score_values)
                     (line,) = panel.plot(*rates, linewidth=1.2, gid=overview.labels[setting], **look[setting])
                     handles.setdefault(setting, line)
@@ -82,7 +82,7 @@ def draw_roc(overview: Overview) -> Figure:
             panel.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
             _title(panel, title, width=20)
         _name_axes(panels, "false-positive rate", "true-positive rate")
-        _legend(figure, {overview.labels[s]: handles[s] for s in overview.labels if s in handles})
+        _legend(figure, {overview.column(s): handles[s] for s in overview.labels if s in handles})
     return figure
 
 
@@ -100,10 +100,10 @@ def scores(overview: Overview, setting: Setting) -> Picture:
 
 def draw_scores(overview: Overview, setting: Setting) -> Figure:
     """See `scores`."""
-    groups = {s: overview.of(s, setting, overview.method) for s in overview.titles}
+    groups = {s: overview.of(s, setting, overview.method_of(setting)) for s in overview.titles}
     shown = {surface: group[0] for surface, group in groups.items() if group}
-    with rc_context(_LOOK):
-        figure, panels = _panels(len(shown), across=2, ratio=0.68, entries=2)
+    with rc_context(LOOK):
+        figure, panels = lay_out(len(shown), across=2, ratio=0.68, entries=2)
         # One kind of axis for all, so that panels compare.
         ranges = [(min(one.score_values), max(one.score_values)) for one in shown.values()]
         is_log = all(low > 0 for low, _ in ranges) and any(high > 20 * low for low, high in ranges)
@@ -130,8 +130,8 @@ def draw_training(overview: Overview, networks: Sequence[Network]) -> Figure:
     """See `training`."""
     settings = {one.name: setting_of(one.name, one.seed, one.units) for one in networks}
     look = styles(overview, settings.values())
-    with rc_context(_LOOK):
-        figure, panels = _panels(2, across=2, ratio=0.75, entries=len(set(settings.values())))
+    with rc_context(LOOK):
+        figure, panels = lay_out(2, across=2, ratio=0.75, entries=len(set(settings.values())))
         handles = {}
         for network in networks:
             setting = settings[network.name]
@@ -194,14 +194,14 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
     # The brightest defect would leave no colors for what happens near the threshold.
     is_cut = result.threshold is not None and low < 2 * result.threshold < high
     high = 2 * result.threshold if is_cut else high
-    with rc_context(_LOOK):
-        figure = Figure(figsize=(_WIDTH, 3.75), layout="constrained")
+    with rc_context(LOOK):
+        figure = Figure(figsize=(WIDTH, 3.75), layout="constrained")
         rows = figure.subplots(2, len(examples), squeeze=False)
         for example, above, below in zip(examples, *rows, strict=True):
             above.imshow(example.image, cmap="gray", vmin=0, vmax=255)
             if example.mask is not None and example.mask.any() and not example.mask.all():
                 above.contour(example.mask, levels=[0.5], colors="black", linewidths=2.2)
-                above.contour(example.mask, levels=[0.5], colors=_OUTLINE, linewidths=1.2)
+                above.contour(example.mask, levels=[0.5], colors=OUTLINE, linewidths=1.2)
             drawn = below.imshow(example.anomaly_map, cmap=_MAP_COLORS, vmin=low, vmax=high)
             above.set_title(_role(result, example))
             below.set_title(f"{example.score:.3g}{_verdict(result, example)}", fontsize=9)
@@ -259,11 +259,11 @@ def _draw(figure: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def _panels(count: int, *, across: int, ratio: float, entries: int) -> tuple[Figure, list[Axes]]:
+def lay_out(count: int, *, across: int, ratio: float, entries: int) -> tuple[Figure, list[Axes]]:
     """A figure with room for panels of this height to width, and for the entries of a legend below."""
     across = min(across, count)
     # One panel alone needs no full width; two columns of a legend do.
-    width, columns = (_WIDTH, 2) if across > 1 else (4, 1)
+    width, columns = (WIDTH, 2) if across > 1 else (4, 1)
     down = -(-count // across)
     height = down * ratio * width / across + 0.3 - 0.22 * (-entries // columns)
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -348,7 +348,7 @@ def _legend(figure: Figure, handles: Mapping[str, object], columns: int = 2) -> 
         handles.values(),
         [label if len(label) <= 36 else f"{label[:35]}…" for label in handles],
         loc="outside lower center",
-        ncols=columns if figure.get_figwidth() == _WIDTH else 1,
+        ncols=columns if figure.get_figwidth() == WIDTH else 1,
         handlelength=3,
     )
     for text in legend.get_texts():

@@ -94,5 +94,5 @@ KINDS = {
 
 
 def suited_to(model: keras.Model) -> Prototype:
-    """Make an empty prototype of the kind that a network takes by default: the mean on the paper's network."""
+    """Make an empty prototype of a network's default kind: the mean on the paper's, auto on any other."""
     return MeanPrototype() if model.name == network.NAME else AutoPrototype()

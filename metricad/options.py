@@ -29,6 +29,32 @@ class Kind(StrEnum):
     mean = "mean"
     gaussian = "gaussian"
     positional = "positional"
+    auto = "auto"
+
+
+SHIPPED = ("accurate", "fast")
+"""Networks that ship, the default one first; here without Keras, which takes seconds to import."""
+
+
+class PartPreset(StrEnum):
+    """Methods by name."""
+
+    paper = "paper"
+
+
+class DefectKind(StrEnum):
+    """Kinds of synthetic defects; here without what draws them, which takes a second to import."""
+
+    scratch = "scratch"
+    crack = "crack"
+    spots = "spots"
+    stain = "stain"
+    paste = "paste"
+    foreign = "foreign"
+    blur = "blur"
+    noise = "noise"
+    warp = "warp"
+    gap = "gap"
 
 
 class Preset(StrEnum):

@@ -13,7 +13,7 @@ from metricad.results import Network, Result
 Surface = tuple[str, str]
 """Data set and name: what a surface is told by."""
 
-_METHODS = (paper.METHOD, "mean manhattan", "gaussian", "positional")
+_METHODS = (paper.METHOD, "mean manhattan", "gaussian", "positional", "auto")
 _ROLES = ("trained", "bundle", "untrained", "baseline")
 # Names of the grid's networks without their seed: h16, h32-cifar100.
 _GRID_NAME = re.compile(r"h\d+(?:-(.+))?")
@@ -27,8 +27,8 @@ class Setting:
     ----------
     role : {"trained", "bundle", "untrained", "baseline"}
     name : str or None
-        None for the untrained networks of a size, which all settings of this size share, and for bundles
-        where each surface has one at most.
+        Of untrained networks their shape, None for the paper's: all settings of a shape and size share
+        them. None for bundles, too, where each surface has one at most.
     units : int or None
     """
 
@@ -95,13 +95,23 @@ class Overview:
         used = dict.fromkeys(r.method for r in results if r.role in ("trained", "untrained"))
         self.methods = sorted(used, key=lambda name: (*_METHODS, name).index(name))
         self.method = next(iter(self.methods), self._kinds or results[0].method)
-        there = [s for s in self.judged if any(self.of(surface, s, self.method) for surface in self.titles)]
+        there = [s for s in self.judged if any(self.of(t, s, self.method_of(s)) for t in self.titles)]
         self.shown = next((s for s in there if self.saw_objects.get(s)), next(iter(there), None))
 
     def of(self, surface: Surface, setting: Setting, method: str) -> list[Result]:
         """One result for each seed, in their order; to bundles and baselines the method is nothing."""
         has_method = setting.role in ("trained", "untrained")
         return self._groups.get((surface, setting, method if has_method else None), [])
+
+    def method_of(self, setting: Setting) -> str:
+        """The headline's method, or where a setting does without it, the first of its own."""
+        own = [method for method in self.methods if any(self.of(s, setting, method) for s in self.titles)]
+        return self.method if self.method in own or not own else own[0]
+
+    def column(self, setting: Setting) -> str:
+        """What a setting's column is called under the headline's method."""
+        method = self.method_of(setting)
+        return self.labels[setting] if method == self.method else f"{self.labels[setting]}, {method}"
 
     def values(self, surface: Surface, setting: Setting, method: str) -> list[float]:
         """The AUROC of each seed."""
@@ -119,7 +129,8 @@ class Overview:
             kind = one.method.rpartition(": ")[2]  # a bundle's method is called "<file>: <prototype>"
             for control in self.controls:
                 median = self.median(surface, control, kind)
-                if median is not None and control.units in (None, one.units):
+                is_like = control.role == "baseline" or control == _untrained(one)
+                if median is not None and is_like:
                     found[control] = median
         return found
 
@@ -140,7 +151,8 @@ class Overview:
 
     def caption(self, setting: Setting) -> str:
         """A setting with the headline's method; an inspector has its own."""
-        return self.labels[setting] if setting.role == "bundle" else f"{self.method}, {self.labels[setting]}"
+        is_bundle = setting.role == "bundle"
+        return self.labels[setting] if is_bundle else f"{self.method_of(setting)}, {self.labels[setting]}"
 
     def counts(self, surface: Surface) -> str:
         """Good and defective test images."""
@@ -153,7 +165,7 @@ class Overview:
             case "trained":
                 return surface, setting_of(result.network, result.seed, result.units), method
             case "untrained":
-                return surface, Setting("untrained", None, result.units), method
+                return surface, _untrained(result), method
             case "bundle":
                 return surface, Setting("bundle", method if self._has_many_bundles else None), None
             case _:
@@ -161,7 +173,10 @@ class Overview:
 
     def _labels(self) -> dict[Setting, str]:
         settings = sorted({key[1]: 0 for key in self._groups}, key=lambda one: _ROLES.index(one.role))
-        networks = [setting for setting in settings if setting.role == "trained"]
+        trained = [setting for setting in settings if setting.role == "trained"]
+        # What ships goes by its name; the paper's networks by what sets them apart.
+        shipped = {setting for (_, setting, _), group in self._groups.items() if group[0].architecture}
+        networks = [setting for setting in trained if setting not in shipped]
         in_grid = all(_GRID_NAME.fullmatch(setting.name) for setting in networks)
         names = {}
         for one in networks:
@@ -173,9 +188,11 @@ class Overview:
             names = {one: one.name for one in networks}
         if len(set(names.values())) < len(names):
             names = {one: f"{one.name}, h = {one.units}" for one in networks}
-        for one in settings[len(networks) :]:
+        names |= {one: one.name for one in trained if one in shipped}
+        for one in settings[len(trained) :]:
+            shape = f"{one.name}, " if one.name else ""
             names[one] = (
-                f"untrained h = {one.units}" if one.units else one.name or f"inspector, {self._kinds}"
+                f"untrained {shape}h = {one.units}" if one.units else one.name or f"inspector, {self._kinds}"
             )
         return {one: plain(name) for one, name in names.items()}
 
@@ -197,6 +214,11 @@ def _add(group: list[Result], result: Result) -> None:
             )
     group.append(result)
     group.sort(key=lambda one: one.seed or 0)
+
+
+def _untrained(result: Result) -> Setting:
+    """The untrained networks of a result's shape and size."""
+    return Setting("untrained", result.architecture, result.units)
 
 
 def _surface(result: Result) -> Surface:

@@ -71,7 +71,11 @@ class PositionalPrototype(Streamed):
         self._whitening = None
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """See `Prototype`.
+        """See `Prototype`; raises as `whitened`."""
+        return norm(self.whitened(features))
+
+    def whitened(self, features: np.ndarray) -> np.ndarray:
+        """Features (h', w', d) in coordinates in which good ones have unit variance, at each position.
 
         Raises
         ------
@@ -81,8 +85,8 @@ class PositionalPrototype(Streamed):
         self._check_register(features)
         if self._whitening is None:
             self._whitening = self._whiten()
-        tiles = _tiled(features - self.mean.astype(np.float32))
-        return _untiled(norm(tiles @ self._whitening), features.shape[:2])
+        tiles = _tiled(features - self.mean.astype(np.float32)) @ self._whitening
+        return _untiled(tiles, features.shape[:2])
 
     def log_likelihood(self, features: np.ndarray) -> float:
         """Mean natural logarithm of the density at a map's features (h', w', d); raises as `distance`."""
@@ -146,10 +150,10 @@ def _tiled(features: np.ndarray) -> np.ndarray:
 
 
 def _untiled(tiles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Put numbers (rows, columns, 16) of tiles back together: (h', w')."""
-    rows, columns, _ = tiles.shape
-    whole = tiles.reshape(rows, columns, _TILE, _TILE).swapaxes(1, 2).reshape(rows * _TILE, columns * _TILE)
-    return whole[: shape[0], : shape[1]]
+    """Put features (rows, columns, 16, d) of tiles back together: (h', w', d)."""
+    rows, columns, _, dimensions = tiles.shape
+    square = tiles.reshape(rows, columns, _TILE, _TILE, dimensions).swapaxes(1, 2)
+    return square.reshape(rows * _TILE, columns * _TILE, dimensions)[: shape[0], : shape[1]]
 
 
 def _positions(features: np.ndarray) -> np.ndarray:

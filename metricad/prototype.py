@@ -159,9 +159,13 @@ class GaussianPrototype(Streamed):
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """See `Prototype`."""
+        return norm(self.whitened(features))
+
+    def whitened(self, features: np.ndarray) -> np.ndarray:
+        """Features (h', w', d) in coordinates in which good ones have unit variance in every direction."""
         if self._whitening is None:
             self._whitening = whitening(shrunk(self.covariance, self.shrinkage))
-        return norm((features - self.mean.astype(np.float32)) @ self._whitening)
+        return (features - self.mean.astype(np.float32)) @ self._whitening
 
     def log_likelihood(self, features: np.ndarray) -> float:
         """Mean natural logarithm of the density at the features of a map (h', w', d)."""

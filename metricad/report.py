@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -40,21 +41,52 @@ def write(study: Study, out: str | os.PathLike) -> list[Path]:
     DataError
         Results were put together that do not belong together.
     """
-    out = Path(out)
     document = chapters.build(study)
+    return write_document(
+        document, out, name="report", numbers=to_csv(study), others={"report.json": to_json(document)}
+    )
+
+
+def write_document(
+    document: Document,
+    out: str | os.PathLike,
+    *,
+    name: str,
+    numbers: str,
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> list[Path]:
+    """Write a document into a folder, with its pictures and its numbers.
+
+    Parameters
+    ----------
+    document : Document
+    out : path
+    name : str
+        Of the Markdown, the web page and the CSV, without what they end in.
+    numbers : str
+        What the CSV holds.
+    others : mapping of str to str, optional
+        Further text files by name.
+
+    Returns
+    -------
+    list of Path
+        What was written: Markdown first, then the web page, the other files, and the pictures.
+    """
+    out = Path(out)
     pictures = [block for _, block in _walk(document) if isinstance(block, Picture)]
     for picture in pictures:
         with files.replacing(out / picture.name) as temporary:
             temporary.write_bytes(picture.content)
     texts = {
-        "report.csv": to_csv(study),
-        "report.json": to_json(document),
-        "report.html": page.render(document),
-        "report.md": markdown.render(document),
+        f"{name}.csv": numbers,
+        **others,
+        f"{name}.html": page.render(document),
+        f"{name}.md": markdown.render(document),
     }
-    for name, text in texts.items():
-        files.write_text(out / name, text)
-    return [out / name for name in (*reversed(texts), *(picture.name for picture in pictures))]
+    for file, text in texts.items():
+        files.write_text(out / file, text)
+    return [out / file for file in (*reversed(texts), *(picture.name for picture in pictures))]
 
 
 def table(results: Sequence[Result]) -> list[list[str]]:
@@ -71,7 +103,7 @@ def table(results: Sequence[Result]) -> list[list[str]]:
         if any(overview.of(surface, setting, method) for surface in overview.titles)
     ]
     if len(columns) > _TERMINAL_COLUMNS:
-        columns = [(setting, method) for setting, method in columns if method == overview.method]
+        columns = [(setting, method) for setting, method in columns if method == overview.method_of(setting)]
     header = [
         f"{method}, {overview.labels[setting]}" if setting.role in free else overview.labels[setting]
         for setting, method in columns

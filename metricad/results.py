@@ -44,6 +44,8 @@ class Result:
         See `pixels.PixelMetrics`; None without masks.
     scores : list of {"name", "kind", "score"}
         Each test image's score.
+    architecture : str or None
+        Shape of the network where it is another than the paper's.
     """
 
     dataset: str
@@ -67,6 +69,7 @@ class Result:
     pixel_auroc: float | None
     aupro: float | None
     scores: list[dict]
+    architecture: str | None = None  # results did not always say, when there was the paper's alone
 
     @property
     def defect(self) -> list[bool]:
@@ -91,7 +94,7 @@ class Network:
     trained_on : list of str
         Data sets, as in "dagm2007/all: 6 classes, 3000 images".
     settings : dict
-        Every constant of the training, see `settings.Settings`.
+        Every constant of the training, see `settings.Settings`; empty for a network that ships.
     epoch_loss, epoch_accuracy : list of float
         Training loss and triplet accuracy after each epoch.
     """

@@ -44,9 +44,12 @@ def means(overview: Overview) -> Table:
     if not overview.known or not overview.novel:
         groups = {"all": list(overview.titles)}
     rows = [
-        [Cell(label)]
-        + [_mean([overview.median(s, setting, overview.method) for s in group]) for group in groups.values()]
-        for setting, label in overview.labels.items()
+        [Cell(overview.column(setting))]
+        + [
+            _mean([overview.median(s, setting, overview.method_of(setting)) for s in group])
+            for group in groups.values()
+        ]
+        for setting in overview.labels
     ]
     header = ["setting", *(f"{name} ({len(group)})" for name, group in groups.items())]
     return Table(f"AUROC, mean over surfaces: {overview.method}", header, rows)
@@ -63,8 +66,8 @@ def auroc(overview: Overview) -> list[Table]:
 def _auroc(overview: Overview, surfaces: Sequence[Surface], caption: str) -> Table:
     columns = [_Column("normal / defect", [Cell(overview.counts(s)) for s in surfaces], None)]
     for setting in overview.judged:
-        label = overview.labels[setting]
-        columns.append(_judged(overview, surfaces, setting, overview.method, label))
+        label = overview.column(setting)
+        columns.append(_judged(overview, surfaces, setting, overview.method_of(setting), label))
         theirs = [overview.reference(surface, setting) for surface in surfaces]
         if any(theirs):
             apart = [overview.difference(surface, setting) for surface in surfaces]
@@ -73,8 +76,8 @@ def _auroc(overview: Overview, surfaces: Sequence[Surface], caption: str) -> Tab
             apart = [_BLANK if found is None else Cell(signed(found), found) for found in apart]
             columns.append(_Column("difference", apart, signed))
     for one in overview.controls:
-        figures = [figure(overview.values(surface, one, overview.method)) for surface in surfaces]
-        columns.append(_Column(overview.labels[one], figures))
+        figures = [figure(overview.values(surface, one, overview.method_of(one))) for surface in surfaces]
+        columns.append(_Column(overview.column(one), figures))
     _mark_best(columns)
     return _table(caption, overview, surfaces, columns)
 
@@ -93,8 +96,9 @@ def intervals(overview: Overview) -> Table:
 
     columns = []
     for setting in overview.judged:
-        cells = [cell(overview.of(surface, setting, overview.method)) for surface in overview.titles]
-        columns.append(_Column(overview.labels[setting], cells, None))
+        method = overview.method_of(setting)
+        cells = [cell(overview.of(surface, setting, method)) for surface in overview.titles]
+        columns.append(_Column(overview.column(setting), cells, None))
     return _table(f"AUROC, 95 % intervals: {overview.method}", overview, list(overview.titles), columns)
 
 
@@ -116,7 +120,7 @@ def all_metrics(overview: Overview, setting: Setting) -> Table:
         style = percent if header.startswith(("false alarms", "misses")) else "{:.3f}".format
         cells = []
         for surface in surfaces:
-            found = [take(one) for one in overview.of(surface, setting, overview.method)]
+            found = [take(one) for one in overview.of(surface, setting, overview.method_of(setting))]
             found = [value for value in found if value is not None]
             cells.append(Cell(style(np.median(found)), float(np.median(found))) if found else _BLANK)
         columns.append(_Column(header, cells, style))

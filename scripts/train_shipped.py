@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for episodes and checkpoints")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--units", type=int, required=True)
-    parser.add_argument("--episodes", type=int, default=6000)
+    parser.add_argument("--episodes", type=int, default=5000)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -71,11 +71,7 @@ def draw(rng: np.random.Generator, photographs: list[str]) -> tuple[np.ndarray, 
         crops = -crops
     mean = crops.mean()
     level = np.clip(mean + rng.normal(0, 0.15), -0.7, 0.7)
-    crops = np.clip((crops - mean) * np.exp(rng.uniform(np.log(0.5), np.log(1.4))) + level, -1, 1)
-    if rng.random() < 0.25:  # another tone curve: a camera's gamma, or the logarithm of light
-        crops = 2 * ((crops + 1) / 2) ** rng.uniform(0.3, 1.5) - 1
-    if rng.random() < 0.3:  # too little light
-        crops = (crops + 1) * np.exp(rng.uniform(np.log(0.25), 0)) - 1
+    crops = np.clip((crops - mean) * np.exp(rng.uniform(np.log(0.6), np.log(1.4))) + level, -1, 1)
     lit = episodes.relight(crops, rng, amount=float(rng.choice([0, 0.3, 1])))
     other = episodes.cut(surface(rng, photographs), rng)[0]
     return episodes.spoil(lit, rng, other=other)

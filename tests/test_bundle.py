@@ -16,7 +16,8 @@ from metricad.calibration import calibrate
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError
 from metricad.inspector import Inspector
-from metricad.prototype import GaussianPrototype, MeanPrototype, PositionalPrototype
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 
 PROBES = [texture(np.random.default_rng(seed), side=side) for seed, side in enumerate((32, 64, 41))]
 
@@ -89,6 +90,34 @@ def test_the_manifest_says_what_the_inspector_is(fitted, part):
     assert manifest["calibration"] == {"false_alarm_rate": 0.1, "threshold": fitted.threshold}
     assert manifest["fitted_on"] == {"fit_images": 21, "held_out_images": 9, "holdout": 0.3, "seed": 0}
     assert all(len(digest) == 64 for digest in manifest["sha256"].values())
+
+
+def test_the_reduction_is_kept(fitted, tmp_path):
+    detector = TripletDetector(fitted.detector.model, fitted.detector.prototype, reduction="top-10%")
+    made = Inspector(detector, fitted.calibration)
+    again = read_back(made, tmp_path / "a.metricad")
+    assert bundle.read_manifest(tmp_path / "a.metricad")["reduction"] == again.detector.reduction == "top-10%"
+    assert same(made, again)
+    assert not same(fitted, again)
+
+
+def test_a_bundle_that_does_not_say_its_reduction_takes_the_maximum(fitted, part, tmp_path):
+    assert bundle.read_manifest(part)["reduction"] == "max"
+    older = tmp_path / "older.metricad"
+    with zipfile.ZipFile(part) as source, zipfile.ZipFile(older, "w") as target:
+        manifest = json.loads(source.read("manifest.json"))
+        del manifest["reduction"]
+        target.writestr("manifest.json", json.dumps(manifest))
+        for name in source.namelist()[1:]:
+            target.writestr(name, source.read(name))
+    assert bundle.load(older).detector.reduction == "max"
+    assert same(fitted, bundle.load(older))
+
+
+def test_a_reduction_that_nobody_knows_is_refused(part, tmp_path):
+    path = repack(part, tmp_path / "a.metricad", manifest={"reduction": "median"})
+    with pytest.raises(BundleError, match=r"incomplete or contradictory bundle .*median"):
+        bundle.load(path)
 
 
 def test_the_file_is_a_zip_of_json_and_plain_arrays(part):
@@ -249,6 +278,9 @@ def test_nothing_but_plain_arrays_is_read(part, tmp_path, content):
         {"prototype": {"kind": "positional"}},
         {"prototype": {"kind": "mean", "unknown": 1}},
         {"calibration": {}},
+        {"region": {"kind": "oracle"}},
+        {"region": {"kind": "mask"}},
+        {"region": {"kind": "foreground", "margin": -1}},
     ],
     ids=str,
 )

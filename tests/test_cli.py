@@ -348,7 +348,7 @@ def test_a_bare_command_shows_its_help(run_metricad):
         (["train", "--out", "x", "--learning-rate", "nan"], "learning_rate must be greater than 0"),
         (["train", "--out", "x"], "no sources to train on; give at least one --source"),
         (["train", "--out", "x", "--source", "y", "--source", "z", "--mix", "1"], "mix must hold 2 shares"),
-        (["evaluate", "--data", "x", "--out", "y"], "nothing to evaluate"),
+        (["evaluate", "--data", "x", "--out", "y"], "x: no such folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import scratched, texture
 
-from metricad import comparison, methods, runs
+from metricad import comparison, hypercolumn, methods, pretrained, runs
 from metricad.datasets import Sample, Surface
 from metricad.errors import BundleError, DataError, RunError
 from metricad.settings import Settings
@@ -46,6 +46,41 @@ def test_a_network_stands_beside_itself_untrained_and_the_baseline(run_folder):
     assert described(tasks) == [(one.name, *method) for one in SURFACES for method in for_each]
     networks = [method for task in tasks for method in task.methods if method.role != "baseline"]
     assert {(method.network, method.units, method.seed) for method in networks} == {("run", 4, 3)}
+
+
+def test_a_network_that_ships_and_the_papers_have_controls_and_prototypes_of_their_own(run_folder):
+    (task,) = comparison.plan(SURFACES[:1], [], ["fast", run_folder, "fast-adapted"])
+    found = [(one.role, one.network, one.name, one.architecture, one.seen) for one in task.methods]
+    assert found == [
+        ("baseline", None, "per-pixel variation", None, None),
+        ("trained", "fast", "auto", "hypercolumn", ()),
+        ("untrained", "fast", "auto", "hypercolumn", None),
+        ("trained", "run", "mean euclidean", None, []),
+        ("untrained", "run", "mean euclidean", None, None),
+        ("trained", "fast-adapted", "auto", "hypercolumn", ()),
+    ]
+    trained, untrained = (task.methods[k].make().model for k in (1, 2))
+    shipped, begun = pretrained.load("fast"), hypercolumn.build(pretrained.UNITS["fast"], seed=0)
+    for model, expected in ((trained, shipped), (untrained, begun)):
+        for weights, others in zip(model.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_array_equal(weights, others)
+
+
+def test_kinds_that_are_named_are_for_every_network(run_folder):
+    (task,) = comparison.plan(SURFACES[:1], [], ["fast", run_folder], kinds=["gaussian"])
+    assert {one.name for one in task.methods if one.role != "baseline"} == {"gaussian"}
+
+
+def test_the_record_of_what_ships_needs_no_run():
+    study = comparison.study([], ["accurate", "accurate-adapted"])
+    assert [(one.name, one.units, one.settings) for one in study.networks] == [
+        ("accurate", 24, {}),
+        ("accurate-adapted", 24, {}),
+    ]
+    assert study.networks[1].trained_on == [
+        *pretrained.TRAINED_ON, "each surface's good images with synthetic defects"
+    ]  # fmt: skip
+    assert study.training_seconds == {}
 
 
 def test_the_untrained_network_is_the_trained_one_before_its_training(tmp_path):

@@ -1,5 +1,7 @@
 """Where a distance lands on the image, and the detector that puts network and prototype together."""
 
+import itertools
+
 import numpy as np
 import pytest
 from conftest import scratched, texture
@@ -7,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from metricad import detector, network
+from metricad import architectures, detector, network
 from metricad.detector import SharedFeatures, TripletDetector, image_score, peak, place
 from metricad.errors import DataError
-from metricad.prototype import GaussianPrototype, MeanPrototype, PositionalPrototype
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
 
@@ -74,6 +77,59 @@ def test_peak_is_the_pixel_in_the_middle_of_the_farthest_feature():
 def test_image_score_is_the_maximum():
     assert image_score(np.float32([[1, 5], [2, 3]])) == 5
     assert type(image_score(np.float32([[1]]))) is float
+
+
+def farthest(distance_map, count):
+    """The slow way: sort all, take the last, add them up."""
+    return sum(sorted(map(float, distance_map.ravel()))[-count:]) / count
+
+
+@pytest.mark.parametrize(
+    ("shape", "reduction", "count"),
+    [
+        ((40, 50), "max", 1),
+        ((40, 50), "top-0.1%", 2),
+        ((40, 50), "top-1%", 20),
+        ((40, 50), "top-10%", 200),
+        ((9, 9), "top-0.1%", 1),
+        ((9, 9), "top-10%", 8),
+        ((1, 1), "top-10%", 1),
+    ],
+)
+def test_reductions_are_means_of_the_farthest_features(shape, reduction, count):
+    distance_map = np.random.default_rng(1).uniform(1e3, 1e6, shape).astype(np.float32)
+    before = distance_map.copy()
+    assert image_score(distance_map, reduction) == pytest.approx(farthest(distance_map, count), rel=1e-12)
+    np.testing.assert_array_equal(distance_map, before)
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 60), columns=st.integers(1, 60))
+def test_a_wider_reduction_is_never_larger(seed, rows, columns):
+    distance_map = np.random.default_rng(seed).exponential(size=(rows, columns)).astype(np.float32)
+    scores = [image_score(distance_map, reduction) for reduction in detector.REDUCTIONS]
+    assert next(iter(detector.REDUCTIONS)) == "max"
+    assert all(wide <= narrow + 1e-6 * narrow for narrow, wide in itertools.pairwise(scores))
+
+
+def test_a_map_with_a_hole_has_no_score_under_any_reduction():
+    """A network that diverged is told from its scores."""
+    distance_map = np.ones((40, 40), np.float32)
+    distance_map[3, 4] = np.nan
+    assert all(np.isnan(image_score(distance_map, reduction)) for reduction in detector.REDUCTIONS)
+
+
+def test_a_detector_scores_by_its_reduction(model, good):
+    made = TripletDetector(model, MeanPrototype(), reduction="top-10%").fit(good)
+    plain = TripletDetector(model, made.prototype)
+    assert made.score(good[0]) == image_score(plain.distance_map(good[0]), "top-10%") < plain.score(good[0])
+
+
+def test_an_unknown_reduction_is_refused(model):
+    words = "one of max, top-0.1%, top-1%, top-10%, received 'median'"
+    with pytest.raises(ValueError, match=words):
+        TripletDetector(model, MeanPrototype(), reduction="median")
+    with pytest.raises(ValueError, match=words):
+        image_score(np.ones((2, 2), np.float32), "median")
 
 
 # The detector.
@@ -177,7 +233,7 @@ def test_a_scratch_is_found_by_position(model):
 def counted(model, monkeypatch):
     """Count the images that any network is run on."""
     images_seen = []
-    extractor = network.extractor
+    extractor = architectures.extractor
 
     def counting(model):
         features = extractor(model)
@@ -188,7 +244,7 @@ def counted(model, monkeypatch):
 
         return extract
 
-    monkeypatch.setattr(network, "extractor", counting)
+    monkeypatch.setattr(architectures, "extractor", counting)
     return images_seen
 
 
@@ -230,7 +286,7 @@ def test_shared_features_know_an_image_by_identity(model, good, counted):
     # Images that are dropped at once may come to lie at one address; the features are still each one's own.
     for level in (0.0, 0.25, 0.5):
         image = np.full((40, 40), level, np.float32)
-        np.testing.assert_array_equal(shared(image), network.extractor(model)(image))
+        np.testing.assert_array_equal(shared(image), architectures.extractor(model)(image))
         del image
 
 

@@ -11,9 +11,14 @@ from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 @pytest.fixture(scope="module")
 def drawn():
+    """Four episodes of one texture: crops in [-1, 1] and masks."""
     rng = np.random.default_rng(0)
-    parts = [textures.random_texture(np.random.default_rng(5), 256) for _ in range(1)]
-    return episodes.of_part(parts, 4, rng=rng)
+    texture = textures.random_texture(np.random.default_rng(5), 512)
+    pairs = [
+        episodes.spoil(episodes.cut([texture], rng), rng, other=textures.random_texture(rng, 128))
+        for _ in range(4)
+    ]
+    return tuple(np.stack(part) for part in zip(*pairs, strict=True))
 
 
 @pytest.fixture
@@ -120,25 +125,6 @@ def test_an_interrupted_training_goes_on(drawn, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(Stop())
     assert fit() == [2, 3]
-
-
-def test_adapting_trains_the_network_in_place_on_the_part(monkeypatch):
-    seen = []
-    step = episodic.EpisodicTrainer.train_step
-
-    def spying(self, data):
-        seen.append(data[0].dtype)
-        return step(self, data)
-
-    monkeypatch.setattr(episodic.EpisodicTrainer, "train_step", spying)
-    parts = [textures.random_texture(np.random.default_rng(5), 140)]
-    model, steps = hypercolumn.build(2, seed=0), []
-    before = np.concatenate([array.ravel() for array in model.get_weights()])
-    episodic.adapt(model, parts, seed=3, count=8, epochs=2, on_step=lambda: steps.append(1))
-    after = np.concatenate([array.ravel() for array in model.get_weights()])
-    assert len(steps) == 2 * 2
-    assert seen == [tf.uint8]
-    assert np.abs(after - before).max() > 1e-4
 
 
 def test_crops_that_are_no_bytes_are_refused(drawn, model):

@@ -14,7 +14,8 @@ from metricad.calibration import Calibration
 from metricad.detector import TripletDetector, place
 from metricad.errors import DataError
 from metricad.inspector import Inspection, fit_inspector
-from metricad.prototype import GaussianPrototype, MeanPrototype, PositionalPrototype
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
 
@@ -48,6 +49,16 @@ def test_the_prototype_is_of_the_fitted_images_and_the_threshold_of_the_others(m
     # 9 images at a rate of 0.1: their largest score.
     assert fitted.threshold == fitted.calibration.scores[-1]
     assert fitted.fitted_on == {"fit_images": 21, "held_out_images": 9, "holdout": 0.3, "seed": 0}
+
+
+def test_an_inspector_judges_by_its_detectors_reduction(model, fitted):
+    wide = TripletDetector(model, fitted.detector.prototype, reduction="top-10%")
+    scratch = scratched(new_part(), 20, 30)
+    found, distance_map = inspector.Inspector(wide, fitted.calibration).inspect(scratch)
+    plain, same_map = fitted.inspect(scratch)
+    np.testing.assert_array_equal(distance_map, same_map)
+    assert found.score == wide.score(scratch) < plain.score == fitted.detector.score(scratch)
+    assert (found.peak_row, found.peak_col) == (plain.peak_row, plain.peak_col)
 
 
 def test_the_seed_chooses_the_images_held_out(model, paths):

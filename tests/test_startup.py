@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ["train", "prototype", "inspect", "evaluate", "report", "reproduce", "demo"]
+VERBS = ["train", "prototype", "tune", "inspect", "detectability", "evaluate", "report", "reproduce", "demo"]
 
 # Runs a command line and tells, after it has left, whether TensorFlow was imported.
 WATCH = """
@@ -41,7 +41,9 @@ def test_help_does_without_tensorflow(arguments):
         ["prototype", "nowhere", "--out", "part.metricad", "--network", "run"],
         ["prototype", "--kind", "nonsense", "good", "--out", "part.metricad", "--network", "run"],
         ["inspect", "part.metricad"],
-        ["evaluate", "--data", "d", "--out", "results.json"],
+        ["prototype", "good", "--out", "part.metricad", "--preset", "paper"],
+        ["prototype", "good", "--out", "part.metricad", "--network", "run", "--adapt"],
+        ["evaluate", "--data", "d", "--out", "results.json", "--network", "run", "--adapt"],
         ["reproduce", "--preset", "nonsense", "--out", "grid"],
         ["reproduce", "--out", "grid", "--seeds", "a"],
     ],

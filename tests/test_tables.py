@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from metricad import metrics, paper, tables
+from metricad import metrics, paper, report, tables
 from metricad.errors import DataError
 from metricad.overview import Overview, Setting
 from metricad.results import Cost, Example, Network, Result, Study
@@ -486,3 +486,52 @@ def test_differences_have_a_sign(value, text):
 )
 def test_rates_are_percent(value, text):
     assert tables.percent(value) == text
+
+
+# A network that ships, beside the paper's of the same size.
+
+
+def mixed():
+    """Both of 16 units, each with its own control and its own prototype, on one surface."""
+    shipped = {"network": "fast", "architecture": "hypercolumn"}
+    return [
+        result("wood", role="trained", network="run-0", shift=3.0),
+        result("wood", role="untrained", network="run-0", shift=0.0),
+        result("wood", "auto", role="trained", shift=1.0, **shipped),
+        result("wood", "auto", role="untrained", shift=6.0, **shipped),
+    ]
+
+
+def test_shapes_of_one_size_keep_their_controls_apart():
+    overview = Overview(mixed())
+    surface = ("made", "wood")
+    paper_like, fast = overview.judged
+    assert [overview.labels[one] for one in overview.labels] == [
+        "h = 16", "fast", "untrained h = 16", "untrained hypercolumn, h = 16"
+    ]  # fmt: skip
+    assert not overview.is_beaten(surface, paper_like, overview.method_of(paper_like))
+    assert overview.is_beaten(surface, fast, overview.method_of(fast))
+    assert list(overview.rivals(surface, fast, "auto")) == [Setting("untrained", "hypercolumn", 16)]
+
+
+def test_a_setting_without_the_headlines_method_shows_its_own():
+    overview = Overview(mixed())
+    (table,) = tables.auroc(overview)
+    assert overview.method == "mean euclidean"
+    assert table.header == [
+        "surface", "normal / defect", "h = 16", "fast, auto", "untrained h = 16",
+        "untrained hypercolumn, h = 16, auto",
+    ]  # fmt: skip
+    (row,) = table.rows
+    expected = [mixed()[k].auroc for k in (0, 2, 1, 3)]
+    assert [cell.value for cell in row[2:]] == pytest.approx(expected)
+    assert row[3].mark == "warning"
+    assert report.table(mixed())[0][2:] == [
+        "mean euclidean, h = 16", "auto, fast", "mean euclidean, untrained h = 16",
+        "auto, untrained hypercolumn, h = 16",
+    ]  # fmt: skip
+
+
+def test_a_network_that_ships_goes_by_its_name_also_alone():
+    (fast, _) = Overview(mixed()[2:]).labels.values()
+    assert fast == "fast"

@@ -10,13 +10,81 @@ from pathlib import Path
 
 import keras
 
-from metricad import bundle, network, runs
+from metricad import architectures, bundle, hypercolumn, network, pretrained, runs
 from metricad.detector import SharedFeatures, TripletDetector
 from metricad.evaluation import Method
+from metricad.kinds import KINDS, AutoPrototype
+from metricad.methods.adapted import AdaptedDetector
 from metricad.methods.variation import VariationDetector
-from metricad.prototype import KINDS, MeanPrototype, Prototype
+from metricad.prototype import MeanPrototype, Prototype
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
+
+ADAPTED = "-adapted"
+"""Follows the name of a network that ships where it is adapted to each surface."""
+
+_CONTROL_SEED = 0  # of the weights that a network that ships is compared with
+
+
+def of_network(
+    name: str | os.PathLike, kinds: Sequence[str] | None = None, *, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """Prototypes on a network, and the same on an untrained one.
+
+    Parameters
+    ----------
+    name : str or path
+        A network that ships, by its name, with `ADAPTED` behind it where it is to be adapted to each surface
+        (its control is that of the name alone); or a run's folder.
+    kinds : sequence of str, optional
+        Of prototypes. When not given, what suits the network: ``auto`` on one that ships, the paper's
+        ``mean`` on a run's.
+    metrics : sequence of str
+        Of the mean prototypes.
+
+    Raises
+    ------
+    RunError
+        The run has no weights.
+    """
+    if not is_shipped(name):
+        return of_run(name, kinds or (MeanPrototype.kind,), metrics=metrics)
+    name = str(name)
+    base = name.removesuffix(ADAPTED)
+    prototypes = _prototypes(kinds or ("auto",), metrics)
+    units = pretrained.UNITS[base]
+    named = {"units": units, "seed": _CONTROL_SEED}
+    trained = pretrained.load(base)
+    if base != name:
+        return [
+            Method(
+                name=_kind_of(empty()),
+                role="trained",
+                make=lambda empty=empty: AdaptedDetector(
+                    TripletDetector(trained, empty(), features=SharedFeatures(trained))
+                ),
+                network=name,
+                seen=(),
+                architecture=_shape(trained),
+                **named,
+            )
+            for empty in prototypes
+        ]
+    untrained = hypercolumn.build(units, seed=_CONTROL_SEED)
+    return [
+        *_of_model(trained, prototypes, role="trained", network=base, seen=(), **named),
+        *_of_model(untrained, prototypes, role="untrained", network=base, **named),
+    ]
+
+
+def is_shipped(name: str | os.PathLike) -> bool:
+    """Whether this names a network that ships, adapted or not, and no run's folder."""
+    return str(name).removesuffix(ADAPTED) in pretrained.UNITS
+
+
+def load_network(name: str | os.PathLike) -> keras.Model:
+    """Load a network that ships, by its name, or a run's; raises as `runs.load_network` does."""
+    return pretrained.load(str(name)) if str(name) in pretrained.UNITS else runs.load_network(name)
 
 
 def of_run(
@@ -69,7 +137,8 @@ def of_bundle(path: str | os.PathLike) -> Method:
         name=f"{Path(path).stem}: {name_of(detector.prototype)}",
         role="bundle",
         make=lambda: detector,
-        units=int(detector.model.output_shape[-1]),
+        units=architectures.units(detector.model),
+        architecture=_shape(detector.model),
         is_fitted=True,
         threshold=inspector.threshold,
         false_alarm_rate=inspector.calibration.false_alarm_rate,
@@ -89,13 +158,22 @@ def empty_prototype(kind: str, *, metric: str | None = None) -> Prototype:
     if metric is None:
         return KINDS[kind]()
     if kind != MeanPrototype.kind:
-        raise ValueError(f"a {kind} prototype has a metric of its own; leave out the metric {metric!r}")
+        raise ValueError(f"the {kind} prototype has a metric of its own; leave out the metric {metric!r}")
     return MeanPrototype(metric=metric)
 
 
 def name_of(prototype: Prototype) -> str:
     """Name of a prototype in a report."""
     return f"{prototype.kind} {prototype.metric}" if isinstance(prototype, MeanPrototype) else prototype.kind
+
+
+def _kind_of(empty: Prototype) -> str:
+    """Name of a prototype that is not fitted yet: what chooses by the images goes by its own name."""
+    return "auto" if isinstance(empty, AutoPrototype) else name_of(empty)
+
+
+def _shape(model: keras.Model) -> str | None:
+    return None if model.name == network.NAME else model.name
 
 
 def _prototypes(kinds: Sequence[str], metrics: Sequence[str]) -> list[Callable[[], Prototype]]:
@@ -112,7 +190,8 @@ def _of_model(
     features = SharedFeatures(model)
     return [
         Method(
-            name=name_of(empty()),
+            name=_kind_of(empty()),
+            architecture=_shape(model),
             make=lambda empty=empty: TripletDetector(model, empty(), features=features),
             **named,
         )

@@ -1,0 +1,125 @@
+"""Fitting a detector to one part: a head trained on the part's good images and synthetic defects on them.
+
+So benign variation of the part, its light, streaks and edges, is learned as normal. No real defect is seen.
+(Training on synthetic defects alone: CutPaste, Li et al., 2021; DRAEM, Zavrtanik et al., 2021; a classifier
+on the features of a network that stays as it is: SimpleNet, Liu et al., 2023.)
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from metricad import defects, head, textures
+from metricad.detector import TripletDetector
+from metricad.errors import DataError
+from metricad.network import Sampling
+from metricad.prototype import GaussianPrototype
+
+DEFECTS = 900
+"""Synthetic defects of an adaptation when no other number is asked for."""
+
+MOST_IMAGES = 200
+"""Images that are kept in memory at once: those that come first."""
+
+_CROP = (
+    256  # pixels a side: the surroundings of a defect that are looked at, or the time would grow with images
+)
+_GOOD_FEATURES = 100_000
+_FEATURES_OF_A_DEFECT = 40
+_COVERED = 0.25  # share of a feature's stride² pixels from which on it counts as defective
+
+
+def adapt(
+    detector: TripletDetector,
+    images: Iterable[np.ndarray],
+    *,
+    count: int = DEFECTS,
+    seed: int = 0,
+    on_step: Callable[[], object] = lambda: None,
+) -> None:
+    """Put a trained head onto a detector's prototype.
+
+    Parameters
+    ----------
+    detector : TripletDetector
+        With a Gaussian or positional prototype that is fitted; gets the head in its place.
+    images : iterable of float32 (H, W) in [-1, 1]
+        Those that the prototype was made from: never the ones that set the threshold. The first `MOST_IMAGES`
+        are used, so give them in an order that means nothing.
+    count : int
+        Synthetic defects to draw.
+    seed : int
+    on_step : function, optional
+        Called after each defect.
+
+    Raises
+    ------
+    ValueError
+        There is no defect to draw, or the prototype is not one that takes a head.
+    DataError
+        No synthetic defect can be seen on these images.
+    """
+    if count < 1:
+        raise ValueError(f"the number of synthetic defects must be at least 1, received {count}")
+    base = getattr(detector.prototype, "chosen", detector.prototype)
+    made = head.of(base)
+    rng = np.random.default_rng(seed)
+    kept = [image for _, image in zip(range(MOST_IMAGES), images, strict=False)]
+    share = _GOOD_FEATURES // len(kept)
+    good = np.concatenate([_some(_rows(base, detector, image), share, rng) for image in kept])
+    found = []
+    for number in range(count):
+        image = kept[number % len(kept)]
+        found.append(_defective(detector, base, image, rng))
+        on_step()
+    defective = np.concatenate(found)
+    if not len(defective):
+        raise DataError("no synthetic defect can be seen on these images; leave out the adaptation")
+    made.train(good, defective, seed=seed)
+    farthest = [made.parts(detector.features_to_learn(image)).max(axis=(1, 2)) for image in kept]
+    made.standardise(np.array(farthest))
+    detector.prototype = made
+
+
+def _defective(
+    detector: TripletDetector, base: GaussianPrototype, image: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Whitened features (n, d) of one synthetic defect on an image, none where it cannot be seen."""
+    inside = None if detector.region is None else detector.region(image)
+    if not base.needs_positions:
+        corner = _corner(image.shape, rng)
+        image = np.ascontiguousarray(image[corner])
+        inside = None if inside is None else inside[corner]
+    matter = textures.random_texture(rng, 128)
+    if rng.random() < 0.5:  # of the surface's own brightness, so that texture alone tells
+        matter = (matter - matter.mean()) / max(matter.std(), 0.02) * image.std() + image.mean()
+    spoiled, mask, _ = defects.add_any(image, rng, other=matter.astype(np.float32), inside=inside)
+    white = base.whitened(detector.features(spoiled))
+    covered = _covered(mask, detector.sampling, white.shape[:2])
+    return _some(white[covered > _COVERED], _FEATURES_OF_A_DEFECT, rng)
+
+
+def _rows(base: GaussianPrototype, detector: TripletDetector, image: np.ndarray) -> np.ndarray:
+    """Whitened features (n, d) of a good image."""
+    white = base.whitened(detector.features_to_learn(image))
+    return white.reshape(-1, white.shape[-1])
+
+
+def _corner(shape: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a random crop."""
+    sides = [min(side, _CROP) for side in shape]
+    first = [int(rng.integers(whole - side + 1)) for whole, side in zip(shape, sides, strict=True)]
+    return tuple(slice(start, start + side) for start, side in zip(first, sides, strict=True))
+
+
+def _covered(mask: np.ndarray, sampling: Sampling, shape: tuple[int, int]) -> np.ndarray:
+    """Share of the stride × stride pixels about each feature that a mask (H, W) covers: (h', w')."""
+    stride = sampling.stride
+    first = round(sampling.first - (stride - 1) / 2)
+    inside = mask[first : first + shape[0] * stride, first : first + shape[1] * stride]
+    return inside.reshape(shape[0], stride, shape[1], stride).mean(axis=(1, 3))
+
+
+def _some(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many of the rows, drawn at random."""
+    return rows if len(rows) <= count else rows[rng.choice(len(rows), count, replace=False)]

@@ -1,0 +1,279 @@
+"""Verbs about one part: an inspector is made of good images, asked for verdicts, tuned and measured."""
+
+# Nothing here may import TensorFlow at module level: --help and option errors answer at once.
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metricad import console, display, images
+from metricad.calibration import check_split
+from metricad.options import SHIPPED, DefectKind, FalseAlarmRate, Format, Kind, Metric, PartPreset
+from metricad.region import ForegroundRegion, MaskRegion, Region
+
+
+def prototype(
+    good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="The inspector to write, one .metricad file.")],
+    network: Annotated[
+        str, typer.Option(help="A network that ships, accurate or fast, or a run folder of 'metricad train'.")
+    ] = SHIPPED[0],
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="Distance to the mean (the paper), Mahalanobis, the same at each position, or what suits.",
+            show_default="auto; mean for a run folder",
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Distance to the mean.", show_default="euclidean")
+    ] = None,
+    preset: Annotated[
+        PartPreset | None,
+        typer.Option(help="paper: the mean, its Euclidean distance, the maximum, on the network of a run."),
+    ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Learn from synthetic defects on these parts, too: about a minute."),
+    ] = False,
+    defects: Annotated[
+        int | None, typer.Option(min=1, help="Synthetic defects of the adaptation.", show_default="900")
+    ] = None,
+    false_alarm_rate: FalseAlarmRate = 0.01,
+    holdout: Annotated[float, typer.Option(help="Share of the images kept for setting the threshold.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the images held out.")] = 0,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Image of the parts' size, white where they are judged.", show_default=False),
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Judge only the part, found before its even background.")
+    ] = False,
+    margin: Annotated[
+        int | None,
+        typer.Option(min=0, help="Pixels left out along the edge of the foreground.", show_default="8"),
+    ] = None,
+) -> None:
+    """Make an inspector from images of good parts: a prototype and a threshold.
+
+    Example: metricad prototype parts/good/ --out part.metricad
+    """
+    if preset is PartPreset.paper:
+        kind, metric = _paper(network, kind, metric, adapt=adapt)
+    _check_adaptation(network, kind, metric, adapt=adapt, defects=defects)
+    region = _region(mask, foreground=foreground, margin=margin)
+    paths = images.find(good)
+    check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
+    console.load_tensorflow()
+    from metricad import adaptation, bundle, inspector, kinds, methods
+
+    model = methods.load_network(network)
+    # A metric is one of the distance to the mean.
+    wanted = Kind.mean if kind is None and metric is not None else kind
+    empty = kinds.suited_to(model) if wanted is None else methods.empty_prototype(wanted, metric=metric)
+    count = (defects or adaptation.DEFECTS) if adapt else 0
+    with display.progress("adapting to good parts" if adapt else "good parts", count + len(paths)) as advance:
+        made = inspector.fit_inspector(
+            paths,
+            model,
+            prototype=empty,
+            region=region,
+            false_alarm_rate=false_alarm_rate,
+            holdout=holdout,
+            seed=seed,
+            defects=count,
+            on_image=advance,
+            on_step=advance,
+        )
+    bundle.save(made, out)
+    counts, fitted = made.fitted_on, made.detector.prototype
+    chosen = getattr(fitted, "base", fitted).kind  # a head stands on the prototype that was chosen
+    how = f"{chosen} prototype" + (", chosen by auto," if isinstance(empty, kinds.AutoPrototype) else "")
+    after = f", adapted with {count} synthetic defects" if adapt else ""
+    typer.echo(
+        f"{out}: {how} from {counts['fit_images']} images{after}; threshold {made.threshold:.4g} from "
+        f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
+    )
+
+
+def _paper(network: str, kind: Kind | None, metric: Metric | None, *, adapt: bool) -> tuple[Kind, Metric]:
+    """Kind and metric of the paper; whatever else was asked for is refused."""
+    if network in SHIPPED:
+        raise typer.BadParameter(
+            "--preset paper needs the paper's network: give --network RUN of 'metricad train'"
+        )
+    if kind not in (None, Kind.mean) or metric not in (None, Metric.euclidean) or adapt:
+        raise typer.BadParameter(
+            "--preset paper is the Euclidean distance to the mean on a run's network as it is; leave out the "
+            "preset, or --kind, --metric and --adapt"
+        )
+    return Kind.mean, Metric.euclidean
+
+
+def _check_adaptation(
+    network: str, kind: Kind | None, metric: Metric | None, *, adapt: bool, defects: int | None
+) -> None:
+    is_mean = kind is Kind.mean or metric is not None or (kind is None and network not in SHIPPED)
+    if adapt and is_mean:
+        raise typer.BadParameter(
+            "--adapt needs a Mahalanobis distance: leave out the mean and its --metric; on the network of a "
+            "run add --kind auto"
+        )
+    if defects is not None and not adapt:
+        raise typer.BadParameter("--defects are those of an adaptation: give --adapt as well")
+
+
+def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Region | None:
+    """Make what three options ask for; None is the whole image."""
+    if mask is not None and foreground:
+        raise typer.BadParameter("--mask and --foreground are two ways to say where; leave out one")
+    if margin is not None and not foreground:
+        raise typer.BadParameter("--margin goes with --foreground; a mask is drawn with its margin")
+    if mask is not None:
+        return MaskRegion.read(mask)
+    if foreground:
+        return ForegroundRegion() if margin is None else ForegroundRegion(margin=margin)
+    return None
+
+
+def inspect(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of them.")],
+    maps: Annotated[
+        Path | None, typer.Option(help="Write heat maps over the images into this folder.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How the verdicts are printed.")] = Format.table,
+    fail_on_defect: Annotated[
+        bool, typer.Option("--fail-on-defect", help="Leave with exit status 1 when a defect was found.")
+    ] = False,
+) -> None:
+    """Judge images: score, threshold, percentile among good images, verdict, and where the peak is.
+
+    A file that cannot be read is reported, the rest goes on, and the exit status is 2.
+
+    Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
+    """
+    found = images.find(paths, missing_ok=True)
+    console.load_tensorflow()
+    from metricad import bundle
+
+    inspector = bundle.load(part)
+    names = dict(zip(map(str, found), images.map_names(found), strict=True))
+    verdicts = set()
+    with display.verdicts(format, len(found)) as show:
+        for inspection, image, anomaly_map in inspector.inspect_files(found):
+            if maps is not None and image is not None:
+                picture = images.overlay(image, anomaly_map, **inspector.map_scale())
+                images.write(maps / names[inspection.path], picture)
+            show(inspection)
+            verdicts.add(inspection.verdict)
+    if "error" in verdicts:
+        raise typer.Exit(console.EXIT_ERROR)
+    if fail_on_defect and "defect" in verdicts:
+        raise typer.Exit(console.EXIT_DEFECT)
+
+
+def tune(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
+    good: Annotated[
+        list[Path],
+        typer.Argument(help="Images of good parts, or folders of them, that took no part in fitting it."),
+    ],
+    out: Annotated[Path, typer.Option(help="The tuned inspector to write, one .metricad file.")],
+    defects: Annotated[int, typer.Option(min=1, help="Synthetic defects put onto each image.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the defects.")] = 0,
+) -> None:
+    """Choose how a map becomes a score, with synthetic defects on good images, and set the threshold anew.
+
+    The maximum, the paper's choice, stays unless another way is better by more than chance.
+
+    Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
+    """
+    paths = images.find(good)
+    console.load_tensorflow()
+    import numpy as np
+
+    from metricad import bundle, calibration, inspector, tuning
+
+    given = bundle.load(part)
+    rate = given.calibration.false_alarm_rate
+    calibration.check_count(len(paths), rate)
+    rng = np.random.default_rng(seed)
+    with display.progress("good parts", len(paths)) as advance:
+        trials = inspector.for_each(
+            paths,
+            lambda image: tuning.measure(given.detector, image, rng=rng, each=defects),
+            smallest=given.detector.sampling.smallest,
+            on_image=advance,
+        )
+        found = tuning.choose(list(trials), rng=rng)
+    tuned = tuning.apply(given, found, seed=seed)
+    bundle.save(tuned, out)
+    display.table(tuning.table(found), title="AUROC of synthetic defects by reduction")
+    if found.reduction == tuning.BASE:
+        choice = f"keeps {found.reduction}, as no other is better by more than chance"
+    else:
+        choice = (
+            f"takes {found.reduction}: AUROC {found.aurocs[found.reduction]:.3f} against "
+            f"{found.aurocs[tuning.BASE]:.3f} of {tuning.BASE}"
+        )
+    typer.echo(
+        f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images, false-alarm rate "
+        f"at most {rate:g}"
+    )
+
+
+def detectability(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
+    good: Annotated[
+        list[Path],
+        typer.Argument(help="Images of good parts, or folders of them, that took no part in fitting it."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the datasheet.")],
+    kind: Annotated[
+        list[DefectKind] | None,
+        typer.Option(help="Kinds of defects to try; several can be given.", show_default="all"),
+    ] = None,
+    defects: Annotated[int, typer.Option(min=1, help="Defects of each kind, size and contrast.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the defects.")] = 0,
+) -> None:
+    """Measure which defects are found, by kind, size and contrast, with synthetic ones on good images.
+
+    Writes a datasheet as a web page, Markdown and CSV.
+
+    Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
+    """
+    paths = images.find(good)
+    console.load_tensorflow()
+    import numpy as np
+
+    from metricad import bundle, datasheet, detectability, inspector, limits
+
+    given = bundle.load(part)
+    tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
+    with display.progress("defects", defects * len(tried)) as advance:
+        measurement = detectability.Measurement(
+            given,
+            len(paths),
+            tried=tried,
+            each=defects,
+            rng=np.random.default_rng(seed),
+            on_defect=advance,
+        )
+        for _ in inspector.for_each(paths, measurement.add, smallest=given.detector.sampling.smallest):
+            pass
+    chart = measurement.chart
+    facts = {
+        "inspector": part.name,
+        "reduction of the map": given.detector.reduction,
+        "threshold": f"{given.threshold:.4g}",
+        "false-alarm rate": f"at most {given.calibration.false_alarm_rate:g}",
+        "defects of each size and contrast": str(defects),
+        "seed": str(seed),
+    }
+    written = datasheet.write(chart, out, name=part.stem, facts=facts)
+    for statement in limits.statements(chart):
+        typer.echo(statement)
+    typer.echo(f"{chart.false_alarms} of {chart.good_images} good images are called defective as they are")
+    typer.echo(f"{out}: written; look at {written[1]}")

@@ -1,0 +1,85 @@
+"""The head on a prototype: what it learns, what it keeps, and what it refuses."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from metricad import head
+from metricad.head import HeadPrototype
+from metricad.prototype import GaussianPrototype
+
+
+@pytest.fixture(scope="module")
+def base():
+    rng = np.random.default_rng(0)
+    return GaussianPrototype().fit([rng.normal(size=(20, 20, 4)).astype(np.float32) for _ in range(4)])
+
+
+@pytest.fixture(scope="module")
+def trained(base):
+    """Far along the first axis is harmless, far along the second a defect."""
+    rng = np.random.default_rng(1)
+    good = rng.normal(size=(4000, 4))
+    good[:2000, 0] *= 4
+    defective = rng.normal(size=(400, 4))
+    defective[:, 1] += 5
+    made = head.of(base)
+    made.train(good.astype(np.float32), defective.astype(np.float32), seed=0)
+    return made
+
+
+def at(base, *white):
+    """Features that lie at these whitened coordinates."""
+    points = np.array(white, float) @ np.linalg.inv(
+        base.whitened(np.eye(4, dtype=np.float32)[None])[0]
+        - base.whitened(np.zeros((1, 1, 4), np.float32))[0, 0]
+    )
+    return (points + base.mean)[None].astype(np.float32)  # fmt: skip
+
+
+def test_a_defects_direction_is_farther_than_a_harmless_one(base, trained):
+    harmless, defect = trained.distance(at(base, (5, 0, 0, 0), (0, 5, 0, 0)))[0]
+    alike = base.distance(at(base, (5, 0, 0, 0), (0, 5, 0, 0)))[0]
+    assert alike[0] == pytest.approx(alike[1], rel=1e-3)
+    assert defect > 2 * harmless
+
+
+def test_logits_are_those_of_a_slow_forward_pass(base, trained):
+    features = np.random.default_rng(2).normal(size=(3, 4, 4)).astype(np.float32)
+    distances, logits = trained.parts(features)
+    np.testing.assert_allclose(distances, base.distance(features), rtol=1e-6)
+    weights, biases, last, bias = trained.layers
+    for row, column in np.ndindex(3, 4):
+        white = base.whitened(features)[row, column].astype(float)
+        inputs = [*(np.sign(v) * np.log(1 + abs(v)) for v in white), np.log(np.mean(white**2) + 0.01)]
+        hidden = [max(0.0, float(np.dot(inputs, weights[:, k]) + biases[k])) for k in range(len(biases))]
+        assert logits[row, column] == pytest.approx(float(np.dot(hidden, last[:, 0]) + bias[0]), abs=1e-4)
+
+
+def test_distance_rises_with_both_parts_and_never_falls_below_0(trained):
+    features = np.random.default_rng(2).normal(size=(30, 30, 4)).astype(np.float32)
+    trained.standardise(np.array([[2.0, 1.0], [4.0, 3.0]]))  # means 3 and 2, deviations 1 and 1
+    distances, logits = trained.parts(features)
+    joined = (distances - 3) + (logits - 2)
+    found = trained.distance(features)
+    np.testing.assert_allclose(found, -np.log(expit(-joined)), rtol=1e-3, atol=1e-6)
+    assert found.min() >= 0
+
+
+def test_a_copy_from_its_arrays_gives_the_same_distances(base, trained):
+    features = np.random.default_rng(2).normal(size=(5, 5, 4)).astype(np.float32)
+    copy = HeadPrototype(**trained.settings()).restore(trained.arrays())
+    np.testing.assert_array_equal(copy.distance(features), trained.distance(features))
+    assert copy.settings() == {"base": "gaussian", "shrinkage": base.shrinkage}
+
+
+def test_a_head_learns_from_images_only(trained):
+    with pytest.raises(ValueError, match=r"see adaptation\.adapt"):
+        trained.update(np.zeros((2, 2, 4), np.float32))
+    with pytest.raises(ValueError, match=r"see adaptation\.adapt"):
+        trained.fit([np.zeros((2, 2, 4), np.float32)])
+
+
+def test_another_base_is_refused():
+    with pytest.raises(ValueError, match="base must be one of gaussian, positional, received 'mean'"):
+        HeadPrototype(base="mean")

@@ -1,0 +1,88 @@
+"""What the scoreboard's script works out from results."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import texture
+from test_results import result
+
+from metricad import markdown, methods
+from metricad.evaluation import Method, Protocol
+from metricad.methods.variation import VariationDetector
+from metricad.results import Cost, Study
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def load_script(name):
+    """Import a script, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture(scope="module")
+def scoreboard():
+    return load_script("scoreboard")
+
+
+def test_a_kind_stands_against_all_good_images(scoreboard):
+    scores = [("good", 1.0), ("good", 3.0), ("hole", 2.0), ("crack", 4.0), ("hole", 0.5)]
+    one = result(scores=[{"name": str(k), "kind": k, "score": score} for k, score in scores])
+    assert scoreboard.auroc_of_kind(one, "crack") == 1
+    assert scoreboard.auroc_of_kind(one, "hole") == pytest.approx(1 / 4)
+
+
+def test_rows_have_names_of_their_own(scoreboard):
+    (baseline,) = methods.BASELINES
+    assert scoreboard.key(baseline) == "per-pixel variation"
+    assert scoreboard.key(result()) == "h16-0: mean euclidean"
+    assert scoreboard.key(result(role="untrained")) == "untrained h16-0: mean euclidean"
+    same = Method("mean euclidean", "trained", VariationDetector, network="h16-0")
+    assert scoreboard.key(same) == scoreboard.key(result())
+
+
+def test_the_size_of_a_model(scoreboard):
+    detector = VariationDetector().fit([texture(np.random.default_rng(0))] * 2)
+    assert scoreboard.model_bytes(detector) == 2 * 64 * 64 * 4
+    (trained, *_) = methods.of_network("fast", ["gaussian"])
+    empty = trained.make()
+    count = sum(weights.size for weights in empty.model.get_weights())
+    empty.fit([texture(np.random.default_rng(0), side=96)])
+    assert 4 * count < scoreboard.model_bytes(empty) < 4 * count + 100_000
+
+
+def test_the_page(scoreboard):
+    found = [
+        result(surface=surface, network=network, auroc=value, pixel_auroc=0.5)
+        for network, values in (("h16-0", (0.5, 0.7)), ("fast", (0.9, 1.0)))
+        for surface, value in zip(("wood", "steel"), values, strict=True)
+    ]
+    study = Study(found, [[]] * 4, [Cost(1.0, 20.0)] * 4)
+    costs = {"fast: mean euclidean": {"milliseconds": 10.0, "ratio": 2.0, "set_up": 3.0, "bytes": 4000}}
+    document = scoreboard.build(study, costs, command="python x", protocol=Protocol())
+    rows = markdown.table(document.blocks[-1])
+    assert rows[0].startswith("| method | made, mean of 2 | lowest | pixel AUROC | ms, 512×512 |")
+    assert rows[2] == "| h16-0: mean euclidean | 0.600 | 0.500 | 0.500 | – | – | – | – |"
+    assert rows[3] == "| fast: mean euclidean | 0.950 | 0.900 | 0.500 | 10.0 | 2.00 | 4 | 3.0 |"
+    text = markdown.render(document)
+    assert "| steel | 0.700 | 1.000 |" in text
+    assert "| made, mean | 0.600 | 0.950 |" in text
+    assert "| wood | made/small | 80 | 20 | 1 | 1 |" in text
+
+
+def test_the_command_names_no_folder_of_this_machine(scoreboard, tmp_path):
+    options = argparse.Namespace(
+        data=[str(tmp_path), "surfaces:woven_grid"],
+        data_dir=str(tmp_path),
+        paper=str(tmp_path / "h16"),
+        adapt=True,
+    )
+    assert scoreboard.command(options) == (
+        f"python scripts/scoreboard.py --data PREPARED/{tmp_path.name} --data surfaces:woven_grid --data-dir "
+        "PREPARED --paper RUNS/h16 --adapt"
+    )
