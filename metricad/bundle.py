@@ -29,7 +29,8 @@ from metricad.region import Region
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_OLDER = 1  # without regions, reductions and heads; all else is alike
 _MANIFEST = "manifest.json"
 _PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
@@ -124,12 +125,12 @@ def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
 
 
 def _check_version(version: object, path: Path) -> None:
-    if version == FORMAT_VERSION:
+    if version in (_OLDER, FORMAT_VERSION):
         return
     advice = "make the bundle again"
     if isinstance(version, int) and version > FORMAT_VERSION:
         advice = "a newer metricad made it: upgrade this one"
-    raise BundleError(f"{path}: bundle format {version}, expected {FORMAT_VERSION}; {advice}")
+    raise BundleError(f"{path}: bundle format {version}, expected {_OLDER} or {FORMAT_VERSION}; {advice}")
 
 
 def _describe(one: Prototype | Region) -> dict[str, object]:
