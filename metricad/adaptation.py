@@ -85,7 +85,7 @@ def _defective(
     detector: TripletDetector, base: GaussianPrototype, image: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Whitened features (n, d) of one synthetic defect on an image, none where it cannot be seen."""
-    inside = None if detector.region is None else detector.region(image)
+    inside = None if detector.region is None else detector.region.region(image)
     if not base.needs_positions:
         corner = _corner(image.shape, rng)
         image = np.ascontiguousarray(image[corner])

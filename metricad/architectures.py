@@ -9,10 +9,14 @@ import tensorflow as tf
 from metricad import hypercolumn, network
 from metricad.network import Sampling
 
-_ARCHITECTURES = {network.NAME: network, hypercolumn.NAME: hypercolumn}
+_BUILDERS = {
+    network.NAME: network.build,
+    hypercolumn.NAME: hypercolumn.build,
+    hypercolumn.TWO_SCALES: hypercolumn.build_two_scales,
+}
 
 
-def build(name: str, units: int) -> keras.Model:
+def build(name: str, units: int, *, seed: int | None = None) -> keras.Model:
     """Build a network of which only the name and the size are known, as a bundle has them.
 
     Raises
@@ -20,16 +24,20 @@ def build(name: str, units: int) -> keras.Model:
     ValueError
         There is no network of this name.
     """
-    return _architecture(name).build(units)
+    if name not in _BUILDERS:
+        raise ValueError(f"network must be one of {', '.join(_BUILDERS)}, received {name!r}")
+    return _BUILDERS[name](units, seed=seed)
 
 
 def sampling(model: keras.Model) -> Sampling:
     """Where a network's features lie on the image."""
-    return _architecture(model.name).SAMPLING
+    return network.SAMPLING if model.name == network.NAME else hypercolumn.SAMPLING
 
 
 def units(model: keras.Model) -> int:
     """Size that `build` has to be given for such a network: the filters of its first layer."""
+    if model.name == hypercolumn.TWO_SCALES:
+        model = model.get_layer(hypercolumn.NAME)
     return int(model.get_layer("stem").filters)
 
 
@@ -53,9 +61,3 @@ def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
     features.trace_count = graph.experimental_get_tracing_count
     return features
-
-
-def _architecture(name: str):
-    if name not in _ARCHITECTURES:
-        raise ValueError(f"network must be one of {', '.join(_ARCHITECTURES)}, received {name!r}")
-    return _ARCHITECTURES[name]

@@ -1,4 +1,4 @@
-"""The network that ships: features of three scales joined at every position.
+"""The networks that ship: features of three stages, and of two image scales, joined at every position.
 
 Each feature is a *hypercolumn* (Hariharan et al., 2015): what the stages of a fully convolutional network
 know of one place, from 14 to 68 pixels around it, joined by a learned projection. Layers are 3×3 ELU
@@ -14,6 +14,9 @@ from metricad.network import Sampling
 
 NAME = "hypercolumn"
 """What the Keras model is called, and what a bundle says of its network."""
+
+TWO_SCALES = "hypercolumn-two-scales"
+"""The same of the network that looks at the image at half its size as well."""
 
 SAMPLING = Sampling(first=7.5, stride=4, smallest=68)
 """Where features lie on the image."""
@@ -82,6 +85,51 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         for number, column in enumerate(columns, start=1)
     ]
     return keras.Model(pixels, keras.layers.Add(name="features")(projected), name=NAME)
+
+
+def on_two_scales(model: keras.Model) -> keras.Model:
+    """Join the features of an image with those of the image at half its size, by the same weights.
+
+    A large and faint defect is small and clear at half the size. Nothing is trained for it.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `build` makes it.
+
+    Returns
+    -------
+    keras.Model
+        (N, H, W, 1) in [-1, 1] to (N, H', W', 128), with the given network's weights and sampling.
+    """
+    pixels = keras.Input((None, None, 1), name="image")
+    whole = model(pixels)
+    half = AtLeast(SAMPLING.smallest, name="at_least")(keras.layers.AveragePooling2D(2, name="half")(pixels))
+    # A pixel of the half image lies between two of the whole one.
+    coarse = Nearest(2 * SAMPLING.stride, 2 * SAMPLING.first + 0.5, name="nearest_half")([model(half), whole])
+    return keras.Model(pixels, keras.layers.Concatenate(name="scales")([whole, coarse]), name=TWO_SCALES)
+
+
+def build_two_scales(units: int = 24, *, seed: int | None = None) -> keras.Model:
+    """What `on_two_scales` makes of what `build` makes."""
+    return on_two_scales(build(units, seed=seed))
+
+
+class AtLeast(keras.layers.Layer):
+    """Mirror an image at its lower and right edge where it is smaller than a network's smallest."""
+
+    def __init__(self, smallest: int, **named: object) -> None:
+        super().__init__(**named)
+        self.smallest = smallest
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Of at least half the smallest side, (N, H, W, C)."""
+        rows, columns = (tf.maximum(0, self.smallest - tf.shape(pixels)[axis]) for axis in (1, 2))
+        return tf.pad(pixels, [[0, 0], [0, rows], [0, columns], [0, 0]], "SYMMETRIC")
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """As many images and channels; sides that are known only when an image comes."""
+        return (shape[0], None, None, shape[3])
 
 
 class Nearest(keras.layers.Layer):

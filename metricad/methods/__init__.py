@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from metricad import architectures, bundle, hypercolumn, network, pretrained, runs
+from metricad import architectures, bundle, network, pretrained, runs
 from metricad.detector import SharedFeatures, TripletDetector
 from metricad.evaluation import Method
 from metricad.kinds import KINDS, AutoPrototype
@@ -70,7 +70,7 @@ def of_network(
             )
             for empty in prototypes
         ]
-    untrained = hypercolumn.build(units, seed=_CONTROL_SEED)
+    untrained = architectures.build(trained.name, units, seed=_CONTROL_SEED)
     return [
         *_of_model(trained, prototypes, role="trained", network=base, seen=(), **named),
         *_of_model(untrained, prototypes, role="untrained", network=base, **named),

@@ -6,14 +6,17 @@ import io
 import keras
 import numpy as np
 
-from metricad import hypercolumn
+from metricad import architectures, hypercolumn
 
 UNITS = {"accurate": 24, "fast": 16}
 """The networks by name, and their size."""
 
+ARCHITECTURES = {"accurate": hypercolumn.TWO_SCALES, "fast": hypercolumn.NAME}
+"""Both are trained alike; the accurate one looks at the image at half its size as well."""
+
 TRAINED_ON = (
     "free texture photographs",
-    "synthetic surfaces 1 to 6, seeds from 1000 on",
+    "synthetic surfaces 1, 2, 3, 5 and 6, seeds from 1000 on",
     "procedural textures",
 )
 """What they were trained on; no image of a data set that metricad is tested on is among it."""
@@ -35,7 +38,7 @@ def load(name: str = DEFAULT) -> keras.Model:
     """
     if name not in UNITS:
         raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
-    model = hypercolumn.build(UNITS[name])
+    model = architectures.build(ARCHITECTURES[name], UNITS[name])
     content = (importlib.resources.files(__package__) / f"{name}.npz").read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         model.set_weights([arrays[f"{k:02d}"].astype(np.float32) for k in range(len(arrays))])
