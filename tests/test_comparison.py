@@ -74,8 +74,8 @@ def test_kinds_that_are_named_are_for_every_network(run_folder):
 def test_the_record_of_what_ships_needs_no_run():
     study = comparison.study([], ["accurate", "accurate-adapted"])
     assert [(one.name, one.units, one.settings) for one in study.networks] == [
-        ("accurate", 24, {}),
-        ("accurate-adapted", 24, {}),
+        ("accurate", 16, {}),
+        ("accurate-adapted", 16, {}),
     ]
     assert study.networks[1].trained_on == [
         *pretrained.TRAINED_ON, "each surface's good images with synthetic defects"

@@ -1,4 +1,4 @@
-"""The networks that ship with metricad; README.md beside this file is their model card."""
+"""The network that ships with metricad, in two forms; README.md beside this file is its model card."""
 
 import importlib.resources
 import io
@@ -8,11 +8,13 @@ import numpy as np
 
 from metricad import architectures, hypercolumn
 
-UNITS = {"accurate": 24, "fast": 16}
-"""The networks by name, and their size."""
+UNITS = {"accurate": 16, "fast": 16}
+"""The networks by name, and their size: the same weights, trained once."""
 
 ARCHITECTURES = {"accurate": hypercolumn.TWO_SCALES, "fast": hypercolumn.NAME}
-"""Both are trained alike; the accurate one looks at the image at half its size as well."""
+"""The accurate one looks at the image at half its size as well."""
+
+_WEIGHTS = "weights.npz"
 
 TRAINED_ON = (
     "free texture photographs",
@@ -39,7 +41,7 @@ def load(name: str = DEFAULT) -> keras.Model:
     if name not in UNITS:
         raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
     model = architectures.build(ARCHITECTURES[name], UNITS[name])
-    content = (importlib.resources.files(__package__) / f"{name}.npz").read_bytes()
+    content = (importlib.resources.files(__package__) / _WEIGHTS).read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         model.set_weights([arrays[f"{k:02d}"].astype(np.float32) for k in range(len(arrays))])
     return model
