@@ -36,7 +36,7 @@ from metricad.evaluation import Method
 from metricad.options import SHIPPED
 
 RATES = (0.01, 0.05, 0.1)
-SHARES = {"fit": 0.25, "calibration": 0.45}  # of the good images; the rest is the stream
+SHARES = {"fit": 0.2, "calibration": 0.5}  # of the good images; the rest is the stream
 
 
 @dataclass
@@ -205,7 +205,7 @@ def build(found: dict[str, list[Found]], options: argparse.Namespace) -> Documen
             f"Made by: python scripts/false_alarms.py {words} --data-dir PREPARED --network "
             f"{Path(options.network).name} --draws {options.draws} --splits {options.splits} --seed "
             f"{options.seed}",
-            f"{splits} random splits of each surface: {options.draws} prototypes, each from another quarter "
+            f"{splits} random splits of each surface: {options.draws} prototypes, each from another fifth "
             f"of the good images, and {options.splits} splits of the other images' scores into a calibration "
             "and a stream. Expected is the exact mean of the beta-binomial distribution of the alarms; the "
             "observed mean should lie in the interval 95 times of 100.",

@@ -283,5 +283,5 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    tf.config.list_physical_devices()
+    tf.get_logger().setLevel("ERROR")  # that several networks are traced is no news
     main()

@@ -38,11 +38,12 @@ def test_random_splits_keep_the_promise_and_leaks_and_drift_show(script):
     found = script.observe(samples, score, draws=3, splits=100, rng=np.random.default_rng(2))
     assert [one.rate for one in found] == [0.01, 0.05, 0.1]
     for one in found:
-        assert (one.calibration, one.stream) == (180, 120)
+        assert (one.calibration, one.stream) == (200, 120)
         assert len(one.alarms) == 300
         low, high = script.interval(one)
         assert low - 0.002 <= np.mean(one.alarms) / one.stream <= high + 0.002
-        assert min(one.not_held_out) > 0.3
+        # 80 images of the prototype's own do not do for 1 %.
+        assert [rate > 0.3 for rate in one.not_held_out] == [True] * (0 if one.rate == 0.01 else 3)
     drifting = script.observe(
         samples,
         lambda fitted, others: score(fitted, others, drift=2.0),
@@ -55,7 +56,7 @@ def test_random_splits_keep_the_promise_and_leaks_and_drift_show(script):
 
 def test_a_rate_that_the_calibration_is_too_small_for_is_left_out(script):
     found = script.observe(list(range(100)), score, draws=1, splits=2, rng=np.random.default_rng(0))
-    assert [one.rate for one in found] == [0.05, 0.1]  # 45 images do not do for 1 %
+    assert [one.rate for one in found] == [0.05, 0.1]  # 50 images do not do for 1 %
 
 
 def test_a_threshold_that_is_off_by_one_rank_would_be_seen(script):
@@ -64,5 +65,5 @@ def test_a_threshold_that_is_off_by_one_rank_would_be_seen(script):
     )
     one = found[0]
     _, high = script.interval(one)
-    next_rank = script.stats.betabinom(one.stream, 2, one.calibration - 1)
+    next_rank = script.stats.betabinom(one.stream, 3, one.calibration - 2)  # at 1 % of 200 it is 2 and 199
     assert next_rank.mean() / one.stream > high
