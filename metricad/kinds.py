@@ -50,10 +50,13 @@ class AutoPrototype:
         self._shape = features.shape if self._shape is None else self._shape
         if features.shape != self._shape:
             self._positional = None
+        if self._positional is not None and self._count and self._count % _LOOK == 0:
+            self._advantage += self._positional.log_likelihood(features)
+            self._advantage -= self._gaussian.log_likelihood(features)
+        # What has lost is given up: it takes many times the Gaussian's time and memory.
+        if self._advantage < 0:
+            self._positional = None
         if self._positional is not None:
-            if self._count and self._count % _LOOK == 0:
-                self._advantage += self._positional.log_likelihood(features)
-                self._advantage -= self._gaussian.log_likelihood(features)
             self._positional.update(features)
         self._gaussian.update(features)
         self._count += 1
