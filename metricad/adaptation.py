@@ -91,9 +91,9 @@ def _defective(
         image = np.ascontiguousarray(image[corner])
         inside = None if inside is None else inside[corner]
     matter = textures.random_texture(rng, 128)
-    if rng.random() < 0.5:  # of the surface's own brightness, so that texture alone tells
-        matter = (matter - matter.mean()) / max(matter.std(), 0.02) * image.std() + image.mean()
-    spoiled, mask, _ = defects.add_any(image, rng, other=matter.astype(np.float32), inside=inside)
+    if rng.random() < 0.5:
+        matter = textures.matched(matter, image)
+    spoiled, mask, _ = defects.add_any(image, rng, other=matter, inside=inside)
     white = base.whitened(detector.features(spoiled))
     covered = _covered(mask, detector.sampling, white.shape[:2])
     return _some(white[covered > _COVERED], _FEATURES_OF_A_DEFECT, rng)

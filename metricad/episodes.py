@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metricad import defects
+from metricad import defects, textures
 from metricad.errors import DataError
 
 SIDE = 128
@@ -100,9 +100,8 @@ def spoil(crops: np.ndarray, rng: np.random.Generator, *, other: np.ndarray) -> 
     """
     crops = crops.copy()
     masks = np.zeros((DEFECTIVE, *crops.shape[1:]), bool)
-    standard = (other - other.mean()) / max(other.std(), 0.02)
     for k in range(DEFECTIVE):
         crop = crops[SUPPORT + GOOD + k]
-        matter = standard * crop.std() + crop.mean() if rng.random() < 0.5 else other
-        crops[SUPPORT + GOOD + k], masks[k], _ = defects.add_any(crop, rng, other=matter.astype(np.float32))
+        matter = textures.matched(other, crop) if rng.random() < 0.5 else other
+        crops[SUPPORT + GOOD + k], masks[k], _ = defects.add_any(crop, rng, other=matter)
     return crops, masks

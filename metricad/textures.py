@@ -6,6 +6,8 @@ Surfaces to train on without a licence to ask for, and foreign matter for synthe
 import numpy as np
 from scipy import fft
 
+_LEAST_CONTRAST = 0.02  # an even texture stays nearly even
+
 
 def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
     """Draw a texture nobody has seen: bands of waves, drifts and streaks, perhaps clipped or folded.
@@ -31,6 +33,15 @@ def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
     noise = noise + rng.uniform(0, 0.3) * rng.standard_normal((side, side))
     gray = rng.uniform(-0.3, 0.3) + rng.uniform(0.1, 0.5) * noise
     return np.clip(gray, -1, 1).astype(np.float32)
+
+
+def matched(texture: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Bring a texture to the mean and the contrast of an image, so that nothing but texture tells them apart.
+
+    Both are float32 (H, W) in [-1, 1], of any sizes; what comes back is float32 and may leave that range.
+    """
+    standard = (texture - texture.mean()) / max(texture.std(), _LEAST_CONTRAST)
+    return (standard * image.std() + image.mean()).astype(np.float32)
 
 
 def _spectrum(rng: np.random.Generator, side: int) -> np.ndarray:

@@ -85,3 +85,12 @@ def test_only_the_last_crops_are_spoiled():
     for k in range(DEFECTIVE):
         assert masks[k].any()
         assert not np.array_equal(spoiled[SUPPORT + GOOD + k], crops[SUPPORT + GOOD + k])
+
+
+def test_a_matched_texture_has_the_mean_and_contrast_of_the_image():
+    texture, image = textures.random_texture(rng(1), 64), textures.random_texture(rng(2), 80)
+    found = textures.matched(texture, image)
+    assert found.dtype == np.float32
+    assert (found.mean(), found.std()) == pytest.approx((image.mean(), image.std()), abs=1e-4)
+    assert np.corrcoef(found.ravel(), texture.ravel())[0, 1] == pytest.approx(1, abs=1e-4)
+    assert np.isfinite(textures.matched(np.zeros((8, 8), np.float32), image)).all()

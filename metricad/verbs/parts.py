@@ -12,6 +12,11 @@ from metricad.calibration import check_split
 from metricad.options import SHIPPED, DefectKind, FalseAlarmRate, Format, Kind, Metric, PartPreset
 from metricad.region import ForegroundRegion, MaskRegion, Region
 
+UnseenGood = Annotated[
+    list[Path],
+    typer.Argument(help="Images of good parts, or folders of them, that took no part in fitting it."),
+]
+
 
 def prototype(
     good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders of them.")],
@@ -176,10 +181,7 @@ def inspect(
 
 def tune(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
-    good: Annotated[
-        list[Path],
-        typer.Argument(help="Images of good parts, or folders of them, that took no part in fitting it."),
-    ],
+    good: UnseenGood,
     out: Annotated[Path, typer.Option(help="The tuned inspector to write, one .metricad file.")],
     defects: Annotated[int, typer.Option(min=1, help="Synthetic defects put onto each image.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws the defects.")] = 0,
@@ -226,10 +228,7 @@ def tune(
 
 def detectability(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
-    good: Annotated[
-        list[Path],
-        typer.Argument(help="Images of good parts, or folders of them, that took no part in fitting it."),
-    ],
+    good: UnseenGood,
     out: Annotated[Path, typer.Option(help="Folder of the datasheet.")],
     kind: Annotated[
         list[DefectKind] | None,
