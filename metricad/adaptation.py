@@ -26,6 +26,8 @@ _CROP = (
 )
 _GOOD_FEATURES = 100_000
 _FEATURES_OF_A_DEFECT = 40
+_ROUNDS = 2  # in which the good features that look most like defects are learned from once more
+_HARD_FEATURES = 30_000
 _COVERED = 0.25  # share of a feature's stride² pixels from which on it counts as defective
 
 
@@ -76,7 +78,11 @@ def adapt(
     if not len(defective):
         raise DataError("no synthetic defect can be seen on these images; leave out the adaptation")
     made.train(good, defective, seed=seed)
-    farthest = [made.parts(detector.features_to_learn(image)).max(axis=(1, 2)) for image in kept]
+    for _ in range(_ROUNDS):
+        hard = [_hardest(made, _rows(base, detector, image), _HARD_FEATURES // len(kept)) for image in kept]
+        good = np.concatenate([good, *hard])
+        made.train(good, defective, seed=seed)
+    farthest = [_inside(detector, image, made.parts(detector.features(image))).max(axis=1) for image in kept]
     made.standardise(np.array(farthest))
     detector.prototype = made
 
@@ -101,8 +107,19 @@ def _defective(
 
 def _rows(base: GaussianPrototype, detector: TripletDetector, image: np.ndarray) -> np.ndarray:
     """Whitened features (n, d) of a good image."""
-    white = base.whitened(detector.features_to_learn(image))
-    return white.reshape(-1, white.shape[-1])
+    white = base.whitened(detector.features(image))
+    return _inside(detector, image, np.moveaxis(white, -1, 0)).T
+
+
+def _hardest(made: head.HeadPrototype, white: np.ndarray, count: int) -> np.ndarray:
+    """The rows (n, d) of a good image that a head takes for defects most: the score is their maximum."""
+    return white[np.argsort(made.logits(white))[-count:]] if count else white[:0]
+
+
+def _inside(detector: TripletDetector, image: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """What maps (k, h', w') of an image have inside the detector's region: (k, n)."""
+    inside = detector.inside(image, maps.shape[1:])
+    return maps.reshape(len(maps), -1) if inside is None else maps[:, inside]
 
 
 def _corner(shape: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:

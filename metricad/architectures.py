@@ -10,9 +10,9 @@ from metricad import hypercolumn, network
 from metricad.network import Sampling
 
 _BUILDERS = {
-    network.NAME: network.build,
-    hypercolumn.NAME: hypercolumn.build,
-    hypercolumn.TWO_SCALES: hypercolumn.build_two_scales,
+    network.NAME: (network.build, network.SAMPLING),
+    hypercolumn.NAME: (hypercolumn.build, hypercolumn.SAMPLING),
+    hypercolumn.THREE_SCALES: (hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_SAMPLING),
 }
 
 
@@ -26,17 +26,18 @@ def build(name: str, units: int, *, seed: int | None = None) -> keras.Model:
     """
     if name not in _BUILDERS:
         raise ValueError(f"network must be one of {', '.join(_BUILDERS)}, received {name!r}")
-    return _BUILDERS[name](units, seed=seed)
+    builder, _ = _BUILDERS[name]
+    return builder(units, seed=seed)
 
 
 def sampling(model: keras.Model) -> Sampling:
     """Where a network's features lie on the image."""
-    return network.SAMPLING if model.name == network.NAME else hypercolumn.SAMPLING
+    return _BUILDERS[model.name][1]
 
 
 def units(model: keras.Model) -> int:
     """Size that `build` has to be given for such a network: the filters of its first layer."""
-    if model.name == hypercolumn.TWO_SCALES:
+    if model.name == hypercolumn.THREE_SCALES:
         model = model.get_layer(hypercolumn.NAME)
     return int(model.get_layer("stem").filters)
 

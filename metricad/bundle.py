@@ -26,11 +26,12 @@ from metricad.kinds import KINDS
 from metricad.prototype import Prototype
 from metricad.region import KINDS as REGIONS
 from metricad.region import Region
+from metricad.tone import Tone
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
 FORMAT_VERSION = 2
-_OLDER = 1  # without regions, reductions and heads; all else is alike
+_OLDER = 1  # without regions, reductions, tones, scales and heads; all else is alike
 _MANIFEST = "manifest.json"
 _PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
@@ -54,6 +55,7 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
         "network": {"architecture": detector.model.name, "units": architectures.units(detector.model)},
         "prototype": _describe(detector.prototype),
         "region": None if region is None else _describe(region),
+        "tone": None if detector.tone is None else detector.tone.curve,
         "reduction": detector.reduction,
         "calibration": {
             "false_alarm_rate": inspector.calibration.false_alarm_rate,
@@ -87,7 +89,9 @@ def load(path: str | os.PathLike) -> Inspector:
             region = _restore(REGIONS, region, _below(arrays, "region"))
         calibration = Calibration(arrays["calibration/scores"], manifest["calibration"]["false_alarm_rate"])
         reduction = manifest.get("reduction", "max")  # all that there was, when bundles did not say
-        detector = TripletDetector(model, prototype, reduction=reduction, region=region)
+        curve = manifest.get("tone")
+        tone = None if curve is None else Tone(curve)
+        detector = TripletDetector(model, prototype, tone=tone, reduction=reduction, region=region)
         return Inspector(detector, calibration, manifest["fitted_on"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error

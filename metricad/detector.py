@@ -1,7 +1,8 @@
 """The protocol that every method follows, and the paper's method: distance of features to a prototype."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Protocol, Self
 
 import keras
@@ -10,8 +11,9 @@ import numpy as np
 from metricad import architectures, network
 from metricad.errors import DataError
 from metricad.network import Sampling
-from metricad.prototype import Prototype
+from metricad.prototype import NOTHING, Prototype
 from metricad.region import Region
+from metricad.tone import LOOK, Tone, stabilising
 
 REDUCTIONS = {"max": 0.0, "top-0.1%": 0.001, "top-1%": 0.01, "top-10%": 0.1}
 """How a map becomes a number, by name: the mean of its farthest features, this share of all, at least one."""
@@ -42,14 +44,16 @@ class TripletDetector:
         As `network.build` or `hypercolumn.build` makes it.
     prototype : Prototype
         Fitted here by `fit` or `update`, or before.
-    features : function, optional
-        The model's, from an image to its features: `architectures.extractor(model)`, which is made when
-        none is given, or `SharedFeatures` where several detectors stand on one network.
+    features : Features, optional
+        The model's, made when none are given; `SharedFeatures` where several detectors stand on one network.
+    tone : Tone, optional
+        What the network is shown of an image's light: all, as it is, when not given, as in the paper. One yet
+        to be chosen is chosen by `prepare`.
     reduction : str
         How an image's distance map becomes its score, one of `REDUCTIONS`: the maximum in the paper.
     region : Region, optional
         Where images are judged; everywhere when not given. A feature whose centre lies outside is not scored,
-        nor learned from, unless the prototype needs whole maps.
+        nor learned from, unless each place has a prototype of its own.
     """
 
     def __init__(
@@ -57,28 +61,64 @@ class TripletDetector:
         model: keras.Model,
         prototype: Prototype,
         *,
-        features: Callable[[np.ndarray], np.ndarray] | None = None,
+        features: "Features | None" = None,
+        tone: Tone | None = None,
         reduction: str = "max",
         region: Region | None = None,
     ) -> None:
         self.reduction = _checked_reduction(reduction)
         self.model = model
         self.prototype = prototype
-        self.features = architectures.extractor(model) if features is None else features
+        self.extractor = Features(model) if features is None else features
+        self.tone = tone
         self.sampling = architectures.sampling(model)
         self.region = region
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """See `Detector`; streams, so that any number of images can be given."""
-        self.prototype.fit(self.features_to_learn(image) for image in images)
+        """See `Detector`; streams, so that any number of images can be given.
+
+        Where a tone is to be chosen, the first `tone.LOOK` choose it.
+        """
+        images = iter(images)
+        first = list(islice(images, LOOK))
+        self.prepare(first)
+        self.prototype.clear()
+        for image in chain(first, images):
+            self.update(image)
+        if not first:
+            raise ValueError(NOTHING)
         return self
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether no tone is left to choose."""
+        return self.tone is None or self.tone.curve is not None
+
+    def prepare(self, images: Sequence[np.ndarray]) -> None:
+        """Choose the tone by some good images before anything is learned; nothing where it is given.
+
+        Parameters
+        ----------
+        images : sequence of float32 (H, W) in [-1, 1]
+            Without any, nothing is chosen.
+        """
+        if images and not self.is_prepared:
+            regions = (None if self.region is None else self.region.region(image) for image in images)
+            self.tone = stabilising(zip(images, regions, strict=True))
 
     def update(self, image: np.ndarray) -> None:
         """Learn from one more good image, float32 (H, W) in [-1, 1].
 
-        So that several detectors can learn from one stream of images, each in turn.
+        So that several detectors can learn from one stream of images, each in turn. Without `prepare`
+        before, a tone to be chosen is chosen by the first image alone.
         """
-        self.prototype.update(self.features_to_learn(image))
+        self.prepare([image])
+        features = self.features(image)
+        self.prototype.update(features, self.inside(image, features.shape[:2]))
+
+    def features(self, image: np.ndarray) -> np.ndarray:
+        """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""
+        return self.extractor(image, self.tone)
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
         """Distance to the prototype at each feature: float32 (h', w'), 0 outside the region.
@@ -90,9 +130,8 @@ class TripletDetector:
         """
         features = self.features(image)
         distances = self.prototype.distance(features)
-        if self.region is None:
-            return distances
-        return np.where(self._inside(image, distances.shape), distances, np.float32(0))
+        inside = self.inside(image, distances.shape)
+        return distances if inside is None else np.where(inside, distances, np.float32(0))
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""
@@ -110,15 +149,16 @@ class TripletDetector:
         """See `Detector`."""
         return image_score(self.distance_map(image), self.reduction)
 
-    def features_to_learn(self, image: np.ndarray) -> np.ndarray:
-        """Features of an image to update the prototype with: (h', w', d), or those inside as (1, n, d)."""
-        features = self.features(image)
-        if self.region is None or self.prototype.needs_positions:
-            return features
-        return features[self._inside(image, features.shape[:2])][np.newaxis]
+    def inside(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
+        """Which features of a map of this shape have their centre in the region: bool (h', w'), None for all.
 
-    def _inside(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Which features of a map of this shape have their centre in the region: bool (h', w')."""
+        Raises
+        ------
+        DataError
+            There are none.
+        """
+        if self.region is None:
+            return None
         first, stride = _middle(self.sampling), self.sampling.stride
         inside = self.region.region(image)[first::stride, first::stride][: shape[0], : shape[1]]
         if not inside.any():  # a score of 0 would call anything good
@@ -129,8 +169,25 @@ class TripletDetector:
         return inside
 
 
-class SharedFeatures:
-    """A network's features of the last image asked for, kept for the next to ask.
+class Features:
+    """A network's features of images.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As `network.build` or `hypercolumn.build` makes it.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.extract = architectures.extractor(model)
+
+    def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
+        """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""
+        return self.extract(image if tone is None else tone(image))
+
+
+class SharedFeatures(Features):
+    """The same, with those of the last image asked for kept for the next to ask.
 
     Detectors that share one and are asked about the same image one after the other run the network once.
     The image is known again by identity: it must not be changed in between, as that would go unseen.
@@ -142,19 +199,17 @@ class SharedFeatures:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._extract = architectures.extractor(model)
+        super().__init__(model)
         self._image: np.ndarray | None = None  # held, so that no other image can come to its address
+        self._tone: Tone | None = None
         self._features: np.ndarray | None = None
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1].
-
-        They are shared: the array is read-only and must not be written to.
-        """
-        if image is not self._image:
-            features = self._extract(image)
+    def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
+        """See `Features`. They are shared: the array is read-only and must not be written to."""
+        if image is not self._image or tone != self._tone:
+            features = super().__call__(image, tone)
             features.flags.writeable = False
-            self._image, self._features = image, features
+            self._image, self._tone, self._features = image, tone, features
         return self._features
 
 

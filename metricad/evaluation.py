@@ -16,6 +16,7 @@ from metricad.detector import Detector, TripletDetector
 from metricad.errors import DataError
 from metricad.pixels import PixelMetrics
 from metricad.results import Cost, Example, Result
+from metricad.tone import LOOK
 
 # Pictures are for looking at; the numbers are taken at full size.
 _EXAMPLE_SIDE = 200
@@ -253,6 +254,12 @@ def _fit(
     together = [k for k in empty if isinstance(detectors[k], TripletDetector)]
     seconds = [0.0] * len(methods)
     began = time.perf_counter()
+    unprepared = [detectors[k] for k in together if not detectors[k].is_prepared]
+    if unprepared:
+        order = np.random.default_rng(0).permutation(len(samples))[:LOOK]
+        seen = [samples[i].read() for i in np.sort(order)]
+        for detector in unprepared:
+            detector.prepare(seen)
     for image in _read(samples, on_image):
         for k in together:
             detectors[k].update(image)

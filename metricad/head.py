@@ -75,19 +75,26 @@ class HeadPrototype:
     def parts(self, features: np.ndarray) -> np.ndarray:
         """The prototype's distance and the head's logit at each feature of (h', w', d): (2, h', w')."""
         white = self.base.whitened(features)
+        return np.stack([np.sqrt(np.square(white).sum(axis=-1)), self.logits(white)])
+
+    def logits(self, white: np.ndarray) -> np.ndarray:
+        """How much whitened features (..., d) look like a defect to the head: float32 (...)."""
         first, first_bias, second, second_bias = self.layers
         hidden = np.maximum(_inputs(white) @ first + first_bias, 0)
-        logits = (hidden @ second + second_bias)[..., 0]
-        return np.stack([np.sqrt(np.square(white).sum(axis=-1)), logits])
+        return (hidden @ second + second_bias)[..., 0]
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """See `Prototype`; through a softplus, so that it is never below 0."""
         standard = (self.parts(features) - self.scales[:, 0, None, None]) / self.scales[:, 1, None, None]
         return np.logaddexp(0, standard.sum(axis=0)).astype(np.float32)
 
-    def update(self, features: np.ndarray) -> None:
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """Not to be had: raises ValueError."""
         raise ValueError("a head learns from images, not from features; see adaptation.adapt")
+
+    def clear(self) -> None:
+        """Not to be had: raises ValueError, as `update`."""
+        self.update(np.empty(0))
 
     fit = update
 

@@ -1,10 +1,12 @@
-"""The networks that ship: features of three stages, and of two image scales, joined at every position.
+"""The networks that ship: features of three stages, and of three image scales, joined at every position.
 
 Each feature is a *hypercolumn* (Hariharan et al., 2015): what the stages of a fully convolutional network
 know of one place, from 14 to 68 pixels around it, joined by a learned projection. Layers are 3×3 ELU
 convolutions without padding and without batch normalisation, as in the paper's network, but the stride grows
 to 8 while the image shrinks: wide layers cost little there, and large defects are seen whole.
 """
+
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -15,11 +17,14 @@ from metricad.network import Sampling
 NAME = "hypercolumn"
 """What the Keras model is called, and what a bundle says of its network."""
 
-TWO_SCALES = "hypercolumn-two-scales"
-"""The same of the network that looks at the image at half its size as well."""
+THREE_SCALES = "hypercolumn-three-scales"
+"""The same of the network that looks at the image at a half and a quarter of its size as well."""
 
-SAMPLING = Sampling(first=7.5, stride=4, smallest=68)
+SAMPLING = Sampling(first=7.5, stride=4, smallest=68, border=8)
 """Where features lie on the image."""
+
+THREE_SCALES_SAMPLING = replace(SAMPLING, scales=(1.0, 1.0, 0.5))
+"""The same with three scales. At full weight the coarsest hides small defects among its own variation."""
 
 _SCALES = (  # units of a stage as multiples of the stem's; stride of its features; centre of the first
     (1.5, 2, 6.5),
@@ -87,10 +92,11 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
     return keras.Model(pixels, keras.layers.Add(name="features")(projected), name=NAME)
 
 
-def on_two_scales(model: keras.Model) -> keras.Model:
-    """Join the features of an image with those of the image at half its size, by the same weights.
+def on_three_scales(model: keras.Model) -> keras.Model:
+    """Join the features of an image with those of the image at a half and a quarter of its size.
 
-    A large and faint defect is small and clear at half the size. Nothing is trained for it.
+    A large and faint defect is small and clear at a smaller size. The weights are the same at every size, and
+    nothing is trained for it.
 
     Parameters
     ----------
@@ -100,32 +106,40 @@ def on_two_scales(model: keras.Model) -> keras.Model:
     Returns
     -------
     keras.Model
-        (N, H, W, 1) in [-1, 1] to (N, H', W', 128), with the given network's weights and sampling.
+        (N, H, W, 1) in [-1, 1] to (N, H', W', 192), with the given network's weights and places of features.
     """
     pixels = keras.Input((None, None, 1), name="image")
-    whole = model(pixels)
-    half = AtLeast(SAMPLING.smallest, name="at_least")(keras.layers.AveragePooling2D(2, name="half")(pixels))
-    # A pixel of the half image lies between two of the whole one.
-    coarse = Nearest(2 * SAMPLING.stride, 2 * SAMPLING.first + 0.5, name="nearest_half")([model(half), whole])
-    return keras.Model(pixels, keras.layers.Concatenate(name="scales")([whole, coarse]), name=TWO_SCALES)
+    scales = [model(pixels)]
+    shrunk, factor = pixels, 1
+    for name in ("half", "quarter"):
+        shrunk, factor = keras.layers.AveragePooling2D(2, name=name)(shrunk), 2 * factor
+        found = model(AtLeast(SAMPLING.smallest, name=f"at_least_{name}")(shrunk))
+        # A pixel of the smaller image lies in the middle of those that it is made of.
+        first = factor * SAMPLING.first + (factor - 1) / 2
+        nearest = Nearest(factor * SAMPLING.stride, first, name=f"nearest_{name}")
+        scales.append(nearest([found, scales[0]]))
+    return keras.Model(pixels, keras.layers.Concatenate(name="scales")(scales), name=THREE_SCALES)
 
 
-def build_two_scales(units: int = 24, *, seed: int | None = None) -> keras.Model:
-    """What `on_two_scales` makes of what `build` makes."""
-    return on_two_scales(build(units, seed=seed))
+def build_three_scales(units: int = 16, *, seed: int | None = None) -> keras.Model:
+    """What `on_three_scales` makes of what `build` makes."""
+    return on_three_scales(build(units, seed=seed))
 
 
 class AtLeast(keras.layers.Layer):
-    """Mirror an image at its lower and right edge where it is smaller than a network's smallest."""
+    """Mirror an image at its lower and right edge, as often as it takes, up to a network's smallest."""
 
     def __init__(self, smallest: int, **named: object) -> None:
         super().__init__(**named)
         self.smallest = smallest
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Of at least half the smallest side, (N, H, W, C)."""
-        rows, columns = (tf.maximum(0, self.smallest - tf.shape(pixels)[axis]) for axis in (1, 2))
-        return tf.pad(pixels, [[0, 0], [0, rows], [0, columns], [0, 0]], "SYMMETRIC")
+        """Of any size, (N, H, W, C)."""
+        for axis in (1, 2):
+            side = tf.shape(pixels)[axis]
+            there_and_back = tf.range(tf.maximum(side, self.smallest)) % (2 * side)
+            pixels = tf.gather(pixels, tf.minimum(there_and_back, 2 * side - 1 - there_and_back), axis=axis)
+        return pixels
 
     def compute_output_shape(self, shape: tuple) -> tuple:
         """As many images and channels; sides that are known only when an image comes."""

@@ -16,6 +16,7 @@ from metricad.detector import TripletDetector, image_score, peak
 from metricad.errors import DataError
 from metricad.prototype import Prototype
 from metricad.region import Region
+from metricad.tone import LOOK
 
 T = TypeVar("T")
 
@@ -172,19 +173,23 @@ def fit_inspector(
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
     model = pretrained.load() if model is None else model
     empty = kinds.suited_to(model) if prototype is None else prototype
-    triplet = TripletDetector(model, empty, region=region)
+    triplet = TripletDetector(model, empty, tone=kinds.tone_for(model), region=region)
 
     def stream(chosen: Sequence[Path], use: Callable[[np.ndarray], object]) -> Iterator[object]:
         return for_each(chosen, use, smallest=triplet.sampling.smallest, on_image=on_image)
 
+    def some(count: int) -> Iterator[np.ndarray]:
+        """So many of the images to learn from, at random."""
+        order = np.random.default_rng(seed).permutation(len(fitted))[:count]
+        chosen = [fitted[i] for i in np.sort(order)]
+        return for_each(chosen, lambda image: image, smallest=triplet.sampling.smallest)
+
+    if not triplet.is_prepared:
+        triplet.prepare(list(some(LOOK)))
     for _ in stream(fitted, triplet.update):
         pass
     if defects:
-        order = np.random.default_rng(seed).permutation(len(fitted))[: adaptation.MOST_IMAGES]
-        seen = for_each(
-            [fitted[i] for i in np.sort(order)], lambda image: image, smallest=triplet.sampling.smallest
-        )
-        adaptation.adapt(triplet, seen, count=defects, seed=seed, on_step=on_step)
+        adaptation.adapt(triplet, some(adaptation.MOST_IMAGES), count=defects, seed=seed, on_step=on_step)
     calibrated = calibrate(stream(held_out, triplet.score), false_alarm_rate)
     fitted_on = {
         "fit_images": len(fitted),

@@ -1,14 +1,16 @@
 """The kinds of prototype by name, and the one that chooses between them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import keras
 import numpy as np
 
-from metricad import network
+from metricad import architectures, network
+from metricad.network import Sampling
 from metricad.positional import PositionalPrototype
-from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
+from metricad.prototype import NOTHING, GaussianPrototype, MeanPrototype, Prototype
+from metricad.tone import Tone
 
 _LOOK = 8  # images between two comparisons: they cost as much as several images
 
@@ -21,11 +23,16 @@ class AutoPrototype:
     of log likelihoods wins. So surfaces seen in register are known by their good images alone: no defect, no
     label and no image of the calibration is needed. With fewer than nine images, or with images of several
     sizes, it is the Gaussian.
+
+    Parameters
+    ----------
+    scales, border
+        As in `GaussianPrototype`.
     """
 
-    def __init__(self) -> None:
-        self._gaussian = GaussianPrototype()
-        self._positional: PositionalPrototype | None = PositionalPrototype()
+    def __init__(self, *, scales: Sequence[float] = (1.0,), border: int = 0) -> None:
+        self._gaussian = GaussianPrototype(scales=scales, border=border)
+        self._positional: PositionalPrototype | None = PositionalPrototype(scales=scales)
         self._shape: tuple[int, ...] | None = None
         self._count = 0
         self._advantage = 0.0
@@ -42,39 +49,43 @@ class AutoPrototype:
 
     @property
     def needs_positions(self) -> bool:
-        """Whether the positional prototype may still be chosen; the Gaussian, too, gets whole maps then."""
-        return self._positional is not None
+        """Of the chosen one."""
+        return self.chosen.needs_positions
 
-    def update(self, features: np.ndarray) -> None:
+    def clear(self) -> None:
+        """See `Prototype`."""
+        self.__init__(scales=self._gaussian.scales, border=self._gaussian.border)
+
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """See `Prototype`."""
         self._shape = features.shape if self._shape is None else self._shape
         if features.shape != self._shape:
             self._positional = None
         if self._positional is not None and self._count and self._count % _LOOK == 0:
-            self._advantage += self._positional.log_likelihood(features)
-            self._advantage -= self._gaussian.log_likelihood(features)
+            gained = self._positional.log_likelihood(features) - self._gaussian.log_likelihood(features)
+            self._advantage += float(np.mean(gained if inside is None else gained[inside]))
         # What has lost is given up: it takes many times the Gaussian's time and memory.
         if self._advantage < 0:
             self._positional = None
         if self._positional is not None:
-            self._positional.update(features)
-        self._gaussian.update(features)
+            self._positional.update(features, inside)
+        self._gaussian.update(features, inside)
         self._count += 1
 
     def fit(self, features: Iterable[np.ndarray]) -> Self:
         """See `Prototype`; raises ValueError when there are no feature maps."""
-        self.__init__()
+        self.clear()
         for feature_map in features:
             self.update(feature_map)
         if not self._count:
-            raise ValueError("no feature maps to fit a prototype to; expected at least one good image")
+            raise ValueError(NOTHING)
         return self
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """See `Prototype`; of the chosen one."""
         return self.chosen.distance(features)
 
-    def settings(self) -> dict[str, str | float]:
+    def settings(self) -> dict[str, object]:
         """See `Prototype`; of the chosen one."""
         return self.chosen.settings()
 
@@ -96,6 +107,29 @@ KINDS = {
 """What makes an empty prototype of each kind."""
 
 
+def prototype_of(kind: str, sampling: Sampling = network.SAMPLING) -> Prototype:
+    """Make a prototype of this kind that is not fitted yet, for features of this sampling.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+    if kind == MeanPrototype.kind:
+        return MeanPrototype()
+    if kind == PositionalPrototype.kind:
+        return PositionalPrototype(scales=sampling.scales)
+    return KINDS[kind](scales=sampling.scales, border=sampling.border)
+
+
 def suited_to(model: keras.Model) -> Prototype:
     """Make an empty prototype of a network's default kind: the mean on the paper's, auto on any other."""
-    return MeanPrototype() if model.name == network.NAME else AutoPrototype()
+    kind = MeanPrototype.kind if model.name == network.NAME else "auto"
+    return prototype_of(kind, architectures.sampling(model))
+
+
+def tone_for(model: keras.Model) -> Tone | None:
+    """The tone of a network's images: as they are on the paper's, chosen by good images on any other."""
+    return None if model.name == network.NAME else Tone()

@@ -17,7 +17,7 @@ STRIDE = 2
 
 @dataclass(frozen=True)
 class Sampling:
-    """Where a network's features lie on the image's pixels.
+    """Where a network's features lie on the image's pixels, and what they are made of.
 
     Attributes
     ----------
@@ -27,11 +27,18 @@ class Sampling:
         Pixels between neighbouring features.
     smallest : int
         Least height and width, in pixels, of an image that has features.
+    scales : tuple of float
+        How much each image scale counts whose features are joined, in equal parts, to one; a single scale
+        in most networks.
+    border : int
+        Features from the image's edge inwards of which parts are held, since they reach beyond the image.
     """
 
     first: float
     stride: int
     smallest: int
+    scales: tuple[float, ...] = (1.0,)
+    border: int = 0
 
     def check(self, shape: tuple[int, int]) -> None:
         """Refuse an image without features.

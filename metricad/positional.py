@@ -1,6 +1,6 @@
 """Good surface that is always seen in register: a prototype with a mean for every position."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,7 +12,9 @@ from metricad.prototype import (
     checked_shrinkage,
     log_density,
     norm,
+    parts,
     shrunk,
+    weighted,
     whitening,
 )
 
@@ -27,7 +29,8 @@ class PositionalPrototype(Streamed):
     the covariance about the positions' means is that of a tile of 4×4 features (8×8 pixels), partly drawn
     towards that of all tiles. PaDiM (Defard et al., 2021) keeps a covariance for every position, sixteen
     times as much: on the synthetic starburst that won 0.01 of AUROC where 48 images had been seen, nothing
-    with 12, and lost with 4. Tiles keep memory near that of the means: h'·w'·d·(1 + d/16) numbers.
+    with 12, and lost with 4. Tiles keep memory near that of the means: h'·w'·d·(1 + d/16) numbers with one
+    scale.
 
     The means themselves are not smoothed: blurred over only 3×3 positions they found less, also where few
     images had been seen.
@@ -37,6 +40,8 @@ class PositionalPrototype(Streamed):
     shrinkage : float in (0, 1]
         How far each tile's covariance is drawn towards the one of all tiles, itself shrunk by 1e-3 as in
         `GaussianPrototype`; 1 leaves a single covariance for the whole image.
+    scales : sequence of float
+        As in `GaussianPrototype`, each scale with covariances of its own.
 
     Notes
     -----
@@ -47,14 +52,17 @@ class PositionalPrototype(Streamed):
     kind: ClassVar[str] = "positional"
     needs_positions: ClassVar[bool] = True
 
-    def __init__(self, *, shrinkage: float = 0.5) -> None:
+    def __init__(self, *, shrinkage: float = 0.5, scales: Sequence[float] = (1.0,)) -> None:
         super().__init__()
+        self.scales = tuple(scales)
         self.shrinkage = checked_shrinkage(shrinkage)
         self.covariance: np.ndarray | None = None
         self._whitening: np.ndarray | None = None
 
-    def update(self, features: np.ndarray) -> None:
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """See `Prototype`; means and covariances are accumulated in float64.
+
+        All of a map is learned from, since each place has its own prototype.
 
         Raises
         ------
@@ -63,8 +71,9 @@ class PositionalPrototype(Streamed):
         """
         self._check_register(features)
         step, weight = self._move_mean(features.astype(np.float64), 1)
-        tiles = _tiled(step)
-        products = tiles.swapaxes(-1, -2) @ tiles / _positions(step)[..., np.newaxis, np.newaxis]
+        tiles = self._tiled(step)
+        counts = _positions(step)[..., np.newaxis, np.newaxis, np.newaxis]
+        products = tiles.swapaxes(-1, -2) @ tiles / counts
         if self._count == 1:
             self.covariance = np.zeros_like(products)
         self.covariance = self.covariance + (products * weight - self.covariance) / self._count
@@ -85,19 +94,19 @@ class PositionalPrototype(Streamed):
         self._check_register(features)
         if self._whitening is None:
             self._whitening = self._whiten()
-        tiles = _tiled(features - self.mean.astype(np.float32)) @ self._whitening
-        return _untiled(tiles, features.shape[:2])
+        tiles = self._tiled(features - self.mean.astype(np.float32)) @ self._whitening
+        joined = tiles.swapaxes(2, 3).reshape(*tiles.shape[:2], _TILE**2, -1)
+        return _untiled(joined, features.shape[:2])
 
-    def log_likelihood(self, features: np.ndarray) -> float:
-        """Mean natural logarithm of the density at a map's features (h', w', d); raises as `distance`."""
+    def log_likelihood(self, features: np.ndarray) -> np.ndarray:
+        """Natural logarithm of the density at each feature of a map (h', w', d); raises as `distance`."""
         distance = self.distance(features)
-        counts = _positions(features)
-        share = counts / counts.sum()
-        return log_density(distance, self._whitening, share)
+        each = self._whitening.repeat(_TILE, axis=0)[: len(distance)]
+        return log_density(distance, each.repeat(_TILE, axis=1)[:, : distance.shape[1]])
 
-    def settings(self) -> dict[str, str | float]:
+    def settings(self) -> dict[str, object]:
         """See `Prototype`."""
-        return {"shrinkage": self.shrinkage}
+        return {"shrinkage": self.shrinkage, "scales": list(self.scales)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Prototype`: what is kept of the means and the covariances before shrinking.
@@ -106,12 +115,12 @@ class PositionalPrototype(Streamed):
         -------
         mean : float32 (h', w', d)
             Learned in float64; a distance is taken from it in float32 anyway.
-        covariance : float64 (⌈h'/4⌉, ⌈w'/4⌉, d, d)
+        covariance : float64 (⌈h'/4⌉, ⌈w'/4⌉, scales, d / scales, d / scales)
         """
         return {"mean": self.mean.astype(np.float32), "covariance": self.covariance}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """See `Prototype`.
+        """See `Prototype`; bundles once had one covariance (d, d) of each tile.
 
         Raises
         ------
@@ -119,8 +128,11 @@ class PositionalPrototype(Streamed):
             There is not one covariance for each tile of the mean.
         """
         self.mean, self.covariance, self._count = arrays["mean"], arrays["covariance"], None
-        dimensions = self.mean.shape[-1]
-        expected = (*_positions(self.mean).shape, dimensions, dimensions)
+        count = len(self.scales)
+        size = self.mean.shape[-1] // count
+        expected = (*_positions(self.mean).shape, count, size, size)
+        if count == 1 and self.covariance.ndim == 4:
+            self.covariance = self.covariance[:, :, np.newaxis]
         if self.covariance.shape != expected:
             raise ValueError(f"expected covariances {expected}, received {self.covariance.shape}")
         self._whitening = self._whiten()
@@ -137,7 +149,12 @@ class PositionalPrototype(Streamed):
     def _whiten(self) -> np.ndarray:
         pooled = np.average(self.covariance, axis=(0, 1), weights=_positions(self.mean))
         pooled = shrunk(pooled, SHARE_OF_IDENTITY)
-        return whitening((1 - self.shrinkage) * self.covariance + self.shrinkage * pooled)
+        mixed = (1 - self.shrinkage) * self.covariance + self.shrinkage * pooled
+        return weighted(whitening(mixed), self.scales)
+
+    def _tiled(self, features: np.ndarray) -> np.ndarray:
+        """Cut (h', w', d) into tiles and scales: (⌈h'/4⌉, ⌈w'/4⌉, scales, 16, d / scales)."""
+        return parts(_tiled(features), len(self.scales)).swapaxes(2, 3)
 
 
 def _tiled(features: np.ndarray) -> np.ndarray:

@@ -1,11 +1,14 @@
 """What good surface looks like in feature space: learned map by map, then asked for distances."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
 METRICS = ("euclidean", "manhattan")
+
+NOTHING = "no feature maps to fit a prototype to; expected at least one good image"
+"""What is said where there is nothing to learn from."""
 
 # Where good features never vary (constant images) every direction counts alike, and whatever differs by more
 # than the last bit of a float32 near 1 is far away, yet not infinitely far.
@@ -19,10 +22,17 @@ class Prototype(Protocol):
 
     kind: ClassVar[str]
     needs_positions: ClassVar[bool]
-    """Whether `update` must be given whole maps; others also take features (1, n, d) from anywhere."""
+    """Whether each place has a prototype of its own, so that only whole maps can be judged."""
 
-    def update(self, features: np.ndarray) -> None:
-        """Take one more feature map (h', w', d) into account; `distance` may be asked between updates."""
+    def clear(self) -> None:
+        """Forget all that was learned."""
+
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
+        """Take one more feature map (h', w', d) into account; `distance` may be asked between updates.
+
+        Where `inside`, bool (h', w'), is given, features outside may be learned from only if they cannot
+        change the distance inside.
+        """
 
     def fit(self, features: Iterable[np.ndarray]) -> Self:
         """Start afresh and update with each feature map: memory does not grow with their number."""
@@ -49,6 +59,10 @@ class Streamed:
         self.mean: np.ndarray | None = None
         self._count: int | None = 0  # None once restored: a bundle does not say of how many
 
+    def clear(self) -> None:
+        """See `Prototype`."""
+        self.mean, self._count = None, 0
+
     def fit(self, features: Iterable[np.ndarray]) -> Self:
         """See `Prototype`.
 
@@ -57,11 +71,11 @@ class Streamed:
         ValueError
             There are no feature maps.
         """
-        self.mean, self._count = None, 0
+        self.clear()
         for feature_map in features:
             self.update(feature_map)
         if self._count == 0:
-            raise ValueError("no feature maps to fit a prototype to; expected at least one good image")
+            raise ValueError(NOTHING)
         return self
 
     def _move_mean(self, mean: np.ndarray, count: int) -> tuple[np.ndarray, float]:
@@ -70,8 +84,7 @@ class Streamed:
         Each map's scatter is taken about its own mean and then merged (Chan, Golub and LeVeque, 1983):
         sums of raw squares would cancel where the mean is large against the deviation.
         """
-        if self._count is None:
-            raise ValueError("a restored prototype does not know how many images made it; fit it afresh")
+        self._check_count()
         if self.mean is None:
             self.mean = np.zeros_like(mean)
         step = mean - self.mean
@@ -80,6 +93,10 @@ class Streamed:
         self.mean = self.mean + step * (count / total)
         self._count = total
         return step, weight
+
+    def _check_count(self) -> None:
+        if self._count is None:
+            raise ValueError("a restored prototype does not know how many images made it; fit it afresh")
 
 
 class MeanPrototype(Streamed):
@@ -99,9 +116,10 @@ class MeanPrototype(Streamed):
         super().__init__()
         self.metric = metric
 
-    def update(self, features: np.ndarray) -> None:
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """See `Prototype`; the mean is accumulated in float64."""
-        vectors = _vectors(features)
+        vectors = (features[np.newaxis] if inside is None else features[inside]).astype(np.float64)
+        vectors = vectors.reshape(-1, features.shape[-1])
         self._move_mean(vectors.mean(axis=0), len(vectors))
 
     def distance(self, features: np.ndarray) -> np.ndarray:
@@ -128,33 +146,66 @@ class MeanPrototype(Streamed):
 class GaussianPrototype(Streamed):
     """Mahalanobis distance to one Gaussian fitted to the features of good surface.
 
+    Features of several scales are taken to be independent, each with a covariance of its own: the squared
+    distance is the weighted sum of theirs. What two scales have in common differs too much from place to
+    place to be relied upon.
+
+    Near the image's border features are made of less, and good ones spread wider. There the distance is
+    divided by how much farther good features lie, in the mean square, than in the interior, so that a map is
+    not brightest along its edge.
+
     Parameters
     ----------
     shrinkage : float in (0, 1]
-        How far the covariance is drawn towards a multiple of the identity with the same trace. It
+        How far each covariance is drawn towards a multiple of the identity with the same trace. It
         keeps the inverse finite, also where a feature never varies; 1 leaves the Euclidean distance
         up to scale.
+    scales : sequence of float
+        Weight of each scale that features are made of, in equal parts; see `network.Sampling`.
+    border : int
+        Features from the edge inwards whose spread is learned; see `network.Sampling`. Nothing is divided
+        where no map reaches farther inwards than that.
     """
 
     kind: ClassVar[str] = "gaussian"
 
-    def __init__(self, *, shrinkage: float = SHARE_OF_IDENTITY) -> None:
+    def __init__(
+        self, *, shrinkage: float = SHARE_OF_IDENTITY, scales: Sequence[float] = (1.0,), border: int = 0
+    ) -> None:
         super().__init__()
         self.shrinkage = checked_shrinkage(shrinkage)
+        self.scales = tuple(scales)
+        self.border = border
         self.covariance: np.ndarray | None = None
-        self._scatter: np.ndarray | None = None
+        self._spread = np.ones(border + 1, np.float32)
         self._whitening: np.ndarray | None = None
+        self.clear()
 
-    def update(self, features: np.ndarray) -> None:
+    @property
+    def spread(self) -> np.ndarray:
+        """How much wider good features spread than in the interior, from the edge on: float32 (n,)."""
+        if self._whitening is None and self.mean is not None:
+            self._prepare()
+        return self._spread
+
+    def clear(self) -> None:
+        """See `Prototype`."""
+        super().clear()
+        self._rings = [_Moments() for _ in range(self.border + 1)]
+
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """See `Prototype`; mean and covariance are accumulated in float64."""
-        vectors = _vectors(features)
-        map_mean = vectors.mean(axis=0)
-        is_first = self.mean is None
-        step, weight = self._move_mean(map_mean, len(vectors))
-        vectors -= map_mean
-        map_scatter = vectors.T @ vectors + np.outer(step, step) * weight
-        self._scatter = map_scatter if is_first else self._scatter + map_scatter
-        self.covariance = self._scatter / self._count
+        self._check_count()
+        vectors = parts(features.astype(np.float64), len(self.scales))
+        depth = _depth(features.shape, self.border)
+        for ring, moments in enumerate(self._rings):
+            chosen = depth == ring
+            moments.add(vectors[chosen if inside is None else chosen & inside])
+        seen = [moments for moments in self._rings if moments.count]
+        self._count = sum(moments.count for moments in seen)
+        mean = sum(moments.mean * (moments.count / self._count) for moments in seen)
+        self.mean = mean.reshape(-1)
+        self.covariance = sum(moments.about(mean) for moments in seen) / self._count
         self._whitening = None
 
     def distance(self, features: np.ndarray) -> np.ndarray:
@@ -162,28 +213,128 @@ class GaussianPrototype(Streamed):
         return norm(self.whitened(features))
 
     def whitened(self, features: np.ndarray) -> np.ndarray:
-        """Features (h', w', d) in coordinates in which good ones have unit variance in every direction."""
+        """Features (h', w', d) in coordinates in which good ones have a scale's weight as variance."""
         if self._whitening is None:
-            self._whitening = whitening(shrunk(self.covariance, self.shrinkage))
-        return (features - self.mean.astype(np.float32)) @ self._whitening
+            self._prepare()
+        vectors = parts(features - self.mean.astype(np.float32), len(self.scales))
+        white = np.moveaxis(np.moveaxis(vectors, -2, 0) @ self._whitening[:, np.newaxis], 0, -2)
+        if self.border:
+            white = white / self.spread[_depth(features.shape, self.border)][..., np.newaxis, np.newaxis]
+        return white.reshape(features.shape)
 
-    def log_likelihood(self, features: np.ndarray) -> float:
-        """Mean natural logarithm of the density at the features of a map (h', w', d)."""
-        return log_density(self.distance(features), self._whitening)
+    def log_likelihood(self, features: np.ndarray) -> np.ndarray:
+        """Natural logarithm of the density at each feature of a map (h', w', d): float64 (h', w')."""
+        spread = self.spread[_depth(features.shape, self.border)].astype(np.float64)
+        return log_density(self.distance(features), self._whitening) - features.shape[-1] * np.log(spread)
 
-    def settings(self) -> dict[str, str | float]:
+    def settings(self) -> dict[str, object]:
         """See `Prototype`."""
-        return {"shrinkage": self.shrinkage}
+        return {"shrinkage": self.shrinkage, "scales": list(self.scales), "border": self.border}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """See `Prototype`: mean, float64 (d,), and covariance before shrinking, float64 (d, d)."""
-        return {"mean": self.mean, "covariance": self.covariance}
+        """See `Prototype`.
+
+        Returns
+        -------
+        mean : float64 (d,)
+        covariance : float64 (scales, d / scales, d / scales)
+            Before shrinking.
+        spread : float32 (border + 1,)
+            From the edge inwards.
+        """
+        return {"mean": self.mean, "covariance": self.covariance, "spread": self.spread}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """See `Prototype`."""
-        self.mean, self.covariance, self._count = arrays["mean"], arrays["covariance"], None
-        self._whitening = whitening(shrunk(self.covariance, self.shrinkage))  # now, to see it fail now
+        """See `Prototype`; bundles once had one covariance (d, d) and no spread.
+
+        Raises
+        ------
+        ValueError
+            The arrays do not suit each other.
+        """
+        self.clear()
+        self.mean, self._count = arrays["mean"], None
+        size = self.mean.size // len(self.scales)
+        self.covariance = arrays["covariance"].reshape(len(self.scales), size, size)
+        spread = arrays.get("spread", self._spread)
+        if spread.shape != self._spread.shape:
+            raise ValueError(f"expected a spread {self._spread.shape}, received {spread.shape}")
+        self._spread = spread
+        self._prepare()  # now, to see it fail now
         return self
+
+    def _prepare(self) -> None:
+        """Make of what was learned what a distance needs."""
+        covariance = shrunk(self.covariance, self.shrinkage)
+        if self._rings[-1].count:
+            precision = np.linalg.inv(covariance)
+            mean = parts(self.mean, len(self.scales))
+            weights = np.array(self.scales)
+
+            def square(moments: _Moments) -> float:
+                """Mean of the squared distances in a ring."""
+                each = np.einsum("sij,sji->s", moments.about(mean), precision)
+                return float(weights @ each) / moments.count
+
+            interior = max(square(self._rings[-1]), _SMALLEST_VARIANCE)
+            squares = [square(moments) if moments.count else interior for moments in self._rings]
+            # Never below 1: the border is not to be judged more strictly than the rest.
+            self._spread = np.sqrt(np.maximum(np.array(squares) / interior, 1)).astype(np.float32)
+        self._whitening = weighted(whitening(covariance), self.scales)
+
+
+class _Moments:
+    """Count, mean and scatter of vectors (n, scales, d), each scale for itself; merged as a mean is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: np.ndarray | float = 0.0
+        self._scatter: np.ndarray | float = 0.0
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Take vectors float64 (n, scales, d) into account, which may be none."""
+        if not len(vectors):
+            return
+        mean = vectors.mean(axis=0)
+        step = mean - self.mean
+        total = self.count + len(vectors)
+        centred = np.moveaxis(vectors - mean, 0, -1)
+        between = _outer(step) * (self.count * len(vectors) / total)
+        self._scatter = self._scatter + centred @ centred.swapaxes(-1, -2) + between
+        self.mean = self.mean + step * (len(vectors) / total)
+        self.count = total
+
+    def about(self, mean: np.ndarray) -> np.ndarray:
+        """Scatter about another mean (scales, d): float64 (scales, d, d)."""
+        return self._scatter + _outer(self.mean - mean) * self.count
+
+
+def _outer(vectors: np.ndarray) -> np.ndarray:
+    return vectors[..., :, np.newaxis] * vectors[..., np.newaxis, :]
+
+
+def parts(features: np.ndarray, count: int) -> np.ndarray:
+    """Cut features (..., d) into their scales: (..., count, d / count).
+
+    Raises
+    ------
+    ValueError
+        They cannot be cut so.
+    """
+    if features.shape[-1] % count:
+        raise ValueError(f"expected features of {count} equal parts, received {features.shape[-1]} numbers")
+    return features.reshape(*features.shape[:-1], count, features.shape[-1] // count)
+
+
+def weighted(whitening: np.ndarray, scales: Sequence[float]) -> np.ndarray:
+    """Whitening matrices (..., scales, d, d) after which squared distances are weighted by scale."""
+    return whitening * np.sqrt(np.array(scales, np.float32))[:, np.newaxis, np.newaxis]
+
+
+def _depth(shape: tuple[int, ...], border: int) -> np.ndarray:
+    """How many features lie between each of a map (h', w', d) and the edge, at most `border`: (h', w')."""
+    rows, columns = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in shape[:2])
+    return np.minimum(np.minimum.outer(rows, columns), border)
 
 
 def checked_shrinkage(shrinkage: float) -> float:
@@ -192,20 +343,16 @@ def checked_shrinkage(shrinkage: float) -> float:
     return shrinkage
 
 
-def _vectors(features: np.ndarray) -> np.ndarray:
-    """All features of a map: float64 (h'·w', d), a copy."""
-    return features.reshape(-1, features.shape[-1]).astype(np.float64)
-
-
 def norm(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("...d,...d->...", vectors, vectors))
 
 
 def shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Draw a covariance (d, d) towards a multiple of the identity with the same trace."""
-    dimensions = len(covariance)
-    variance = max(np.trace(covariance) / dimensions, _SMALLEST_VARIANCE)
-    return (1 - shrinkage) * covariance + shrinkage * variance * np.eye(dimensions)
+    """Draw covariances (..., d, d) towards a multiple of the identity with the same trace."""
+    dimensions = covariance.shape[-1]
+    variance = np.maximum(np.trace(covariance, axis1=-2, axis2=-1) / dimensions, _SMALLEST_VARIANCE)
+    identity = variance[..., np.newaxis, np.newaxis] * np.eye(dimensions)
+    return (1 - shrinkage) * covariance + shrinkage * identity
 
 
 def whitening(covariance: np.ndarray) -> np.ndarray:
@@ -213,17 +360,15 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
     return np.linalg.inv(np.linalg.cholesky(covariance)).swapaxes(-1, -2).astype(np.float32)
 
 
-def log_density(distance: np.ndarray, whitening: np.ndarray, share: np.ndarray | float = 1.0) -> float:
-    """Mean logarithm of normal densities at these Mahalanobis distances.
+def log_density(distance: np.ndarray, whitening: np.ndarray) -> np.ndarray:
+    """Logarithm of normal densities at these Mahalanobis distances: float64, of their shape.
 
     Parameters
     ----------
     distance : float32 (h', w')
-    whitening : float32 (..., d, d)
-        Triangular, as `whitening` gives them.
-    share : float (...)
-        Share of the distances that each matrix stands for.
+    whitening : float32 (..., scales, d, d)
+        Triangular, as `whitening` gives them; all but the last three axes go with those of the distance.
     """
     diagonal = np.diagonal(whitening, axis1=-2, axis2=-1).astype(np.float64)
-    peaks = np.log(diagonal).sum(axis=-1) - 0.5 * diagonal.shape[-1] * np.log(2 * np.pi)
-    return float(np.sum(share * peaks) - 0.5 * np.mean(np.square(distance, dtype=np.float64)))
+    peaks = np.sum(np.log(diagonal) - 0.5 * np.log(2 * np.pi), axis=(-2, -1))
+    return peaks - 0.5 * np.square(distance, dtype=np.float64)

@@ -106,7 +106,7 @@ def inspect() -> list[tuple[str, str, str]]:
         odd = _render(Path(folder, "odd"), 20, size=lambda i: 200 + 7 * i)
         for _ in part.inspect_files(odd):
             pass
-        traces = part.detector.features.trace_count()
+        traces = part.detector.extractor.extract.trace_count()
     whole, bare = np.median(milliseconds, axis=0)
     return [
         (

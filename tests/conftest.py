@@ -5,6 +5,7 @@ TensorFlow is imported only by the fixtures that need it.
 
 import hashlib
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from metricad import images
+
+# As the command line has it: whichever test imports TensorFlow first.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The same examples on every machine, however busy it is.
 settings.register_profile(

@@ -234,11 +234,11 @@ def test_a_positional_bundle_with_too_few_covariances_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     detector = TripletDetector(network.build(2, seed=0), PositionalPrototype())
     detector.fit([texture(rng) for _ in range(3)])  # 17×17 features: 5×5 tiles
-    assert detector.prototype.covariance.shape == (5, 5, 2, 2)
+    assert detector.prototype.covariance.shape == (5, 5, 1, 2, 2)
     bundle.save(Inspector(detector, calibrate(rng.random(20), 0.1)), tmp_path / "a.metricad")
     fewer = npy(detector.prototype.covariance[:4])
     path = repack(tmp_path / "a.metricad", tmp_path / "b.metricad", prototype__covariance=fewer)
-    with pytest.raises(BundleError, match=r"contradictory bundle .*expected covariances \(5, 5, 2, 2\)"):
+    with pytest.raises(BundleError, match=r"contradictory bundle .*expected covariances \(5, 5, 1, 2, 2\)"):
         bundle.load(path)
 
 

@@ -70,7 +70,7 @@ def test_a_copy_from_its_arrays_gives_the_same_distances(base, trained):
     features = np.random.default_rng(2).normal(size=(5, 5, 4)).astype(np.float32)
     copy = HeadPrototype(**trained.settings()).restore(trained.arrays())
     np.testing.assert_array_equal(copy.distance(features), trained.distance(features))
-    assert copy.settings() == {"base": "gaussian", "shrinkage": base.shrinkage}
+    assert copy.settings() == {"base": "gaussian", **base.settings()}
 
 
 def test_a_head_learns_from_images_only(trained):

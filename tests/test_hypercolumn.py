@@ -105,43 +105,60 @@ def test_saving_halves_the_numbers_and_keeps_them(tmp_path, model):
         np.testing.assert_allclose(array, weights, atol=1e-3)
 
 
-@pytest.mark.parametrize("build", [network.build, hypercolumn.build, hypercolumn.build_two_scales])
+SAMPLINGS = {
+    network.NAME: network.SAMPLING,
+    hypercolumn.NAME: SAMPLING,
+    hypercolumn.THREE_SCALES: hypercolumn.THREE_SCALES_SAMPLING,
+}
+
+
+@pytest.mark.parametrize("build", [network.build, hypercolumn.build, hypercolumn.build_three_scales])
 def test_architectures_know_every_network(build):
     made = build(4, seed=0)
-    assert architectures.sampling(made) == (network.SAMPLING if build is network.build else SAMPLING)
+    assert architectures.sampling(made) == SAMPLINGS[made.name]
     rebuilt = architectures.build(made.name, architectures.units(made), seed=0)
     assert rebuilt.name == made.name
     for weights, same in zip(made.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, same)
-    with pytest.raises(ValueError, match="staar2018, hypercolumn, hypercolumn-two-scales"):
+    with pytest.raises(ValueError, match="staar2018, hypercolumn, hypercolumn-three-scales"):
         architectures.build("vgg", 16)
 
 
-# Two scales.
+# Three scales.
 
 
 @pytest.mark.parametrize("shape", [(160, 176), (103, 130), (68, 68)])
-def test_two_scales_are_the_whole_image_and_its_half(model, extract, shape):
-    """The second half of the features are those of means of 2×2 pixels, the nearest at each place."""
+@pytest.mark.parametrize("factor", [2, 4])
+def test_three_scales_are_the_whole_image_its_half_and_its_quarter(model, extract, shape, factor):
+    """The other features are those of means of 2×2 and 4×4 pixels, the nearest at each place."""
     image = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    both = architectures.extractor(hypercolumn.on_two_scales(model))(image)
+    joined = architectures.extractor(hypercolumn.on_three_scales(model))(image)
     whole = extract(image)
-    np.testing.assert_allclose(both[..., :64], whole, atol=1e-5)
-    rows, columns = (side // 2 for side in shape)
-    half = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2).mean(axis=(1, 3))
-    coarse = extract(np.pad(half, [(0, max(0, 68 - side)) for side in half.shape], mode="symmetric"))
+    assert joined.shape == (*whole.shape[:2], 192)
+    np.testing.assert_allclose(joined[..., :64], whole, atol=1e-5)
+    rows, columns = (side // factor for side in shape)
+    small = (
+        image[: factor * rows, : factor * columns].reshape(rows, factor, columns, factor).mean(axis=(1, 3))
+    )
+    # A quarter of 68 pixels must be mirrored more than once; NumPy does so as well.
+    coarse = extract(np.pad(small, [(0, max(0, 68 - side)) for side in small.shape], mode="symmetric"))
+    found = joined[..., 64:128] if factor == 2 else joined[..., 128:]
+    first = factor * 7.5 + (factor - 1) / 2
     for row, column in [(0, 0), (3, 5), (whole.shape[0] - 1, whole.shape[1] - 1)]:
         # Where two are equally near, either will do.
+        at = [(4 * k + 7.5 - first) / (4 * factor) for k in (row, column)]
         places = [
-            np.clip([np.floor((4 * k - 8) / 8), np.ceil((4 * k - 8) / 8)], 0, count - 1).astype(int)
-            for k, count in zip((row, column), coarse.shape, strict=False)
+            np.clip([np.floor(place), np.ceil(place)], 0, count - 1).astype(int)
+            if place % 1 == 0.5
+            else np.clip([round(place)], 0, count - 1)
+            for place, count in zip(at, coarse.shape, strict=False)
         ]
         near = [coarse[i, j] for i in places[0] for j in places[1]]
-        assert min(np.abs(one - both[row, column, 64:]).max() for one in near) < 1e-4
+        assert min(np.abs(one - found[row, column]).max() for one in near) < 1e-4
 
 
-def test_two_scales_have_no_weights_of_their_own(model):
-    joined = hypercolumn.on_two_scales(model)
+def test_three_scales_have_no_weights_of_their_own(model):
+    joined = hypercolumn.on_three_scales(model)
     assert joined.count_params() == model.count_params()
-    assert pretrained.load("accurate").name == hypercolumn.TWO_SCALES
+    assert pretrained.load("accurate").name == hypercolumn.THREE_SCALES
     assert pretrained.load("fast").name == hypercolumn.NAME

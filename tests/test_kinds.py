@@ -1,10 +1,13 @@
 """Kinds of prototype by name, and the choice between them from good images alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from metricad.kinds import KINDS, AutoPrototype
+from metricad import hypercolumn, network
+from metricad.kinds import KINDS, AutoPrototype, prototype_of, tone_for
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype
 
@@ -68,12 +71,13 @@ def test_auto_starts_afresh_when_fitted_again():
 def test_log_likelihood_is_that_of_scipy():
     features = maps(12, in_register=False)
     fitted = GaussianPrototype(shrinkage=0.1).fit(features)
-    covariance = 0.9 * fitted.covariance + 0.1 * np.trace(fitted.covariance) / 3 * np.eye(3)
-    expected = stats.multivariate_normal(fitted.mean, covariance).logpdf(features[0].reshape(-1, 3)).mean()
-    assert fitted.log_likelihood(features[0]) == pytest.approx(expected, rel=1e-5)
+    (found,) = fitted.covariance
+    covariance = 0.9 * found + 0.1 * np.trace(found) / 3 * np.eye(3)
+    expected = stats.multivariate_normal(fitted.mean, covariance).logpdf(features[0])
+    np.testing.assert_allclose(fitted.log_likelihood(features[0]), expected, rtol=1e-4)
 
 
-def test_log_likelihood_of_positions_is_the_mean_over_them():
+def test_log_likelihood_of_positions_is_that_of_scipy():
     """A single covariance for all (shrinkage 1): a normal density about each position's own mean."""
     features = maps(12, in_register=True)
     fitted = PositionalPrototype(shrinkage=1).fit(features)
@@ -81,5 +85,41 @@ def test_log_likelihood_of_positions_is_the_mean_over_them():
     residuals = np.concatenate([(one - fitted.mean).reshape(-1, 3) for one in features])
     covariance = residuals.T @ residuals / len(residuals)
     covariance = 0.999 * covariance + 0.001 * np.trace(covariance) / 3 * np.eye(3)
-    expected = stats.multivariate_normal(np.zeros(3), covariance).logpdf(away.reshape(-1, 3)).mean()
-    assert fitted.log_likelihood(features[0]) == pytest.approx(expected, rel=1e-4)
+    expected = stats.multivariate_normal(np.zeros(3), covariance).logpdf(away)
+    np.testing.assert_allclose(fitted.log_likelihood(features[0]), expected, rtol=1e-3)
+
+
+def test_log_likelihood_near_the_border_is_that_of_a_wider_gaussian():
+    """Two independent scales; at the edge the same covariances times the square of the spread."""
+    features = [one.repeat(2, axis=-1) for one in maps(12, in_register=False, shape=(9, 11, 2))]
+    for number, one in enumerate(features):
+        one += np.random.default_rng(number).normal(size=one.shape)
+        one[0] *= 3
+    fitted = GaussianPrototype(shrinkage=1e-6, scales=(1.0, 1.0), border=1).fit(features)
+    covariance = np.zeros((4, 4))
+    covariance[:2, :2], covariance[2:, 2:] = fitted.covariance
+    edge = np.ones((9, 11), bool)
+    edge[1:-1, 1:-1] = False
+    assert fitted.spread[0] > 1.2
+    assert fitted.spread[1] == 1
+    found = fitted.log_likelihood(features[0])
+    for chosen, spread in [(edge, fitted.spread[0]), (~edge, 1)]:
+        expected = stats.multivariate_normal(fitted.mean, covariance * spread**2).logpdf(features[0][chosen])
+        np.testing.assert_allclose(found[chosen], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prototype_is_made_for_the_features_of_a_network(kind):
+    sampling = replace(network.SAMPLING, scales=(1.0, 0.5), border=2)
+    made = prototype_of(kind, sampling).fit(maps(3, in_register=False, shape=(9, 11, 4)))
+    assert made.kind == ("gaussian" if kind == "auto" else kind)
+    settings = made.settings()
+    if kind != "mean":
+        assert settings["scales"] == [1.0, 0.5]
+    if kind in ("gaussian", "auto"):
+        assert settings["border"] == 2
+
+
+def test_the_papers_network_keeps_its_light_and_any_other_has_its_tone_chosen():
+    assert tone_for(network.build(4, seed=0)) is None
+    assert tone_for(hypercolumn.build(4, seed=0)).curve is None

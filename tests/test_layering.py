@@ -10,9 +10,9 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
     "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
-    "textures", "episodes", "episodic", "prototype", "positional", "kinds", "head", "foreground", "region",
-    "calibration", "detector", "adaptation", "inspector", "metrics", "tuning", "detectability", "limits",
-    "bundle", "pixels", "results", "evaluation", "methods.adapted", "methods.variation", "methods",
+    "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head", "foreground",
+    "region", "calibration", "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
+    "limits", "bundle", "pixels", "results", "evaluation", "methods.adapted", "methods.variation", "methods",
     "comparison", "document", "markdown", "page", "paper", "overview", "tables", "figures", "chapters",
     "report", "datasheet", "console", "workers", "grid", "reproduction", "display", "demonstration",
     "options", "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",

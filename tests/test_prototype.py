@@ -68,8 +68,8 @@ def test_one_pass_agrees_with_all_at_once(shapes, dimensions, offset, seed):
     gaussian = GaussianPrototype().fit(iter(maps))
     np.testing.assert_allclose(gaussian.mean, everything.mean(axis=0), rtol=1e-12, atol=1e-12)
     expected = np.atleast_2d(np.cov(everything, rowvar=False, bias=True))
-    np.testing.assert_allclose(gaussian.covariance, expected, rtol=1e-7, atol=1e-9)
-    np.testing.assert_array_equal(MeanPrototype().fit(maps).mean, gaussian.mean)
+    np.testing.assert_allclose(gaussian.covariance, [expected], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(MeanPrototype().fit(maps).mean, gaussian.mean, rtol=1e-12, atol=1e-12)
 
 
 def test_a_large_mean_does_not_eat_a_small_deviation():
@@ -77,8 +77,8 @@ def test_a_large_mean_does_not_eat_a_small_deviation():
     rng = np.random.default_rng(0)
     maps = [1e8 + rng.choice([-1.0, 1.0], size=(20, 20, 1)) for _ in range(50)]
     covariance = GaussianPrototype().fit(maps).covariance
-    assert covariance[0, 0] == pytest.approx(1, rel=1e-2)
-    assert covariance[0, 0] == pytest.approx(np.var(joined(maps)), rel=1e-6)
+    assert covariance.item() == pytest.approx(1, rel=1e-2)
+    assert covariance.item() == pytest.approx(np.var(joined(maps)), rel=1e-6)
 
 
 @every_kind
@@ -172,7 +172,7 @@ def test_positions_and_tiles_agree_with_a_slow_loop_over_everything(shape, count
     fitted = PositionalPrototype().fit(everything)
     np.testing.assert_allclose(fitted.mean, everything.mean(axis=0), rtol=1e-12, atol=1e-12)
     covariances, _ = slow_tiles(everything)
-    np.testing.assert_allclose(fitted.covariance, covariances, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(fitted.covariance[:, :, 0], covariances, rtol=1e-7, atol=1e-9)
 
 
 def slow_tiles(everything):
@@ -378,6 +378,7 @@ def test_arrays_and_settings_are_all_there_is_to_know(empty):
 def test_arrays_are_kept_in_full_but_for_the_means_of_all_positions(empty):
     dtypes = {name: array.dtype for name, array in fresh(empty).fit(maps_for(empty)).arrays().items()}
     assert dtypes.pop("mean") == (np.float32 if empty.kind == "positional" else np.float64)
+    dtypes.pop("spread", None)  # of the distance, which is float32
     assert set(dtypes.values()) <= {np.dtype(np.float64)}
 
 
@@ -398,7 +399,7 @@ with_shrinkage = pytest.mark.parametrize("kind", [GaussianPrototype, PositionalP
 
 @with_shrinkage
 def test_shrinkage_is_among_the_settings(kind):
-    assert kind(shrinkage=0.25).settings() == {"shrinkage": 0.25}
+    assert kind(shrinkage=0.25).settings()["shrinkage"] == 0.25
 
 
 @with_shrinkage
@@ -411,3 +412,87 @@ def test_a_shrinkage_outside_its_range_is_refused(kind, shrinkage):
 def test_an_unknown_metric_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="one of euclidean, manhattan, received 'cosine'"):
         MeanPrototype(metric="cosine")
+
+
+# Scales, and the border.
+
+SCALED = [GaussianPrototype(scales=(1.0, 0.25)), PositionalPrototype(shrinkage=1.0, scales=(1.0, 0.25))]
+
+
+@pytest.mark.parametrize("empty", SCALED, ids=["gaussian", "positional"])
+def test_squared_distances_of_scales_are_added_by_weight(empty):
+    """Each scale for itself, with a prototype of its own that knows nothing of the other."""
+    maps = in_register(count=6)
+    joined = fresh(empty).fit(maps).distance(maps[0])
+    alone = {**empty.settings(), "scales": [1.0]}
+    first, second = (
+        KINDS[empty.kind](**alone).fit(one[..., half] for one in maps).distance(maps[0][..., half])
+        for half in (slice(0, 2), slice(2, 4))
+    )
+    np.testing.assert_allclose(joined, np.sqrt(first**2 + 0.25 * second**2), rtol=1e-3)
+
+
+def test_features_that_cannot_be_cut_into_their_scales_are_refused():
+    with pytest.raises(ValueError, match="features of 3 equal parts, received 4 numbers"):
+        GaussianPrototype(scales=(1, 1, 1)).fit(feature_maps())
+
+
+def wide_at_the_edge(count, seed=0, *, shape=(12, 14)):
+    """White noise of unit deviation, three times as wide at the outermost features, twice at the next."""
+    rng = np.random.default_rng(seed)
+    maps = rng.normal(size=(count, *shape, 4)).astype(np.float32)
+    maps[:, [0, -1]] *= 3
+    maps[:, 1:-1, [0, -1]] *= 3
+    maps[:, [1, -2], 1:-1] *= 2
+    maps[:, 2:-2, [1, -2]] *= 2
+    return maps
+
+
+def test_near_the_border_a_distance_is_divided_by_the_spread_of_good_features():
+    plain = GaussianPrototype().fit(wide_at_the_edge(60))
+    fitted = GaussianPrototype(border=4).fit(wide_at_the_edge(60))
+    np.testing.assert_allclose(fitted.arrays()["spread"], [3, 2, 1, 1, 1], rtol=0.05)
+    probe = wide_at_the_edge(1, seed=1)[0]
+    ratio = plain.distance(probe) / fitted.distance(probe)
+    for depth, spread in enumerate(fitted.spread):
+        np.testing.assert_allclose(ratio[depth, 5], spread, rtol=1e-4)
+        np.testing.assert_allclose(ratio[6, -1 - depth], spread, rtol=1e-4)
+    squared = np.square(fitted.distance(wide_at_the_edge(60, seed=2)[0]))
+    assert squared[0].mean() == pytest.approx(squared[4:-4, 4:-4].mean(), rel=0.3)
+
+
+def test_a_border_that_varies_less_is_not_judged_more_strictly():
+    maps = wide_at_the_edge(20)
+    maps[:, 0] *= 0.1
+    maps[:, -1] *= 0.1
+    maps[:, :, [0, -1]] *= 0.1
+    assert GaussianPrototype(border=4).fit(maps).arrays()["spread"][0] == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (7, 7)])
+def test_where_no_feature_is_far_from_the_border_nothing_is_divided(shape):
+    """As with features from anywhere, (1, n, d), that a region lets through."""
+    maps = feature_maps(shapes=[shape] * 4)
+    plain, bordered = (GaussianPrototype(border=border).fit(maps) for border in (0, 4))
+    np.testing.assert_allclose(bordered.distance(maps[0]), plain.distance(maps[0]), rtol=1e-5)
+
+
+def test_what_bundles_once_kept_of_a_gaussian_can_be_restored():
+    fitted = GaussianPrototype().fit(feature_maps())
+    older = {"mean": fitted.mean, "covariance": fitted.covariance[0]}
+    restored = GaussianPrototype(shrinkage=1e-3).restore(older)
+    np.testing.assert_array_equal(restored.distance(PROBE), fitted.distance(PROBE))
+
+
+def test_what_bundles_once_kept_of_positions_can_be_restored():
+    fitted = PositionalPrototype().fit(in_register())
+    older = {**fitted.arrays(), "covariance": fitted.covariance[:, :, 0]}
+    np.testing.assert_allclose(
+        PositionalPrototype(shrinkage=0.5).restore(older).distance(PROBE), fitted.distance(PROBE), rtol=1e-5
+    )
+
+
+def test_a_spread_that_does_not_suit_the_border_is_refused():
+    arrays = GaussianPrototype(border=2).fit(wide_at_the_edge(4)).arrays()
+    with pytest.raises(ValueError, match=r"expected a spread \(2,\), received \(3,\)"):
+        GaussianPrototype(border=1).restore(arrays)

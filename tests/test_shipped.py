@@ -40,7 +40,7 @@ def test_a_prototype_needs_no_training_and_no_option(run_metricad, surface, tmp_
     assert done.out.startswith(f"{part}: gaussian prototype, chosen by auto, from 6 images; threshold ")
     assert done.out.endswith(" from 4 held-out images, false-alarm rate at most 0.25\n")
     manifest = bundle.read_manifest(part)
-    assert manifest["network"] == {"architecture": "hypercolumn-two-scales", "units": 16}
+    assert manifest["network"] == {"architecture": "hypercolumn-three-scales", "units": 16}
     assert manifest["prototype"]["kind"] == "gaussian"
     assert manifest["reduction"] == "max"
     for found, shipped in zip(
@@ -138,7 +138,7 @@ def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp
     ]
     for (role, *_), row in found.items():
         assert row["is_known"] == (False if role == "trained" else None)
-        assert row["architecture"] == (None if role == "baseline" else "hypercolumn-two-scales")
+        assert row["architecture"] == (None if role == "baseline" else "hypercolumn-three-scales")
         assert (row["fit_normals"], row["held_out_normals"]) == (8, 2)
         assert row["threshold"] is not None
     assert found["trained", "accurate", "auto"]["auroc"] == 1
@@ -149,7 +149,7 @@ def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp
     done = run_metricad("report", results, "--out", tmp_path / "report")
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "report" / "report.md").read_text()
-    control = "untrained hypercolumn-two-scales, h = 16"
+    control = "untrained hypercolumn-three-scales, h = 16"
     header = f"| surface | normal / defect | accurate | accurate-adapted | {control} |"
     assert header in text
     assert (

@@ -13,9 +13,10 @@ import keras
 from metricad import architectures, bundle, network, pretrained, runs
 from metricad.detector import SharedFeatures, TripletDetector
 from metricad.evaluation import Method
-from metricad.kinds import KINDS, AutoPrototype
+from metricad.kinds import AutoPrototype, prototype_of, tone_for
 from metricad.methods.adapted import AdaptedDetector
 from metricad.methods.variation import VariationDetector
+from metricad.network import Sampling
 from metricad.prototype import MeanPrototype, Prototype
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
@@ -51,17 +52,19 @@ def of_network(
         return of_run(name, kinds or (MeanPrototype.kind,), metrics=metrics)
     name = str(name)
     base = name.removesuffix(ADAPTED)
-    prototypes = _prototypes(kinds or ("auto",), metrics)
     units = pretrained.UNITS[base]
     named = {"units": units, "seed": _CONTROL_SEED}
     trained = pretrained.load(base)
+    prototypes = _prototypes(kinds or ("auto",), metrics, architectures.sampling(trained))
     if base != name:
         return [
             Method(
                 name=_kind_of(empty()),
                 role="trained",
                 make=lambda empty=empty: AdaptedDetector(
-                    TripletDetector(trained, empty(), features=SharedFeatures(trained))
+                    TripletDetector(
+                        trained, empty(), features=SharedFeatures(trained), tone=tone_for(trained)
+                    )
                 ),
                 network=name,
                 seen=(),
@@ -145,18 +148,19 @@ def of_bundle(path: str | os.PathLike) -> Method:
     )
 
 
-def empty_prototype(kind: str, *, metric: str | None = None) -> Prototype:
-    """Make a prototype of this kind that is not fitted yet, with the kind's own metric or the one given.
+def empty_prototype(
+    kind: str, *, metric: str | None = None, sampling: Sampling = network.SAMPLING
+) -> Prototype:
+    """Make what `kinds.prototype_of` makes, with the kind's own metric or the one given.
 
     Raises
     ------
     ValueError
         There is no such kind, or a metric is asked of a kind that has its own.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+    made = prototype_of(kind, sampling)
     if metric is None:
-        return KINDS[kind]()
+        return made
     if kind != MeanPrototype.kind:
         raise ValueError(f"the {kind} prototype has a metric of its own; leave out the metric {metric!r}")
     return MeanPrototype(metric=metric)
@@ -176,9 +180,11 @@ def _shape(model: keras.Model) -> str | None:
     return None if model.name == network.NAME else model.name
 
 
-def _prototypes(kinds: Sequence[str], metrics: Sequence[str]) -> list[Callable[[], Prototype]]:
+def _prototypes(
+    kinds: Sequence[str], metrics: Sequence[str], sampling: Sampling = network.SAMPLING
+) -> list[Callable[[], Prototype]]:
     return [
-        lambda kind=kind, metric=metric: empty_prototype(kind, metric=metric)
+        lambda kind=kind, metric=metric: empty_prototype(kind, metric=metric, sampling=sampling)
         for kind in kinds
         for metric in (metrics if kind == MeanPrototype.kind else (None,))
     ]
@@ -192,7 +198,7 @@ def _of_model(
         Method(
             name=_kind_of(empty()),
             architecture=_shape(model),
-            make=lambda empty=empty: TripletDetector(model, empty(), features=features),
+            make=lambda empty=empty: TripletDetector(model, empty(), features=features, tone=tone_for(model)),
             **named,
         )
         for empty in prototypes

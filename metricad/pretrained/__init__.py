@@ -11,8 +11,8 @@ from metricad import architectures, hypercolumn
 UNITS = {"accurate": 16, "fast": 16}
 """The networks by name, and their size: the same weights, trained once."""
 
-ARCHITECTURES = {"accurate": hypercolumn.TWO_SCALES, "fast": hypercolumn.NAME}
-"""The accurate one looks at the image at half its size as well."""
+ARCHITECTURES = {"accurate": hypercolumn.THREE_SCALES, "fast": hypercolumn.NAME}
+"""The accurate one looks at the image at a half and a quarter of its size as well."""
 
 _WEIGHTS = "weights.npz"
 

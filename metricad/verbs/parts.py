@@ -71,12 +71,16 @@ def prototype(
     paths = images.find(good)
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     console.load_tensorflow()
-    from metricad import adaptation, bundle, inspector, kinds, methods
+    from metricad import adaptation, architectures, bundle, inspector, kinds, methods
 
     model = methods.load_network(network)
     # A metric is one of the distance to the mean.
     wanted = Kind.mean if kind is None and metric is not None else kind
-    empty = kinds.suited_to(model) if wanted is None else methods.empty_prototype(wanted, metric=metric)
+    if wanted is None:
+        empty = kinds.suited_to(model)
+    else:
+        sampling = architectures.sampling(model)
+        empty = methods.empty_prototype(wanted, metric=metric, sampling=sampling)
     count = (defects or adaptation.DEFECTS) if adapt else 0
     with display.progress("adapting to good parts" if adapt else "good parts", count + len(paths)) as advance:
         made = inspector.fit_inspector(
