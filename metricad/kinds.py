@@ -13,6 +13,7 @@ from metricad.prototype import NOTHING, GaussianPrototype, MeanPrototype, Protot
 from metricad.tone import Tone
 
 _LOOK = 8  # images between two comparisons: they cost as much as several images
+_PATIENCE = 3 * _LOOK  # images: until then a positional prototype knows its places too badly to be given up
 
 
 class AutoPrototype:
@@ -63,10 +64,11 @@ class AutoPrototype:
             self._positional = None
         if self._positional is not None and self._count and self._count % _LOOK == 0:
             gained = self._positional.log_likelihood(features) - self._gaussian.log_likelihood(features)
-            self._advantage += float(np.mean(gained if inside is None else gained[inside]))
-        # What has lost is given up: it takes many times the Gaussian's time and memory.
-        if self._advantage < 0:
-            self._positional = None
+            gain = float(np.mean(gained if inside is None else gained[inside]))
+            self._advantage += gain
+            # What falls farther behind is given up: it takes many times the Gaussian's time and memory.
+            if self._advantage < 0 and gain < 0 and self._count >= _PATIENCE:
+                self._positional = None
         if self._positional is not None:
             self._positional.update(features, inside)
         self._gaussian.update(features, inside)

@@ -123,3 +123,21 @@ def test_a_prototype_is_made_for_the_features_of_a_network(kind):
 def test_the_papers_network_keeps_its_light_and_any_other_has_its_tone_chosen():
     assert tone_for(network.build(4, seed=0)) is None
     assert tone_for(hypercolumn.build(4, seed=0)).curve is None
+
+
+def test_auto_waits_for_positions_to_be_learned():
+    """A faint pattern in many dimensions: with eight images its places are known too badly to foresee."""
+    rng = np.random.default_rng(0)
+    pattern = 0.5 * rng.normal(size=(9, 11, 24))
+    features = [(pattern + rng.normal(size=pattern.shape)).astype(np.float32) for _ in range(60)]
+    auto = AutoPrototype().fit(features[:9])
+    assert auto.kind == "gaussian"
+    for one in features[9:]:
+        auto.update(one)
+    assert auto.kind == "positional"
+
+
+def test_auto_gives_up_positions_that_stay_behind():
+    auto = AutoPrototype().fit(maps(25, in_register=False))
+    assert auto._positional is None
+    assert auto.kind == "gaussian"
