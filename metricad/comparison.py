@@ -9,7 +9,7 @@ from metricad import evaluation, methods, pretrained, runs
 from metricad.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import Method, Protocol
-from metricad.results import Network, Study
+from metricad.results import Network, Study, if_any
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,11 @@ def run(
 def study(evaluations: Sequence[evaluation.Evaluation], networks: Sequence[str | os.PathLike] = ()) -> Study:
     """Put evaluations and the networks' training together."""
     logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks if not methods.is_shipped(run)]
-    embeddings = [one.embedding for one in evaluations]
     return Study(
         results=[one.result for one in evaluations],
         examples=[one.examples for one in evaluations],
         costs=[one.cost for one in evaluations],
-        embeddings=embeddings if any(each is not None for each in embeddings) else [],
+        embeddings=if_any([one.embedding for one in evaluations]),
         networks=[_network(run) for run in networks],
         training_seconds={name: round(sum(record["seconds"] for record in log), 1) for name, log in logs},
     )

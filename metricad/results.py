@@ -193,7 +193,9 @@ def merge(studies: Iterable[Study]) -> Study:
         results=[result for study in studies for result in study.results],
         examples=[examples for study in studies for examples in study.examples],
         costs=[cost for study in studies for cost in study.costs],
-        embeddings=[one for study in studies for one in study.embeddings or [None] * len(study.results)],
+        embeddings=if_any(
+            [one for study in studies for one in study.embeddings or [None] * len(study.results)]
+        ),
         networks=list({network.name: network for study in studies for network in study.networks}.values()),
         training_seconds={k: v for study in studies for k, v in study.training_seconds.items()},
         versions={
@@ -203,6 +205,11 @@ def merge(studies: Iterable[Study]) -> Study:
             for package in named
         },
     )
+
+
+def if_any(embeddings: list[np.ndarray | None]) -> list[np.ndarray | None]:
+    """The same, or no list at all where there is none in it."""
+    return embeddings if any(one is not None for one in embeddings) else []
 
 
 def save(path: str | os.PathLike, study: Study) -> None:
@@ -304,8 +311,7 @@ def _load_pictures(path: Path, count: int) -> tuple[list[list[Example]], list[np
                 [_example(arrays, f"{number}/{place}") for place in range(shown)]
                 for number, shown in enumerate(arrays["count"])
             ]
-            embeddings = [arrays.get(f"{number}/embedding") for number in range(count)]
-            return examples, embeddings if any(each is not None for each in embeddings) else []
+            return examples, if_any([arrays.get(f"{number}/embedding") for number in range(count)])
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
         raise DataError(f"{path}: damaged ({error}); evaluate again") from error
 
