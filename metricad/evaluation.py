@@ -187,6 +187,7 @@ def evaluate(
         )
         is_judged = method.role in ("trained", "bundle", "compared")
         is_shown = is_judged and (pictured is None or method.name in pictured)
+        is_shown = is_shown and _has_map(detectors[k])
         shown = _examples(detectors[k], surface.test, scores[k]) if is_shown else []
         cost = Cost(round(fit_seconds[k], 3), _milliseconds(detectors[k], surface.test[:_TIMED_IMAGES]))
         embedding = _embedding(detectors[k], surface.test) if is_embedded and is_judged else None
@@ -343,7 +344,7 @@ def _score(
         mask = _mask(sample, image.shape)
         for k, detector in enumerate(detectors):
             scores[k, number] = detector.score(image)
-            if mask is not None:
+            if mask is not None and _has_map(detector):
                 pixels[k].update(detector.anomaly_map(image), mask)
     return scores, pixels
 
@@ -355,6 +356,11 @@ def _embedding(detector: Detector, samples: Sequence[Sample]) -> np.ndarray | No
     vectors = np.stack([detector.embedding(sample.read()) for sample in samples])
     count = min(_COMPONENTS, *vectors.shape)
     return PCA(count, svd_solver="full").fit_transform(vectors).astype(np.float32)
+
+
+def _has_map(detector: Detector) -> bool:
+    """Whether its map says where; some methods have a score alone, and give it for every pixel."""
+    return getattr(detector, "has_map", True)
 
 
 def _mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:

@@ -141,6 +141,20 @@ def test_every_surface_and_setting_trains_in_a_folder_of_its_own(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_method_without_a_map_has_no_pixel_metrics_and_no_pictures(tmp_path):
+    class Mapless(Counting):
+        has_map = False
+
+    masked = dataclasses.replace(FLAT.test[2], read_mask=lambda: np.eye(4, dtype=bool))
+    known = dataclasses.replace(FLAT, test=(*FLAT.test[:2], masked))
+    for kind, has_map in ((Counting, True), (Mapless, False)):
+        method = Method("counting", "compared", kind, epochs=1)
+        (found,) = evaluation.evaluate([method], known, checkpoints=tmp_path)
+        assert (found.result.pixel_auroc is not None) == has_map
+        assert (found.result.aupro is not None) == has_map
+        assert bool(found.examples) == has_map
+
+
 # Embeddings.
 
 
