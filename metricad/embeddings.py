@@ -68,7 +68,8 @@ def draw(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> Figu
 
 def flattened(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Put embeddings (n, d) where neighbours stay neighbours: float32 (n, 2)."""
-    spread = np.maximum(np.abs(vectors).max(), np.finfo(np.float32).tiny)
+    if not np.ptp(vectors, axis=0).any():  # all alike: nothing to tell apart
+        return np.zeros((len(vectors), 2), np.float32)
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     # PCA's coordinates to start from, so that the plot is the same every time.
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors / spread)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)

@@ -16,13 +16,13 @@ from metricad import architectures, bundle, network, pretrained, runs
 from metricad.detector import Detector, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
 from metricad.kinds import AutoPrototype, prototype_of, tone_for
-from metricad.methods import f_anogan
 from metricad.methods.adapted import AdaptedDetector
 from metricad.methods.autoencoder import AutoencoderDetector
 from metricad.methods.cae_kde import CaeKdeDetector
 from metricad.methods.cpcae_knn import CpcaeKnnDetector
 from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
 from metricad.methods.denoising import DenoisingDetector
+from metricad.methods.f_anogan import FAnoGanDetector
 from metricad.methods.nearest_image import NearestImageDetector
 from metricad.methods.patch_bank import PatchBankDetector
 from metricad.methods.patch_gaussian import PatchGaussianDetector
@@ -36,7 +36,7 @@ COMPARED: dict[str, Callable[..., Detector]] = {
     "cae-kde": CaeKdeDetector,
     "denoising": DenoisingDetector,
     "autoencoder": AutoencoderDetector,
-    "f-anogan": f_anogan.FAnoGanDetector,
+    "f-anogan": FAnoGanDetector,
     "cpcae-knn": CpcaeKnnDetector,
     "deep-feature-knn": DeepFeatureKnnDetector,
     "nearest-image": NearestImageDetector,

@@ -15,10 +15,10 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+import metricad.methods.f_anogan_networks as f_anogan_networks
 from metricad import files
 from metricad import images as image_files
 from metricad.errors import DataError, RunError
-from metricad.methods import f_anogan_networks
 
 PUBLISHED_EPOCHS = 1500
 """Of the adversarial training."""
