@@ -28,9 +28,7 @@ from matplotlib import rc_context
 from scipy import stats
 
 from metricad import datasets, display, figures, files, markdown, methods
-from metricad.architectures import extractor
 from metricad.calibration import calibrate, needed
-from metricad.detector import TripletDetector
 from metricad.document import Cell, Document, Picture, Section, Table
 from metricad.evaluation import Method
 from metricad.options import SHIPPED
@@ -81,14 +79,13 @@ def main() -> None:
     options = parser.parse_args()
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     method = methods.of_network(options.network)[0]
-    features = extractor(method.make().model)
     found = {}
     with display.progress("images", sum(map(_count, surfaces)) * options.draws) as advance:
         for surface in surfaces:
             rng = np.random.default_rng(options.seed)
             found[surface.name] = observe(
                 good_images(surface),
-                lambda fitted, others: scores(method, features, fitted, others, advance),
+                lambda fitted, others: scores(method, fitted, others, advance),
                 draws=options.draws,
                 splits=options.splits,
                 rng=rng,
@@ -113,16 +110,12 @@ def good_images(surface: datasets.Surface) -> list[datasets.Sample]:
 
 def scores(
     method: Method,
-    features: Callable[[np.ndarray], np.ndarray],
     fitted: Sequence[datasets.Sample],
     others: Sequence[datasets.Sample],
     on_image: Callable[[], object],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make a prototype from some images; score these and the others, which it has not seen."""
-    made = method.make()
-    detector = TripletDetector(made.model, made.prototype, features=features)
-    for sample in fitted:
-        detector.update(sample.read())
+    detector = method.make().fit(sample.read() for sample in fitted)
     found = []
     for sample in (*fitted, *others):
         found.append(detector.score(sample.read()))
