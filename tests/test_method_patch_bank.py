@@ -38,9 +38,7 @@ def test_the_defaults_are_the_published_settings():
     assert published.items() <= defaults.items()
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 5), st.sampled_from([np.inf, 0.3, 0.02])
-)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 5), st.sampled_from([np.inf, 0.3, 0.02]))
 def test_greedy_coreset_equals_a_slow_greedy_one(seed, size, dimensions, spread):
     """Also where points lie in narrow clusters, which is where most of them can be left out of a search."""
     rng = np.random.default_rng(seed)
