@@ -1,4 +1,4 @@
-"""Deep features and nearest neighbours against a slow loop, on an untrained Xception at its smallest."""
+"""Deep features and nearest neighbours against a slow loop, on an untrained Xception."""
 
 import inspect
 

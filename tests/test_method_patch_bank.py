@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import scratched, texture
+from conftest import scratched
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +13,15 @@ from metricad.methods import patch_bank
 from metricad.methods.patch_bank import PatchBankDetector
 
 TINY = {"side": 64, "backbone": "MobileNetV2", "weights": "none"}
+
+
+def surface(rng, *, side=64):
+    """A plain one with a little noise: what differs from image to image must not hide a scratch."""
+    return (0.05 * rng.standard_normal((side, side))).astype(np.float32)
+
+
 RNG = np.random.default_rng(0)
-GOOD = [texture(RNG) for _ in range(12)]
+GOOD = [surface(RNG) for _ in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +90,7 @@ def test_the_bank_covers_good_features_better_than_a_random_tenth(fitted):
 
 
 def test_distances_and_score_equal_slow_ones(fitted):
-    image = scratched(texture(np.random.default_rng(1)), 20, 30, side=10)
+    image = scratched(surface(np.random.default_rng(1)), 20, 30, side=10)
     features = fitted.features(image)
     distances = np.array([[np.linalg.norm(fitted.bank - f, axis=1) for f in row] for row in features])
     np.testing.assert_allclose(fitted.distance_map(image), distances.min(axis=-1), rtol=1e-4)
@@ -104,19 +111,21 @@ def test_weight_is_less_where_the_neighbours_are_as_near():
     assert patch_bank.reweighted(np.array([2.0, 900.0])) == pytest.approx(2)  # and nothing overflows
 
 
-def test_a_scratch_scores_higher_and_lights_up(fitted):
+def test_a_scratch_scores_higher_and_lights_up():
+    # Stride 8 alone: the next layer of an untrained network blurs over the whole of so small an image.
+    fitted = PatchBankDetector(**TINY, layers=["block_5_add"]).fit(GOOD)
     rng = np.random.default_rng(2)
-    good = [texture(rng) for _ in range(5)]
+    good = [surface(rng) for _ in range(5)]
     marked = [scratched(image, 36, 12, side=12) for image in good]
     assert min(map(fitted.score, marked)) > max(map(fitted.score, good))
     for image in marked:
         row, column = np.unravel_index(fitted.anomaly_map(image).argmax(), image.shape)
-        assert 30 <= row <= 54
-        assert 6 <= column <= 30
+        assert 32 <= row <= 52
+        assert 8 <= column <= 28
 
 
 def test_maps_have_the_images_size(fitted):
-    anomaly_map = fitted.anomaly_map(texture(np.random.default_rng(3), side=90)[:70])
+    anomaly_map = fitted.anomaly_map(surface(np.random.default_rng(3), side=90)[:70])
     assert anomaly_map.shape == (70, 90)
     assert anomaly_map.dtype == np.float32
 

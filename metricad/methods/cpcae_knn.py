@@ -1,5 +1,6 @@
 """Conditional patch autoencoder, deep features of its anomaly maps, and nearest neighbours among those."""
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -218,9 +219,7 @@ def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model
         name="code",
     )(x)
     x = keras.layers.Concatenate()([code, index])
-    x = keras.layers.Dense(grid[0] * grid[1] * grid[2], activation="relu", kernel_initializer=initializer())(
-        x
-    )
+    x = keras.layers.Dense(math.prod(grid), activation="relu", kernel_initializer=initializer())(x)
     x = keras.layers.Reshape(grid)(x)
     for filters in (*_FILTERS[-2::-1], 1):
         x = keras.layers.Conv2DTranspose(

@@ -29,8 +29,8 @@ class PatchBankDetector:
     tenth is kept, chosen greedily (the next is the one farthest from those chosen) after a random projection
     to 128 dimensions. The map is the Euclidean distance of each feature to its nearest in the bank, enlarged
     and smoothed by a Gaussian of 4 pixels; the image's score is the greatest distance before smoothing,
-    weighed by how lonely its nearest neighbour is in the bank, see `reweighted`.
-    Follows `metricad.detector.Detector`.
+    weighed by how lonely its nearest neighbour is in the bank, see `reweighted`. Follows
+    `metricad.detector.Detector`.
 
     Good images are kept, `side` pixels wide, until the bank is filled: features of all of them would take ten
     times the memory of the bank, so they are computed once to choose from, in 128 dimensions, and again
@@ -47,7 +47,8 @@ class PatchBankDetector:
     share : float in (0, 1]
         Of the good features to keep.
     neighbours : int
-        In the bank, the nearest one included, that a score is weighed by.
+        In the bank, the nearest one included, that a score is weighed by; with 1 it is not weighed. The
+        number is ours.
     side : int
         Height and width, in pixels, that images are resized to.
     backbone : str
@@ -97,8 +98,9 @@ class PatchBankDetector:
         good = [image_files.resize(image, (self.side, self.side)) for image in images]
         if not good:
             raise ValueError("no images to fit to; expected at least one good image")
-        projection = GaussianRandomProjection(_PROJECTED, random_state=self.seed)
-        projection.fit(np.zeros((1, self._backbone.dimensions), np.float32))
+        dimensions = self._backbone.dimensions
+        projection = GaussianRandomProjection(min(_PROJECTED, dimensions), random_state=self.seed)
+        projection.fit(np.zeros((1, dimensions), np.float32))
         projected = [
             projection.transform(_vectors(self.features(image))).astype(np.float32) for image in good
         ]
