@@ -55,7 +55,8 @@ class CpcaeKnnDetector:
     latent : int
         Width of the dense bottleneck.
     sparsity : float
-        Weight of the L1 penalty on the bottleneck's activations, 0 or more.
+        Weight of the L1 penalty on the bottleneck's activations, 0 or more. Ten times the default left
+        nothing but the mean patch on a surface of low contrast.
     map_side : int, optional
         Height and width that maps are resized to before Xception, at least 71; their own when not given, as
         published. A map of 512×512 takes about a second on two cores.

@@ -34,7 +34,7 @@ class PatchBankDetector:
 
     Good images are kept, `side` pixels wide, until the bank is filled: features of all of them would take ten
     times the memory of the bank, so they are computed once to choose from, in 128 dimensions, and again
-    where one was chosen. At the defaults 400 images take 0.5 GB in all, and the bank 0.2 GB of it.
+    where one was chosen. At the defaults 400 images take less than 1 GB beside the network, the bank 0.2 GB.
 
     Departures: ResNet50 stands for the source's Wide ResNet-50-2, which Keras does not have, but whose layers
     have the same number of features (512 and 1024); the joined 1536 features are not averaged down to 1024;
