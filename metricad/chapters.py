@@ -1,16 +1,17 @@
 """What a report tells, in its order: what was run, on what, what came out, how it was made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from metricad import figures, paper, tables
-from metricad.document import Cell, Document, Section, Table
+from metricad import embeddings, figures, paper, tables
+from metricad.document import Cell, Document, Picture, Section, Table
+from metricad.errors import DataError
 from metricad.overview import Overview, Setting, plain, setting_of
 from metricad.results import Cost, Study
 
 
-def build(study: Study) -> Document:
+def build(study: Study, *, is_embedded: bool = False) -> Document:
     """Put a report together; raises as `write` does."""
     overview = Overview(study.results, study.networks)
     titles = list(overview.titles.values())
@@ -23,11 +24,15 @@ def build(study: Study) -> Document:
             _how_far_from_the_paper(study, overview),
             tables.means(overview),
         ],
-        [section for section in _sections(study, overview) if section.blocks or section.sections],
+        [
+            section
+            for section in _sections(study, overview, is_embedded=is_embedded)
+            if section.blocks or section.sections
+        ],
     )
 
 
-def _sections(study: Study, overview: Overview) -> Iterator[Section]:
+def _sections(study: Study, overview: Overview, *, is_embedded: bool) -> Iterator[Section]:
     shown = overview.shown
     yield Section("AUROC per surface", [*tables.auroc(overview), *_marked(overview)])
     if shown:
@@ -39,11 +44,14 @@ def _sections(study: Study, overview: Overview) -> Iterator[Section]:
         yield Section("Prototypes and distances", [*why, *comparison])
     yield Section("Controls", [_CONTROLS, tables.controls(overview)] if overview.controls else [])
     yield Section("ROC curves", [figures.roc(overview)])
+    yield Section("Precision-recall curves", [figures.precision_recall(overview)])
     if shown:
         yield Section("Scores and thresholds", [figures.scores(overview, shown)])
     examples = {id(r): shown for r, shown in zip(study.results, study.examples, strict=True) if shown}
     maps = [Section(overview.titles[s], [each]) for s, each in figures.maps(overview, examples).items()]
     yield Section("Heat maps", [figures.HOW_TO_READ_MAPS] if maps else [], maps)
+    if is_embedded:
+        yield Section("Embeddings", _embeddings(study, overview))
     trained = [network for network in study.networks if network.epoch_loss]
     yield Section("Training", [figures.training(overview, trained)] if trained else [])
     yield Section("Provenance", [_PROTOCOL, *_provenance(study, overview)])
@@ -64,6 +72,9 @@ def _what_was_run(study: Study, overview: Overview) -> str:
     bundles = {result.method for result in study.results if result.role == "bundle"}
     if bundles:
         sentences.append(f"{_count(len(bundles), 'ready-made inspector')}: {', '.join(sorted(bundles))}.")
+    compared = [overview.labels[setting] for setting in overview.judged if setting.role == "compared"]
+    if compared:
+        sentences.append(f"Beside them {_count(len(compared), 'published method')}: {', '.join(compared)}.")
     controls = "; ".join(overview.labels[setting] for setting in overview.controls)
     sentences.append(f"Controls beside them: {controls or 'none'}.")
     return plain(" ".join(sentences))
@@ -121,6 +132,16 @@ def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
         "Nothing here compares with the paper's table 3: it is of the ten classes of DAGM 2007, with "
         "networks of h = 16 and 32 and the Euclidean distance to the mean."
     )
+
+
+def _embeddings(study: Study, overview: Overview) -> list[str | Picture]:
+    if not study.embeddings:
+        raise DataError(
+            "there are no embeddings in these results; expected those of 'metricad evaluate --embedding'; "
+            "evaluate again, or leave out --embedding"
+        )
+    found = [pair for pair in zip(study.results, study.embeddings, strict=True) if pair[1] is not None]
+    return [_HOW_TO_READ_EMBEDDINGS, *embeddings.pictures(overview, found)]
 
 
 def _marked(overview: Overview) -> list[str]:
@@ -187,6 +208,9 @@ def _provenance(study: Study, overview: Overview) -> Iterator[Table]:
     yield Table("Versions", ["package", "version"], versions)
     if study.networks:
         yield _networks(study, overview)
+    compared = {one.method: one.settings for one in study.results if one.role == "compared"}
+    if compared:
+        yield _compared(compared)
     yield _data(study, overview)
     if any(study.costs):
         yield _times(study, overview)
@@ -212,6 +236,14 @@ def _networks(study: Study, overview: Overview) -> Table:
         )
     header = ["setting", "seeds", "trained on", "triplets per round", "rounds × epochs", "training, each"]
     return Table("Networks; the training time is the median over the seeds", header, rows)
+
+
+def _compared(settings: Mapping[str, Mapping[str, object]]) -> Table:
+    rows = [
+        [Cell(plain(name)), Cell(plain(", ".join(f"{key} {value}" for key, value in each.items())) or "–")]
+        for name, each in settings.items()
+    ]
+    return Table("Published methods and their settings", ["method", "settings"], rows)
 
 
 def _data(study: Study, overview: Overview) -> Table:
@@ -283,6 +315,11 @@ _METRICS = (
     "the overlap with the labelled regions up to 30 % false positives, are of the maps. The last three "
     "columns are of the calibrated threshold: the false alarms that it promises on new good images, and the "
     "false alarms and the missed defects on the test images."
+)
+_HOW_TO_READ_EMBEDDINGS = (
+    "What each method makes of a test image, in two dimensions: t-SNE (van der Maaten and Hinton, 2008) of "
+    "the first 50 principal components, seed 0. Neighbours are alike; distances between groups and their "
+    "sizes mean nothing."
 )
 _CONTROLS = "What training must beat: untrained networks of the same shape and size, and no network at all."
 _PROTOCOL = (

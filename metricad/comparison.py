@@ -9,7 +9,7 @@ from metricad import evaluation, methods, pretrained, runs
 from metricad.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import Method, Protocol
-from metricad.results import Network, Study
+from metricad.results import Network, Study, if_any
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Task:
     surface: Surface
 
     @property
-    def image_count(self) -> int:
-        """Images that are read."""
-        return evaluation.image_count(self.surface)
+    def step_count(self) -> int:
+        """Images that are read, and epochs that are trained."""
+        return evaluation.step_count(self.methods, self.surface)
 
 
 def plan(
@@ -30,6 +30,7 @@ def plan(
     parts: Sequence[str | os.PathLike],
     networks: Sequence[str | os.PathLike],
     *,
+    compared: Sequence[Method] = (),
     kinds: Sequence[str] | None = None,
     metrics: Sequence[str] = ("euclidean",),
 ) -> list[Task]:
@@ -44,6 +45,8 @@ def plan(
         Bundles.
     networks : sequence of str or path
         Networks that ship, by name, and runs; see `methods.of_network`.
+    compared : sequence of Method
+        Others to put beside them, see `methods.of_name`.
     kinds, metrics : sequence of str
         Prototypes on the networks; what suits each network when no kinds are given.
 
@@ -54,7 +57,7 @@ def plan(
     RunError, BundleError
         A network or a bundle cannot be read.
     """
-    every = list(methods.BASELINES)
+    every = [*methods.BASELINES, *compared]
     for name in networks:
         if not methods.is_shipped(name):  # what ships has seen no image of any of these data sets
             _, data = runs.read_config(name)
@@ -73,6 +76,8 @@ def run(
     networks: Sequence[str | os.PathLike] = (),
     *,
     protocol: Protocol | None = None,
+    checkpoints: Path | None = None,
+    is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Study:
     """Evaluate every task in turn; raises as `evaluation.evaluate` does.
@@ -83,13 +88,22 @@ def run(
     networks : sequence of str or path
         Those whose training goes into the record.
     protocol : Protocol, optional
+    checkpoints, is_embedded
+        As of `evaluation.evaluate`.
     on_image : function, optional
-        Called after each image.
+        Called after each image, and after each epoch of a method that trains.
     """
     found = [
         one
         for task in tasks
-        for one in evaluation.evaluate(task.methods, task.surface, protocol=protocol, on_image=on_image)
+        for one in evaluation.evaluate(
+            task.methods,
+            task.surface,
+            protocol=protocol,
+            checkpoints=checkpoints,
+            is_embedded=is_embedded,
+            on_image=on_image,
+        )
     ]
     return study(found, networks)
 
@@ -101,6 +115,7 @@ def study(evaluations: Sequence[evaluation.Evaluation], networks: Sequence[str |
         results=[one.result for one in evaluations],
         examples=[one.examples for one in evaluations],
         costs=[one.cost for one in evaluations],
+        embeddings=if_any([one.embedding for one in evaluations]),
         networks=[_network(run) for run in networks],
         training_seconds={name: round(sum(record["seconds"] for record in log), 1) for name, log in logs},
     )

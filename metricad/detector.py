@@ -149,6 +149,11 @@ class TripletDetector:
         """See `Detector`."""
         return image_score(self.distance_map(image), self.reduction)
 
+    def embedding(self, image: np.ndarray) -> np.ndarray:
+        """What the network makes of the place that is farthest from good surface: float32 (d,)."""
+        distances = self.distance_map(image)
+        return self.features(image)[np.unravel_index(np.argmax(distances), distances.shape)]
+
     def inside(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
         """Which features of a map of this shape have their centre in the region: bool (h', w'), None for all.
 

@@ -4,11 +4,15 @@ For each surface the prototype is made from the good images to learn from; the m
 other good images and all defects, with the maximum of the distance map as score.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 from metricad import calibration, images, metrics
 from metricad.datasets import Sample, Surface
@@ -21,6 +25,7 @@ from metricad.tone import LOOK
 # Pictures are for looking at; the numbers are taken at full size.
 _EXAMPLE_SIDE = 200
 _TIMED_IMAGES = 10
+_COMPONENTS = 50  # as is usual before t-SNE (van der Maaten and Hinton, 2008); more would fill files
 
 
 @dataclass(frozen=True)
@@ -31,16 +36,22 @@ class Method:
     ----------
     name : str
         Column of the report: the kind of prototype, or the baseline.
-    role : {"trained", "untrained", "baseline", "bundle"}
-        ``untrained`` and ``baseline`` are the controls that every result stands beside.
+    role : {"trained", "untrained", "baseline", "bundle", "compared"}
+        ``untrained`` and ``baseline`` are the controls that every result stands beside; ``compared`` is
+        another published method.
     make : function
-        Gives a detector; a fresh one for each surface unless `is_fitted`.
+        Gives a detector; a fresh one for each surface unless `is_fitted`. Where there are `epochs`, it takes
+        ``checkpoint``, a folder or None, and ``on_epoch``, a function to call after each.
     network, units, seed
         Which network, its size and its seed; None where there is none.
     seen : sequence of dict, optional
         What the network was trained on, as `datasets.describe` records it.
     architecture : str, optional
         Shape of the network where it is another than the paper's, see `architectures`.
+    settings : dict
+        Those of a method that is compared with, for the record.
+    epochs : int
+        That it trains for on each surface's images; 0 where nothing is trained.
     is_fitted : bool
         The detector has been fitted already, as one from a bundle.
     threshold, false_alarm_rate : float, optional
@@ -49,7 +60,7 @@ class Method:
 
     name: str
     role: str
-    make: Callable[[], Detector]
+    make: Callable[..., Detector]
     network: str | None = None
     units: int | None = None
     seed: int | None = None
@@ -58,6 +69,8 @@ class Method:
     threshold: float | None = None
     false_alarm_rate: float | None = None
     architecture: str | None = None
+    settings: dict = field(default_factory=dict)
+    epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,11 +105,12 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One method on one surface: the numbers, a few pictures, what it took."""
+    """One method on one surface: the numbers, a few pictures, what it took, the test images' embeddings."""
 
     result: Result
     examples: list[Example]
     cost: Cost
+    embedding: np.ndarray | None = None
 
 
 def evaluate(
@@ -105,6 +119,8 @@ def evaluate(
     *,
     protocol: Protocol | None = None,
     pictured: Collection[str] | None = None,
+    checkpoints: Path | None = None,
+    is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> list[Evaluation]:
     """Fit methods to a surface's good images and score its test images, each image read once for all.
@@ -118,8 +134,13 @@ def evaluate(
     pictured : collection of str, optional
         Names of the methods of which pictures are kept, all but the controls when not given: the best, the
         median and the worst defect, and the worst good image.
+    checkpoints : path, optional
+        Folder in which the training of methods on a surface is kept, each in a folder of its own, and gone on
+        with.
+    is_embedded : bool
+        Keep the embeddings of the test images, of methods that have one and are no controls.
     on_image : function, optional
-        Called after each image that was fitted to or scored.
+        Called after each image that was fitted to or scored, and after each epoch of a method that trains.
 
     Raises
     ------
@@ -131,7 +152,7 @@ def evaluate(
     for method in methods:
         check_unseen(surface, method.seen or ())
     protocol = protocol or Protocol()
-    detectors = [method.make() for method in methods]
+    detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
     surface = _refusing_small(surface, detectors)
     fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
@@ -162,17 +183,21 @@ def evaluate(
                 for sample, score in zip(surface.test, scores[k].tolist(), strict=True)
             ],
             architecture=method.architecture,
+            settings=method.settings,
         )
-        is_shown = method.role in ("trained", "bundle") and (pictured is None or method.name in pictured)
+        is_judged = method.role in ("trained", "bundle", "compared")
+        is_shown = is_judged and (pictured is None or method.name in pictured)
+        is_shown = is_shown and _has_map(detectors[k])
         shown = _examples(detectors[k], surface.test, scores[k]) if is_shown else []
         cost = Cost(round(fit_seconds[k], 3), _milliseconds(detectors[k], surface.test[:_TIMED_IMAGES]))
-        evaluations.append(Evaluation(result, shown, cost))
+        embedding = _embedding(detectors[k], surface.test) if is_embedded and is_judged else None
+        evaluations.append(Evaluation(result, shown, cost, embedding))
     return evaluations
 
 
-def image_count(surface: Surface) -> int:
-    """How often `evaluate` calls `on_image` for a surface."""
-    return len(surface.fit) + len(surface.test)
+def step_count(methods: Sequence[Method], surface: Surface) -> int:
+    """How often `evaluate` calls `on_image` for methods on a surface, if no training is gone on with."""
+    return len(surface.fit) + len(surface.test) + sum(method.epochs for method in methods)
 
 
 def check_unseen(surface: Surface, trained_on: Sequence[dict]) -> None:
@@ -225,6 +250,19 @@ def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
         return replace(sample, read=read)
 
     return replace(surface, fit=tuple(map(checked, surface.fit)), test=tuple(map(checked, surface.test)))
+
+
+def _make(
+    method: Method, surface: Surface, checkpoints: Path | None, on_epoch: Callable[[], object]
+) -> Detector:
+    if not method.epochs:
+        return method.make()
+    folder = None
+    if checkpoints is not None:
+        # Names may hold what no folder's name may.
+        words = json.dumps([method.name, method.settings, surface.dataset, surface.name], sort_keys=True)
+        folder = checkpoints / hashlib.sha256(words.encode()).hexdigest()[:16]
+    return method.make(checkpoint=folder, on_epoch=on_epoch)
 
 
 def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
@@ -306,9 +344,23 @@ def _score(
         mask = _mask(sample, image.shape)
         for k, detector in enumerate(detectors):
             scores[k, number] = detector.score(image)
-            if mask is not None:
+            if mask is not None and _has_map(detector):
                 pixels[k].update(detector.anomaly_map(image), mask)
     return scores, pixels
+
+
+def _embedding(detector: Detector, samples: Sequence[Sample]) -> np.ndarray | None:
+    """Principal components of the images' embeddings, float32 (images, components), if it has any."""
+    if not hasattr(detector, "embedding"):
+        return None
+    vectors = np.stack([detector.embedding(sample.read()) for sample in samples])
+    count = min(_COMPONENTS, *vectors.shape)
+    return PCA(count, svd_solver="full").fit_transform(vectors).astype(np.float32)
+
+
+def _has_map(detector: Detector) -> bool:
+    """Whether its map says where; some methods have a score alone, and give it for every pixel."""
+    return getattr(detector, "has_map", True)
 
 
 def _mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:

@@ -8,7 +8,7 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -26,7 +26,7 @@ from metricad.results import Example, Network, Result
 # Okabe and Ito's palette.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", (0, (5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (2.5, 1)))
-_GOOD, _DEFECT = _COLORS[:2]
+GOOD, DEFECT = _COLORS[:2]
 _UNTRAINED_GRAYS = ("#777777", "#a8a8a8")
 _BASELINE_GRAY = "#333333"
 OUTLINE = "#E69F00"
@@ -67,22 +67,51 @@ def roc(overview: Overview) -> Picture:
 
 def draw_roc(overview: Overview) -> Figure:
     """See `roc`."""
+    chance = dict.fromkeys(overview.titles, (0.0, 1.0))
+    return _draw_curves(overview, metrics.roc_curve, chance, ("false-positive rate", "true-positive rate"))
+
+
+def precision_recall(overview: Overview) -> Picture:
+    """Draw precision-recall curves of the headline's method, a panel for each surface."""
+    return Picture(
+        "precision-recall.png",
+        to_png(draw_precision_recall(overview)),
+        f"Precision-recall curves of {_listed(overview.titles.values())}",
+        f"Precision-recall curves: {overview.method}, as above. The level line is chance: the share of "
+        "defects among the test images.",
+    )
+
+
+def draw_precision_recall(overview: Overview) -> Figure:
+    """See `precision_recall`."""
+    shares = {surface: overview.defect_share(surface) for surface in overview.titles}
+    chance = {surface: (share, share) for surface, share in shares.items()}
+    return _draw_curves(overview, metrics.precision_recall_curve, chance, ("recall", "precision"))
+
+
+def _draw_curves(
+    overview: Overview,
+    curve: Callable[[Sequence[bool], Sequence[float]], tuple[np.ndarray, np.ndarray]],
+    chance: Mapping[Surface, tuple[float, float]],
+    axes: tuple[str, str],
+) -> Figure:
+    """Draw a curve of every result, a panel for each surface; `chance` is its line's height at both ends."""
     with rc_context(LOOK):
         figure, panels = lay_out(len(overview.titles), across=3, ratio=1.06, entries=len(overview.labels))
         look = styles(overview)
         handles = {}
         for (surface, title), panel in zip(overview.titles.items(), panels, strict=True):
-            panel.plot([0, 1], [0, 1], color="#e0e0e0", linewidth=1)
+            panel.plot([0, 1], chance[surface], color="#e0e0e0", linewidth=1)
             for setting in [*overview.controls, *overview.judged]:
                 for result in overview.of(surface, setting, overview.method_of(setting)):
-                    rates = metrics.roc_curve(result.defect, result.score_values)
+                    rates = curve(result.defect, result.score_values)
                     (line,) = panel.plot(*rates, linewidth=1.2, gid=overview.labels[setting], **look[setting])
                     handles.setdefault(setting, line)
             panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
             panel.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
             _title(panel, title, width=20)
-        _name_axes(panels, "false-positive rate", "true-positive rate")
-        _legend(figure, {overview.column(s): handles[s] for s in overview.labels if s in handles})
+        _name_axes(panels, *axes)
+        legend(figure, {overview.column(s): handles[s] for s in overview.labels if s in handles})
     return figure
 
 
@@ -112,7 +141,7 @@ def draw_scores(overview: Overview, setting: Setting) -> Figure:
             handles |= _histograms(panel, result, is_log=is_log)
             _title(panel, overview.titles[surface], width=30, below=_decision(result))
         _name_axes(panels, "score", "test images")
-        _legend(figure, handles, columns=3)
+        legend(figure, handles, columns=3)
     return figure
 
 
@@ -141,7 +170,7 @@ def draw_training(overview: Overview, networks: Sequence[Network]) -> Figure:
             handles[overview.labels.get(setting, plain(setting.name))] = line
         for panel, title in zip(panels, ("loss", "triplet accuracy"), strict=True):
             panel.set(title=title, xlabel="epoch")
-        _legend(figure, handles)
+        legend(figure, handles)
     return figure
 
 
@@ -290,7 +319,7 @@ def _histograms(panel: Axes, result: Result, *, is_log: bool) -> dict[str, objec
         low, high = 0.9 * low - (low == 0), 1.1 * high + (high == 0)
     edges = np.geomspace(low, high, 25) if is_log else np.linspace(low, high, 25)
     handles = {}
-    for name, chosen, color, hatch in (("good", ~defect, _GOOD, None), ("defect", defect, _DEFECT, "////")):
+    for name, chosen, color, hatch in (("good", ~defect, GOOD, None), ("defect", defect, DEFECT, "////")):
         *_, (handles[name],) = panel.hist(
             values[chosen],
             edges,
@@ -343,7 +372,7 @@ def _title(panel: Axes, title: str, *, width: int, below: str = "") -> None:
     panel.set_title("\n".join([*lines, *([below] if below else [])]), parse_math=False)
 
 
-def _legend(figure: Figure, handles: Mapping[str, object], columns: int = 2) -> None:
+def legend(figure: Figure, handles: Mapping[str, object], columns: int = 2) -> None:
     legend = figure.legend(
         handles.values(),
         [label if len(label) <= 36 else f"{label[:35]}…" for label in handles],

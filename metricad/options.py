@@ -57,6 +57,20 @@ class DefectKind(StrEnum):
     gap = "gap"
 
 
+class ComparedMethod(StrEnum):
+    """Published methods that metricad is compared with; here without Keras."""
+
+    cae_kde = "cae-kde"
+    denoising = "denoising"
+    autoencoder = "autoencoder"
+    f_anogan = "f-anogan"
+    cpcae_knn = "cpcae-knn"
+    deep_feature_knn = "deep-feature-knn"
+    nearest_image = "nearest-image"
+    patch_gaussian = "patch-gaussian"
+    patch_bank = "patch-bank"
+
+
 class Preset(StrEnum):
     """Grids that are ready to run."""
 

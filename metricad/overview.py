@@ -14,7 +14,7 @@ Surface = tuple[str, str]
 """Data set and name: what a surface is told by."""
 
 _METHODS = (paper.METHOD, "mean manhattan", "gaussian", "positional", "auto")
-_ROLES = ("trained", "bundle", "untrained", "baseline")
+_ROLES = ("trained", "bundle", "compared", "untrained", "baseline")
 # Names of the grid's networks without their seed: h16, h32-cifar100.
 _GRID_NAME = re.compile(r"h\d+(?:-(.+))?")
 
@@ -25,7 +25,7 @@ class Setting:
 
     Attributes
     ----------
-    role : {"trained", "bundle", "untrained", "baseline"}
+    role : {"trained", "bundle", "compared", "untrained", "baseline"}
     name : str or None
         Of untrained networks their shape, None for the paper's: all settings of a shape and size share
         them. None for bundles, too, where each surface has one at most.
@@ -54,7 +54,7 @@ class Overview:
     labels : dict of Setting to str
         Every setting and what it is called.
     judged, controls : list of Setting
-        Trained networks and bundles; what they must be better than.
+        Trained networks, bundles and methods compared with; what they must be better than.
     methods, method : list of str, str
         Prototypes that stand on networks here; that of the headline, the paper's where it is there.
     shown : Setting or None
@@ -90,7 +90,7 @@ class Overview:
         self.known = [surface for surface in self.titles if surface in known]
         self.novel = [surface for surface in self.titles if surface not in known]
         self.labels = self._labels()
-        self.judged = [one for one in self.labels if one.role in ("trained", "bundle")]
+        self.judged = [one for one in self.labels if one.role in ("trained", "bundle", "compared")]
         self.controls = [one for one in self.labels if one not in self.judged]
         used = dict.fromkeys(r.method for r in results if r.role in ("trained", "untrained"))
         self.methods = sorted(used, key=lambda name: (*_METHODS, name).index(name))
@@ -99,7 +99,7 @@ class Overview:
         self.shown = next((s for s in there if self.saw_objects.get(s)), next(iter(there), None))
 
     def of(self, surface: Surface, setting: Setting, method: str) -> list[Result]:
-        """One result for each seed, in their order; to bundles and baselines the method is nothing."""
+        """One result for each seed, in their order; only on networks there are several methods."""
         has_method = setting.role in ("trained", "untrained")
         return self._groups.get((surface, setting, method if has_method else None), [])
 
@@ -150,13 +150,17 @@ class Overview:
         return None if reference is None or median is None else median - reference[0]
 
     def caption(self, setting: Setting) -> str:
-        """A setting with the headline's method; an inspector has its own."""
-        is_bundle = setting.role == "bundle"
-        return self.labels[setting] if is_bundle else f"{self.method_of(setting)}, {self.labels[setting]}"
+        """A setting with the headline's method; an inspector, or a method compared with, has its own."""
+        has_own = setting.role in ("bundle", "compared")
+        return self.labels[setting] if has_own else f"{self.method_of(setting)}, {self.labels[setting]}"
 
     def counts(self, surface: Surface) -> str:
         """Good and defective test images."""
         return f"{self._first[surface].test_normals} / {self._first[surface].test_defects}"
+
+    def defect_share(self, surface: Surface) -> float:
+        """Share of defects among the test images."""
+        return float(np.mean(self._first[surface].defect))
 
     def key(self, result: Result) -> tuple[Surface, Setting, str | None]:
         """Where a result belongs; bundles and baselines have their own method."""
@@ -168,8 +172,8 @@ class Overview:
                 return surface, _untrained(result), method
             case "bundle":
                 return surface, Setting("bundle", method if self._has_many_bundles else None), None
-            case _:
-                return surface, Setting("baseline", method), None
+            case role:
+                return surface, Setting(role, method), None
 
     def _labels(self) -> dict[Setting, str]:
         settings = sorted({key[1]: 0 for key in self._groups}, key=lambda one: _ROLES.index(one.role))

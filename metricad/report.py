@@ -22,13 +22,15 @@ _CSV_FIELDS = [each.name for each in fields(Result) if each.name != "scores"]
 _COST_FIELDS = [each.name for each in fields(Cost)]
 
 
-def write(study: Study, out: str | os.PathLike) -> list[Path]:
+def write(study: Study, out: str | os.PathLike, *, is_embedded: bool = False) -> list[Path]:
     """Write the whole report into a folder.
 
     Parameters
     ----------
     study : Study
     out : path
+    is_embedded : bool
+        Also plot the embeddings that the study keeps.
 
     Returns
     -------
@@ -39,9 +41,9 @@ def write(study: Study, out: str | os.PathLike) -> list[Path]:
     Raises
     ------
     DataError
-        Results were put together that do not belong together.
+        Results were put together that do not belong together, or there are no embeddings to plot.
     """
-    document = chapters.build(study)
+    document = chapters.build(study, is_embedded=is_embedded)
     return write_document(
         document, out, name="report", numbers=to_csv(study), others={"report.json": to_json(document)}
     )
@@ -124,6 +126,7 @@ def to_csv(study: Study) -> str:
     writer.writerow([*_CSV_FIELDS, *_COST_FIELDS])
     for result, cost in zip(study.results, study.costs, strict=True):
         values = [getattr(result, name) for name in _CSV_FIELDS]
+        values = [json.dumps(value) if isinstance(value, dict) else value for value in values]
         values += [getattr(cost, name, None) for name in _COST_FIELDS]
         writer.writerow([plain(value) if isinstance(value, str) else value for value in values])
     return buffer.getvalue()

@@ -46,6 +46,8 @@ class Result:
         Each test image's score.
     architecture : str or None
         Shape of the network where it is another than the paper's.
+    settings : dict
+        Of a method that metricad is compared with.
     """
 
     dataset: str
@@ -70,6 +72,7 @@ class Result:
     aupro: float | None
     scores: list[dict]
     architecture: str | None = None  # results did not always say, when there was the paper's alone
+    settings: dict = field(default_factory=dict)
 
     @property
     def defect(self) -> list[bool]:
@@ -165,6 +168,9 @@ class Study:
         Wall time of each network's training.
     versions : dict of str to str
         What computed the numbers, see `versions.versions`.
+    embeddings : list of float32 (images, components) or None
+        Of each result's test images, in the order of `Result.scores`, None where none were kept; empty
+        where none were kept at all.
     """
 
     results: list[Result]
@@ -173,6 +179,7 @@ class Study:
     networks: list[Network] = field(default_factory=list)
     training_seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
+    embeddings: list[np.ndarray | None] = field(default_factory=list)
 
 
 def merge(studies: Iterable[Study]) -> Study:
@@ -186,6 +193,9 @@ def merge(studies: Iterable[Study]) -> Study:
         results=[result for study in studies for result in study.results],
         examples=[examples for study in studies for examples in study.examples],
         costs=[cost for study in studies for cost in study.costs],
+        embeddings=if_any(
+            [one for study in studies for one in study.embeddings or [None] * len(study.results)]
+        ),
         networks=list({network.name: network for study in studies for network in study.networks}.values()),
         training_seconds={k: v for study in studies for k, v in study.training_seconds.items()},
         versions={
@@ -195,6 +205,11 @@ def merge(studies: Iterable[Study]) -> Study:
             for package in named
         },
     )
+
+
+def if_any(embeddings: list[np.ndarray | None]) -> list[np.ndarray | None]:
+    """The same, or no list at all where there is none in it."""
+    return embeddings if any(one is not None for one in embeddings) else []
 
 
 def save(path: str | os.PathLike, study: Study) -> None:
@@ -216,7 +231,7 @@ def save(path: str | os.PathLike, study: Study) -> None:
         numbers = stack.enter_context(files.replacing(path))
         times = stack.enter_context(files.replacing(_beside(path, "costs.json")))
         pictures = stack.enter_context(files.replacing(_beside(path, "examples.npz")))
-        np.savez_compressed(pictures, **_to_arrays(study.examples))
+        np.savez_compressed(pictures, **_to_arrays(study.examples, study.embeddings))
         times.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
         numbers.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -244,10 +259,8 @@ def load(path: str | os.PathLike) -> Study:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no results of metricad, or damaged ({error}); evaluate again") from error
     costs, training_seconds = _load_costs(_beside(path, "costs.json"), len(results))
-    return Study(
-        results, _load_examples(_beside(path, "examples.npz"), len(results)), costs, networks,
-        training_seconds, named,
-    )  # fmt: skip
+    examples, embeddings = _load_pictures(_beside(path, "examples.npz"), len(results))
+    return Study(results, examples, costs, networks, training_seconds, named, embeddings)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -267,8 +280,11 @@ def _load_costs(path: Path, count: int) -> tuple[list[Cost | None], dict[str, fl
         raise DataError(f"{path}: damaged ({error}); evaluate again") from error
 
 
-def _to_arrays(examples: Sequence[Sequence[Example]]) -> dict[str, np.ndarray]:
+def _to_arrays(
+    examples: Sequence[Sequence[Example]], embeddings: Sequence[np.ndarray | None]
+) -> dict[str, np.ndarray]:
     arrays = {"count": np.array([len(shown) for shown in examples])}
+    arrays |= {f"{number}/embedding": each for number, each in enumerate(embeddings) if each is not None}
     for number, shown in enumerate(examples):
         for place, example in enumerate(shown):
             key = f"{number}/{place}"
@@ -283,18 +299,19 @@ def _to_arrays(examples: Sequence[Sequence[Example]]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _load_examples(path: Path, count: int) -> list[list[Example]]:
+def _load_pictures(path: Path, count: int) -> tuple[list[list[Example]], list[np.ndarray | None]]:
     if not path.is_file():
-        return [[] for _ in range(count)]
+        return [[] for _ in range(count)], []
     try:
         # NumPy would leave a damaged file open that it opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if len(arrays["count"]) != count:
                 raise ValueError(f"examples of {len(arrays['count'])} results instead of {count}")
-            return [
+            examples = [
                 [_example(arrays, f"{number}/{place}") for place in range(shown)]
                 for number, shown in enumerate(arrays["count"])
             ]
+            return examples, if_any([arrays.get(f"{number}/embedding") for number in range(count)])
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
         raise DataError(f"{path}: damaged ({error}); evaluate again") from error
 

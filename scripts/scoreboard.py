@@ -59,7 +59,7 @@ def main() -> None:
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     protocol = Protocol()
     tasks = comparison.plan(surfaces, [], networks)
-    with display.progress("images", sum(task.image_count for task in tasks)) as advance:
+    with display.progress("images", sum(task.step_count for task in tasks)) as advance:
         study = comparison.run(tasks, networks, protocol=protocol, on_image=advance)
     if options.keep:
         records.save(options.keep, study)

@@ -155,7 +155,7 @@ def test_every_task_gives_results_in_its_order(run_folder, part):
     announced = []
     study = comparison.run(tasks, [run_folder], on_image=lambda: announced.append(1))
     assert [(one.surface, one.method, one.role) for one in study.results] == described(tasks)
-    assert len(announced) == sum(task.image_count for task in tasks) == 11 + 9
+    assert len(announced) == sum(task.step_count for task in tasks) == 11 + 9
     assert [one.fit_normals for one in study.results] == [6, 6, 6, 0, 4]
     pictured = [bool(shown) for shown in study.examples]
     assert pictured == [one.role in ("trained", "bundle") for one in study.results]

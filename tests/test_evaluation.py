@@ -66,7 +66,7 @@ def test_fits_the_good_images_and_scores_the_test_images(surface):
     assert (result.test_normals, result.test_defects) == (2, 3)
     assert (result.method, result.role, result.units, result.seed) == ("brightness", "trained", 4, 3)
     assert [row["kind"] for row in result.scores] == ["good", "good", "hole", "hole", "hole"]
-    assert len(seen) == evaluation.image_count(surface) == 8
+    assert len(seen) == evaluation.step_count([], surface) == 8
     assert found.cost.seconds_to_fit >= 0
     assert found.cost.milliseconds_per_image >= 0
 

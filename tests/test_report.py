@@ -63,7 +63,8 @@ def said(study):
 def test_report_is_written_whole(written):
     folder, paths = written
     assert [path.name for path in paths] == [
-        "report.md", "report.html", "report.json", "report.csv", "roc.png", "scores.png", "map-class1.jpg",
+        "report.md", "report.html", "report.json", "report.csv", "roc.png", "precision-recall.png",
+        "scores.png", "map-class1.jpg",
         "map-class2.jpg", "map-class7.jpg", "training.png",
     ]  # fmt: skip
     assert sorted(paths) == sorted(folder.iterdir())
@@ -85,7 +86,7 @@ def test_page_stands_alone(written):
     folder, _ = written
     page = (folder / "report.html").read_text()
     sources = re.findall(r'src="([^"]{10})', page)
-    assert len(sources) == 6
+    assert len(sources) == 7
     assert set(sources) == {"data:image"}
     assert "http" not in page.replace("http-equiv", "")
     assert len(page) < 1_000_000
@@ -270,7 +271,8 @@ def test_one_seed_and_nothing_else(tmp_path):
     report.write(bare([result("tile")]), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "report.csv", "report.html", "report.json", "report.md", "roc.png", "scores.png",
+        "precision-recall.png", "report.csv", "report.html", "report.json", "report.md", "roc.png",
+        "scores.png",
     ]  # fmt: skip
     assert text.startswith("# Anomaly detection on tile\n")
     assert "1 trained network in 1 setting (h = 16), seed 0, with 1 prototype: mean euclidean." in text
@@ -313,7 +315,7 @@ def test_hostile_names(tmp_path):
     shown = [[dataclasses.replace(one, name=names[0]) for one in examples(each)] for each in found]
     paths = report.write(bare(found, examples=shown), tmp_path / "report")
     assert {path.parent for path in paths} == {tmp_path / "report"}
-    assert len(set(paths)) == 6 + len(names)
+    assert len(set(paths)) == 7 + len(names)
     text, page = ((tmp_path / "report" / name).read_text() for name in ("report.md", "report.html"))
     assert "<script>\n" in page  # its own
     assert "c<script>" not in page

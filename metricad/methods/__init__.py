@@ -1,28 +1,54 @@
-"""What `metricad evaluate` can put side by side: networks, bundles, and the controls beside them.
+"""What `metricad evaluate` can put side by side: networks, bundles, the controls, and other methods.
 
 A method that metricad is compared with is one module here, following `metricad.detector.Detector`, and
-one entry below.
+one line of `COMPARED`.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
 
 from metricad import architectures, bundle, network, pretrained, runs
-from metricad.detector import SharedFeatures, TripletDetector
+from metricad.detector import Detector, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
 from metricad.kinds import AutoPrototype, prototype_of, tone_for
 from metricad.methods.adapted import AdaptedDetector
+from metricad.methods.autoencoder import AutoencoderDetector
+from metricad.methods.cae_kde import CaeKdeDetector
+from metricad.methods.cpcae_knn import CpcaeKnnDetector
+from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
+from metricad.methods.denoising import DenoisingDetector
+from metricad.methods.f_anogan import FAnoGanDetector
+from metricad.methods.nearest_image import NearestImageDetector
+from metricad.methods.patch_bank import PatchBankDetector
+from metricad.methods.patch_gaussian import PatchGaussianDetector
 from metricad.methods.variation import VariationDetector
 from metricad.network import Sampling
 from metricad.prototype import MeanPrototype, Prototype
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
+COMPARED: dict[str, Callable[..., Detector]] = {
+    "cae-kde": CaeKdeDetector,
+    "denoising": DenoisingDetector,
+    "autoencoder": AutoencoderDetector,
+    "f-anogan": FAnoGanDetector,
+    "cpcae-knn": CpcaeKnnDetector,
+    "deep-feature-knn": DeepFeatureKnnDetector,
+    "nearest-image": NearestImageDetector,
+    "patch-gaussian": PatchGaussianDetector,
+    "patch-bank": PatchBankDetector,
+}
+"""Other published methods. One that takes ``epochs`` trains; one that takes ``weights`` is pre-trained."""
+
 ADAPTED = "-adapted"
 """Follows the name of a network that ships where it is adapted to each surface."""
+
+_PLAIN = (bool, int, float, str, list, tuple)
 
 _CONTROL_SEED = 0  # of the weights that a network that ships is compared with
 
@@ -129,6 +155,49 @@ def of_untrained(
     model = network.build(units, seed=seed)
     return _of_model(
         model, _prototypes(kinds, metrics), role="untrained", network=name, units=units, seed=seed
+    )
+
+
+def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike | None = None) -> Method:
+    """A published method that metricad is compared with.
+
+    Parameters
+    ----------
+    name : str
+        One of `COMPARED`.
+    epochs : int, optional
+        To train for instead of the published number, where it trains; the name then says so.
+    weights : str or path, optional
+        Of the network that it takes its features from: ``imagenet``, a file, or ``none`` for random ones,
+        which the name then says; ``imagenet`` when not given.
+
+    Raises
+    ------
+    ValueError
+        There is no such method.
+    """
+    if name not in COMPARED:
+        raise ValueError(f"method must be one of {', '.join(COMPARED)}, received {name!r}")
+    make = COMPARED[name]
+    settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
+    chosen, remarks = {}, []
+    if "epochs" in settings and epochs not in (None, settings["epochs"]):
+        chosen["epochs"] = epochs
+        remarks.append(f"{epochs} of {settings['epochs']} epochs")
+    if "weights" in settings and weights is not None:
+        chosen["weights"] = weights
+        if str(weights) == "none":
+            remarks.append("random weights")
+    settings |= chosen
+    if "weights" in settings:
+        settings["weights"] = Path(settings["weights"]).name  # a file is named without this machine's folders
+    return Method(
+        name=f"{name} ({', '.join(remarks)})" if remarks else name,
+        role="compared",
+        make=partial(make, **chosen),
+        seed=settings.get("seed"),
+        settings={key: value for key, value in settings.items() if isinstance(value, _PLAIN)},
+        epochs=settings.get("epochs", 0),
     )
 
 

@@ -2,6 +2,7 @@
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from metricad import console, datasets, display
 from metricad.errors import RunError
 from metricad.options import (
     SHIPPED,
+    ComparedMethod,
     DataDir,
     FalseAlarmRate,
     Holdout,
@@ -125,6 +127,21 @@ def evaluate(
     adapt: Annotated[
         bool, typer.Option("--adapt", help="Also the networks that ship adapted to each surface: slow.")
     ] = False,
+    method: Annotated[
+        list[ComparedMethod] | None,
+        typer.Option(help="Published methods to put beside them; several can be given.", show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of the methods that train.", show_default="as published: long"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Pre-trained weights of the methods that need some: imagenet, a file, or none (random).",
+            show_default="imagenet",
+        ),
+    ] = None,
     kind: Annotated[
         list[Kind] | None,
         typer.Option(help="Prototypes to make on the networks.", show_default="auto; mean for a run folder"),
@@ -136,8 +153,13 @@ def evaluate(
     normals: Normals = None,
     holdout: Holdout = 0.2,
     false_alarm_rate: FalseAlarmRate = 0.05,
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="Keep the test images' embeddings for 'metricad report'.")
+    ] = False,
 ) -> None:
     """Measure the AUROC per surface (the paper's protocol), beside an untrained network and a baseline.
+
+    After an interruption the same command goes on with the training of a method where it was.
 
     Example: metricad evaluate --data tiles/ --out results.json
     """
@@ -147,6 +169,8 @@ def evaluate(
         raise typer.BadParameter(
             f"--adapt is for the networks that ship: give --network {SHIPPED[0]} as well"
         )
+    if method is None and (epochs is not None or weights is not None):
+        raise typer.BadParameter("--epochs and --weights are those of the published methods: give --method")
     console.load_tensorflow()
     from metricad import comparison, methods, report
     from metricad import results as records
@@ -155,10 +179,20 @@ def evaluate(
     protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
     networks = [*networks, *(f"{name}{methods.ADAPTED}" for name in shipped if adapt)]
-    plan = comparison.plan(surfaces, parts or [], networks, kinds=kind, metrics=metric)
-    with display.progress("images", sum(task.image_count for task in plan)) as advance:
-        study = comparison.run(plan, networks, protocol=protocol, on_image=advance)
+    compared = [methods.of_name(name, epochs=epochs, weights=weights) for name in method or []]
+    plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
+    checkpoints = out.with_name(f"{out.stem}.training")
+    with display.progress("images", sum(task.step_count for task in plan)) as advance:
+        study = comparison.run(
+            plan,
+            networks,
+            protocol=protocol,
+            checkpoints=checkpoints,
+            is_embedded=embedding,
+            on_image=advance,
+        )
     records.save(out, study)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     display.table(report.table(study.results), title="AUROC")
     typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
 
@@ -166,6 +200,10 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(help="Results made by 'metricad evaluate'.")],
     out: Annotated[Path, typer.Option(help="Folder of the report.")],
+    embedding: Annotated[
+        bool,
+        typer.Option("--embedding", help="Also a t-SNE plot of the embeddings kept by 'metricad evaluate'."),
+    ] = False,
 ) -> None:
     """Write the per-class AUC report as Markdown, CSV, JSON and one web page: tables, curves, heat maps.
 
@@ -174,7 +212,7 @@ def report(
     from metricad import report as reports
     from metricad import results as records
 
-    for path in reports.write(records.merge(map(records.load, results)), out):
+    for path in reports.write(records.merge(map(records.load, results)), out, is_embedded=embedding):
         typer.echo(path)
 
 

@@ -1,0 +1,277 @@
+"""Convolutional autoencoder with a kernel density of its code: unlikely and badly reconstructed is anomalous.
+
+Galacz, Simon and Szabó, "Identification of defective products with a convolutional autoencoder" (a students'
+report, 2021 or later).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import keras
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.neighbors import KernelDensity
+
+from metricad import fitting
+from metricad import images as image_files
+
+PUBLISHED_EPOCHS = 100
+
+FILTERS = (128, 64, 64, 32)
+"""Of the encoder's four convolutions; the source gives the first and the last."""
+
+BANDWIDTHS = tuple(np.geomspace(0.1, 3, 16).tolist())
+"""Tried for the kernel, in standard deviations of the whitened code."""
+
+_FEWEST = 4  # images: two to fit to and two held out, since one has neither a spread nor a density
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and standard deviation of a measure over held-out good images."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Self:
+        """Measure these values (n,); where they never vary, a millionth of their mean counts as one."""
+        smallest = max(1e-6 * abs(values.mean()), np.finfo(np.float32).tiny)
+        return cls(float(values.mean()), float(max(values.std(ddof=1), smallest)))
+
+    def __call__(self, value: float) -> float:
+        return (value - self.mean) / self.deviation
+
+
+class CaeKdeDetector:
+    """How unlikely an image's code is among good ones, together with how badly it is reconstructed.
+
+    Follows `metricad.detector.Detector`. From the source: four convolutions with ReLU from 128 down to 32
+    filters, each before a max pooling, a mirrored decoder, Adam, batches of 16, 100 epochs, scikit-learn's
+    `KernelDensity` on the flattened code, and the rule that an image is anomalous when its density is low
+    and its error high. Departures from it, and what it leaves open:
+
+    - Gray images, resized to squares of `side` pixels whatever their proportions; the filters between the
+      first and the last; mean squared error; tanh at the end.
+    - A flattened code has 2048 numbers, and no density of so many dimensions can be told from some hundred
+      images: its kernels overlap everywhere or nowhere. The code is first reduced by scikit-learn's PCA to
+      its `components` main directions over the training images, each scaled to unit variance, so that one
+      bandwidth suits all.
+    - The bandwidth is that of `BANDWIDTHS` under which codes left out are likeliest (cross-validation over
+      the training images), where the source names none.
+    - Both thresholds are quantiles over good images that are held out from the training, the PCA and the
+      density, where the source set them by hand.
+    - One score for ranking, which the source has not: the error and the negative log density, each in
+      standard deviations from its mean over the held-out images, added up. It has no bound above.
+    - The map is the squared difference; the source draws none. The density has no place on the image.
+
+    Parameters
+    ----------
+    side : int
+        Images are resized to this many pixels, a multiple of 2 to the number of `filters`.
+    filters : sequence of int
+        Of each convolution and max pooling; the decoder has them in reverse.
+    components : int
+        Dimensions of the reduced code, fewer where there are fewer images.
+    holdout : float in (0, 1)
+        Share of the images, at least two, that sets the thresholds and scales, drawn by the seed.
+    false_alarm_rate : float in (0, 1)
+        Share of the held-out images beyond each threshold. Beyond both, as `is_anomalous` asks for, are
+        at most as many.
+    epochs, batch_size, learning_rate
+        Of Adam; the rate is Keras's own.
+    seed : int
+        Of the initial weights, what is held out, and the order of the images. Keras's global seed is left
+        alone.
+    checkpoint : path, optional
+        A folder in which an interrupted training is kept and goes on, see `fitting.train`.
+    on_epoch : function
+        Called after each epoch.
+
+    Attributes
+    ----------
+    density_threshold, error_threshold : float
+        Log density below which, and mean squared error above which, an image is unusual.
+
+    Raises
+    ------
+    ValueError
+        A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        side: int = 128,
+        filters: tuple[int, ...] = FILTERS,
+        components: int = 16,
+        holdout: float = 0.2,
+        false_alarm_rate: float = 0.05,
+        epochs: int = PUBLISHED_EPOCHS,
+        batch_size: int = 16,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[[], object] = lambda: None,
+    ) -> None:
+        fitting.check_counts(side=side, components=components, epochs=epochs, batch_size=batch_size)
+        fitting.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
+        if not filters or side % 2 ** len(filters):
+            raise ValueError(
+                f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters, "
+                f"received side {side} and filters {tuple(filters)}"
+            )
+        for name, share in {"holdout": holdout, "false_alarm_rate": false_alarm_rate}.items():
+            if not 0 < share < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, received {share}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
+        self.side = side
+        self.filters = tuple(filters)
+        self.components = components
+        self.holdout = holdout
+        self.false_alarm_rate = false_alarm_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.on_epoch = on_epoch
+        self.model: keras.Model | None = None
+        self.pca: PCA | None = None
+        self.kde: KernelDensity | None = None
+        self.density_threshold: float | None = None
+        self.error_threshold: float | None = None
+        self.losses: list[float] = []
+
+    def fit(self, images: Iterable[np.ndarray]) -> Self:
+        """Learn from good images, float32 (H, W) in [-1, 1]; all are held in memory, at the network's size.
+
+        Raises
+        ------
+        ValueError, DataError
+            There are fewer than four images, or one is none.
+        RunError
+            See `fitting.train`.
+        """
+        examples = fitting.gather(images, self.side)
+        if len(examples) < _FEWEST:
+            raise ValueError(
+                f"expected at least {_FEWEST} good images, some of which are held out for the thresholds, "
+                f"received {len(examples)}"
+            )
+        held_out, kept = self._split(len(examples))
+        trained, self.model = build(
+            self.side, filters=self.filters, learning_rate=self.learning_rate, seed=self.seed
+        )
+        self.losses = fitting.train(
+            trained,
+            examples[kept],
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            on_epoch=self.on_epoch,
+        )
+        codes = np.concatenate([self._code_and_map(example)[0] for example in examples[kept]])
+        dimensions = min(self.components, len(codes) - 1, codes.shape[1])
+        with np.errstate(invalid="ignore"):  # codes that never vary have no share of the variance
+            self.pca = PCA(dimensions, whiten=True, svd_solver="full").fit(codes)
+        self.kde = fit_density(self.pca.transform(codes), seed=self.seed)
+        densities, errors = np.array([self._measure(example) for example in examples[held_out]]).T
+        self.density_threshold = float(np.quantile(densities, self.false_alarm_rate))
+        self.error_threshold = float(np.quantile(errors, 1 - self.false_alarm_rate))
+        self._rarity, self._error = Standard.of(-densities), Standard.of(errors)
+        return self
+
+    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
+        """Squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
+        _, squared = self._code_and_map(fitting.gather([image], self.side)[0])
+        return image_files.resize(squared, image.shape)
+
+    def score(self, image: np.ndarray) -> float:
+        """Error and negative log density, each standardised by the held-out images, added up."""
+        density, error = self.measure(image)
+        return self._error(error) + self._rarity(-density)
+
+    def measure(self, image: np.ndarray) -> tuple[float, float]:
+        """Log density of the image's reduced code, and its mean squared error of reconstruction."""
+        return self._measure(fitting.gather([image], self.side)[0])
+
+    def is_anomalous(self, image: np.ndarray) -> bool:
+        """Whether the density is below its threshold and the error above its own: the source's rule."""
+        density, error = self.measure(image)
+        return density < self.density_threshold and error > self.error_threshold
+
+    def embedding(self, image: np.ndarray) -> np.ndarray:
+        """The reduced code, of which the density is taken: float32 (components,)."""
+        code, _ = self._code_and_map(fitting.gather([image], self.side)[0])
+        return self.pca.transform(code)[0].astype(np.float32)
+
+    def _split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the images that are held out, and of those that are not."""
+        order = np.random.default_rng(self.seed).permutation(count)
+        share = min(max(round(self.holdout * count), 2), count - 2)
+        return np.sort(order[:share]), np.sort(order[share:])
+
+    def _code_and_map(self, example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Flattened code (1, d) and squared difference (side, side) of an example (side, side, 1)."""
+        # One at a time also while fitting: no batch of many images' activations, and the same bits as later.
+        code, restored = self.model.predict_on_batch(example[np.newaxis])
+        return code.reshape(1, -1), np.square(example - restored[0])[..., 0]
+
+    def _measure(self, example: np.ndarray) -> tuple[float, float]:
+        code, squared = self._code_and_map(example)
+        density = float(self.kde.score_samples(self.pca.transform(code))[0])
+        return density, float(squared.mean(dtype=np.float64))
+
+
+def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
+    """Fit a Gaussian kernel density to codes, with the bandwidth under which left-out ones are likeliest.
+
+    Parameters
+    ----------
+    codes : float (n, d), at least two, of about unit variance
+    seed : int
+        Of the folds.
+    """
+    folds = KFold(min(_FOLDS, len(codes)), shuffle=True, random_state=seed)
+    search = GridSearchCV(KernelDensity(kernel="gaussian"), {"bandwidth": BANDWIDTHS}, cv=folds)
+    return search.fit(codes.astype(np.float64)).best_estimator_
+
+
+def build(
+    side: int = 128, *, filters: tuple[int, ...] = FILTERS, learning_rate: float = 1e-3, seed: int = 0
+) -> tuple[keras.Model, keras.Model]:
+    """Build the autoencoder, compiled for training, and the same weights giving the code as well.
+
+    Returns
+    -------
+    trained, both : keras.Model
+        (N, side, side, 1) in [-1, 1] to the same; and to the code (N, s, s, filters[-1]) and the same.
+    """
+    next_seed = fitting.layer_seeds(seed)
+
+    def convolution(count: int, activation: str, **name: str) -> keras.layers.Layer:
+        initial = keras.initializers.GlorotUniform(seed=next_seed())
+        return keras.layers.Conv2D(
+            count, 3, padding="same", activation=activation, kernel_initializer=initial, **name
+        )
+
+    pixels = x = keras.Input((side, side, 1), name="image")
+    for count in filters:
+        x = keras.layers.MaxPooling2D(2)(convolution(count, "relu")(x))
+    code = x
+    for count in filters[::-1]:
+        x = keras.layers.UpSampling2D(2)(convolution(count, "relu")(x))
+    restored = convolution(1, "tanh", name="restored")(x)
+    trained = keras.Model(pixels, restored, name="cae")
+    # XLA stays off: on CPUs it makes a step of training slower.
+    trained.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error", jit_compile=False)
+    both = keras.Model(pixels, [code, restored], name="cae_with_code")
+    both.compile(jit_compile=False)
+    return trained, both

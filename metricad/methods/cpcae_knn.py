@@ -1,0 +1,278 @@
+"""Conditional patch autoencoder, deep features of its anomaly maps, and nearest neighbours among those."""
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+import keras
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from metricad import backbones, fitting
+from metricad import images as image_files
+
+PUBLISHED_EPOCHS = 100
+"""Epochs of a full training. The source gives no number: this one is ours, and fewer count as shortened."""
+
+_BACKBONE = "Xception"
+_FILTERS = (32, 64, 128)  # of the encoder's convolutions, each of stride 2; the decoder mirrors them
+_REDUCTION = 2 ** len(_FILTERS)
+
+
+class CpcaeKnnDetector:
+    """Mean squared distance of an anomaly map's deep features to those of its nearest good images' maps.
+
+    Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using Convolutional Autoencoder and Deep
+    Feature-based One-class Classification" (2022). Follows `metricad.detector.Detector`.
+
+    First a conditional patch autoencoder (`build`) learns overlapping patches of the downsized good images,
+    each with its index: its number over the count of patches. Put back and enlarged, its reconstruction of
+    an image is subtracted from the image; the absolute difference is the anomaly map, in [0, 1]. Then the
+    maps of the same good images, at the images' own size, go through Xception (Chollet, 2017), trained on
+    ImageNet, up to its last layer before pooling, and through `three_way_pooling`; what comes out is
+    standardised. An image's score is the mean squared Euclidean distance to its k nearest good ones.
+
+    The source's text gives the kinds of layers, the loss and k. It gives no number of layers, filters or
+    epochs, no sizes of images, patches or bottleneck and no weight of the penalty, and tells the pooling only
+    by a drawing: all of these are ours. Departures: images are gray, those of all sizes are downsized to one
+    square, and maps smaller than Xception takes are enlarged; the squared error is the mean over pixels, not
+    the sum, so that the penalty does not depend on the patches' size; where fewer good images than
+    `neighbours` are given, all of them count.
+
+    Parameters
+    ----------
+    neighbours : int
+        k, at least 1.
+    side : int
+        Height and width, in pixels, of the downsized image that patches are cut from.
+    patch : int
+        Height and width of a patch: a multiple of 8, at most `side`.
+    stride : int
+        Pixels between neighbouring patches: at most `patch`, less for overlapping ones.
+    latent : int
+        Width of the dense bottleneck.
+    sparsity : float
+        Weight of the L1 penalty on the bottleneck's activations, 0 or more. Ten times the default left
+        nothing but the mean patch on a surface of low contrast.
+    map_side : int, optional
+        Height and width that maps are resized to before Xception, at least 71; their own when not given, as
+        published. A map of 512×512 takes about a second on two cores.
+    weights
+        Of Xception, see `backbones.load`.
+    epochs, batch_size : int
+        Of the autoencoder's training.
+    learning_rate : float
+        Of Adam, above 0.
+    checkpoint : path, optional
+        A folder in which an interrupted training goes on where it was; see `fitting.train`.
+    on_epoch : function
+        Called after each epoch.
+    seed : int
+        Of the autoencoder's first weights, the order of patches, and random weights of Xception.
+
+    Raises
+    ------
+    ValueError
+        A setting is out of its range.
+    DataError
+        The weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        neighbours: int = 15,
+        side: int = 256,
+        patch: int = 64,
+        stride: int = 32,
+        latent: int = 128,
+        sparsity: float = 1e-6,
+        map_side: int | None = None,
+        weights: str | os.PathLike = backbones.IMAGENET,
+        epochs: int = PUBLISHED_EPOCHS,
+        batch_size: int = 64,
+        learning_rate: float = 0.001,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[[], object] = lambda: None,
+        seed: int = 0,
+    ) -> None:
+        fitting.check_counts(
+            neighbours=neighbours,
+            patch=patch,
+            stride=stride,
+            latent=latent,
+            epochs=epochs,
+            batch_size=batch_size,
+        )
+        if patch % _REDUCTION or patch > side:
+            raise ValueError(
+                f"patch must be a multiple of {_REDUCTION} and at most side, {side}, received {patch}"
+            )
+        if stride > patch:
+            raise ValueError(f"stride must be at most patch, {patch}, received {stride}")
+        if sparsity < 0:
+            raise ValueError(f"sparsity must be 0 or more, received {sparsity}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
+        if map_side is not None:
+            backbones.checked_side(map_side, _BACKBONE)
+        self.neighbours = neighbours
+        self.side, self.patch, self.stride = side, patch, stride
+        self.map_side = map_side
+        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
+        self.checkpoint = checkpoint
+        self.on_epoch = on_epoch
+        self.seed = seed
+        self.autoencoder = build(patch, latent, sparsity=sparsity, seed=seed)
+        self._initial = self.autoencoder.get_weights()
+        self._backbone = backbones.load(_BACKBONE, weights=weights, seed=seed)
+        self._scaler: StandardScaler | None = None
+        self._nearest: NearestNeighbors | None = None
+
+    def fit(self, images: Iterable[np.ndarray]) -> Self:
+        """Learn from good images, float32 (H, W) in [-1, 1], which are all held; maps are made one by one.
+
+        Raises
+        ------
+        ValueError
+            There are no images.
+        DataError, RunError
+            See `fitting.gather` and `fitting.train`.
+        """
+        good = list(images)
+        small = fitting.gather(good, self.side)[..., 0]
+        self.autoencoder.set_weights(self._initial)
+        optimizer = keras.optimizers.Adam(self.learning_rate)
+        self.autoencoder.compile(optimizer, loss="mean_squared_error", jit_compile=False)
+        fitting.train(
+            self.autoencoder,
+            np.concatenate([self._examples(image) for image in small]),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            prepare=_without_index,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            on_epoch=self.on_epoch,
+        )
+        embeddings = [self.embedding(image) for image in good]
+        self._scaler = StandardScaler().fit(embeddings)
+        count = min(self.neighbours, len(embeddings))
+        self._nearest = NearestNeighbors(n_neighbors=count).fit(self._scaler.transform(embeddings))
+        return self
+
+    def reconstruction(self, image: np.ndarray) -> np.ndarray:
+        """The image as the autoencoder gives it back, patch by patch, enlarged: float32 (H, W) in [-1, 1]."""
+        small = image_files.resize(image, (self.side, self.side))
+        given_back = self.autoencoder.predict_on_batch(self._examples(small))
+        patches = given_back.reshape(-1, self.patch, self.patch)
+        return image_files.resize(2 * put_back(patches, self.side, self.stride) - 1, image.shape)
+
+    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
+        """Absolute difference of image and reconstruction: float32 (H, W) in [0, 1]."""
+        return np.abs(image - self.reconstruction(image)) / 2
+
+    def score(self, image: np.ndarray) -> float:
+        """Mean of the squared Euclidean distances to the nearest good images' standardised features."""
+        distances, _ = self._nearest.kneighbors(self._scaler.transform([self.embedding(image)]))
+        return float(np.square(distances).mean())
+
+    def embedding(self, image: np.ndarray) -> np.ndarray:
+        """Pooled features of the image's anomaly map, not standardised: float32 (6144,)."""
+        anomaly_map = self.anomaly_map(image)
+        return three_way_pooling(self._backbone.features(2 * anomaly_map - 1, self.map_side)[0])
+
+    def _examples(self, image: np.ndarray) -> np.ndarray:
+        """What the autoencoder takes of a downsized image in [-1, 1]: float32 (n, patch² + 1)."""
+        patches = extract((image + 1) / 2, self.patch, self.stride)
+        index = np.arange(1, len(patches) + 1, dtype=np.float32) / np.float32(len(patches))
+        return np.column_stack([patches.reshape(len(patches), -1), index])
+
+
+def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model:
+    """Build the conditional patch autoencoder.
+
+    It maps (N, patch² + 1), a patch's pixels in [0, 1] and, last, its index in (0, 1], to the reconstructed
+    pixels (N, patch²): one array, as `fitting.train` takes it. The index is joined to the flattened output of
+    the encoder's convolutions before the bottleneck, and to the bottleneck before the decoder.
+    """
+    next_seed = fitting.layer_seeds(seed)
+
+    def initializer() -> keras.initializers.Initializer:
+        return keras.initializers.HeNormal(seed=next_seed())
+
+    given = keras.Input((patch * patch + 1,), name="patch_and_index")
+    index = given[:, -1:]
+    x = keras.layers.Reshape((patch, patch, 1))(given[:, :-1])
+    for filters in _FILTERS:
+        x = keras.layers.Conv2D(
+            filters, 3, strides=2, padding="same", activation="relu", kernel_initializer=initializer()
+        )(x)
+    grid = x.shape[1:]
+    x = keras.layers.Concatenate()([keras.layers.Flatten()(x), index])
+    # Linear: rectified units of a bottleneck died within the first epoch, and left the mean patch.
+    code = keras.layers.Dense(
+        latent,
+        activity_regularizer=keras.regularizers.L1(sparsity),
+        kernel_initializer=initializer(),
+        name="code",
+    )(x)
+    x = keras.layers.Concatenate()([code, index])
+    x = keras.layers.Dense(math.prod(grid), activation="relu", kernel_initializer=initializer())(x)
+    x = keras.layers.Reshape(grid)(x)
+    for filters in (*_FILTERS[-2::-1], 1):
+        x = keras.layers.Conv2DTranspose(
+            filters,
+            3,
+            strides=2,
+            padding="same",
+            activation="relu" if filters > 1 else "sigmoid",
+            kernel_initializer=initializer(),
+        )(x)
+    return keras.Model(given, keras.layers.Flatten()(x), name="cpcae")
+
+
+def extract(image: np.ndarray, patch: int, stride: int) -> np.ndarray:
+    """Cut a square image (side, side) into overlapping patches, row by row: (n, patch, patch).
+
+    The last of each row and column lie flush with the border, so that every pixel is in at least one.
+    """
+    starts = _starts(len(image), patch, stride)
+    return np.stack([image[y : y + patch, x : x + patch] for y in starts for x in starts])
+
+
+def put_back(patches: np.ndarray, side: int, stride: int) -> np.ndarray:
+    """Put patches back where `extract` cut them; where they overlap, their mean: float32 (side, side)."""
+    patch = patches.shape[1]
+    starts = _starts(side, patch, stride)
+    total, count = np.zeros((side, side)), np.zeros((side, side))
+    places = [(slice(y, y + patch), slice(x, x + patch)) for y in starts for x in starts]
+    for place, values in zip(places, patches, strict=True):
+        total[place] += values
+        count[place] += 1
+    return (total / count).astype(np.float32)
+
+
+def three_way_pooling(features: np.ndarray) -> np.ndarray:
+    """Pool a map of features (h, w, d) in three ways and join them: float32 (3·d,).
+
+    The source: parallel and cascaded poolings, which give three times the features of a global maximum. Our
+    reading: the global maximum and the global mean side by side, and in cascade the global mean of the maxima
+    of 2×2 features (of fewer at the border).
+    """
+    height, width, _ = features.shape
+    rows, columns = np.arange(0, height, 2), np.arange(0, width, 2)
+    maxima = np.maximum.reduceat(np.maximum.reduceat(features, rows, axis=0), columns, axis=1)
+    over = (0, 1)
+    return np.concatenate([features.max(axis=over), features.mean(axis=over), maxima.mean(axis=over)])
+
+
+def _starts(side: int, patch: int, stride: int) -> list[int]:
+    return [*range(0, side - patch, stride), side - patch]
+
+
+def _without_index(examples: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    batch = np.stack(examples)
+    return batch, batch[:, :-1]

@@ -1,0 +1,337 @@
+"""Residual denoising autoencoder for images of any size: what it does not give back is anomalous.
+
+Buzzega, Ugwu, Cenzato, Regoli, Tschimben, Boschetti and Lanz, "Automating Industrial Visual Inspection
+Systems with Deep Reconstruction-based Anomaly Detection".
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import keras
+import numpy as np
+from skimage import measure
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from metricad import fitting
+from metricad.errors import DataError
+from metricad.registration import Pose, Reference
+
+PUBLISHED_EPOCHS = 100
+"""Our own: the source gives no number of epochs, nor any other setting of the training."""
+
+STRIDE = 8
+"""Pixels between neighbouring positions of the code; what the network is given has multiples of it a side."""
+
+_TILES = 16  # that are judged at once
+
+_SMALLEST_MOMENT = 1e-30  # below which a moment's logarithm is that of a rounding error
+_HIDDEN = (16,)
+_MOST_ITERATIONS = 1000
+
+
+class DenoisingDetector:
+    """The squared difference between an image and what a denoising autoencoder makes of it.
+
+    Follows `metricad.detector.Detector`. From the source: a fully convolutional autoencoder of residual
+    blocks with a narrow bottleneck, trained on good images with Gaussian noise added, by mean squared error
+    to the image without; the squared difference as map, its sum as score; rigid parts registered beforehand
+    by the generalized Hough transform; and, where defects are to be told from harmless anomalies, a
+    multilayer perceptron on Hu's moments of the map (Hu, 1962) or on the features of a pre-trained network,
+    from a few labelled images. Departures from it, and what it leaves open:
+
+    - Every number below and the layers, see `build`: the source gives none.
+    - Training on random crops, one of each image an epoch, so that images of any and of differing sizes make
+      one batch, and judging in tiles of the same size, averaged where they overlap: the network could take
+      whole images, but knows by the zeros around them how far the border is, and gives back badly what lies
+      farther from it than in any crop. Where no image is larger than a crop, as a large `crop` sees to for
+      squares of one size, it is given whole images as in the source.
+    - The sum of the map is scaled to the number of pixels of the first good image, so that images of
+      differing sizes compare; where all have one size it is the plain sum.
+    - Registration is refined below a pixel after the Hough transform, see `registration.Reference`. The
+      reference is the first good image. Maps lie on the image as it was given; where the reference does not
+      show the image's pixels they are 0, and not counted.
+    - Hu's moments by their logarithm without the sign, which for a moment near 0 is a rounding error's.
+    - The classifier answers beside the score and does not change it: `defect_probability`.
+
+    Parameters
+    ----------
+    units : int
+        Filters next to the image, twice and four times as many deeper in.
+    code : int
+        Channels of the bottleneck; at 8, it has an eighth of the image's numbers.
+    noise : float
+        Standard deviation of the noise, in an image's [-1, 1].
+    crop : int
+        Side of the crops and tiles in pixels, a multiple of 8; smaller where an image to learn from is
+        smaller. A later image that is smaller still is continued by its mirror image.
+    registration : bool
+        Register images to the first good one, for rigid parts. Needs the extra ``metricad[registration]``.
+    minimum_confidence : float in [0, 1]
+        Of a registration, see `registration.Pose`. A good image below it is refused; a later image is judged
+        as it lies, unregistered.
+    largest_angle : float
+        How far parts may be turned against the first, either way, in degrees.
+    features : function
+        From a map float32 (H, W) to a vector for the classifier, `hu_moments` or a pre-trained network's.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    seed : int
+        Of the initial weights, the crops, their order and noise, and of the classifier. Keras's global seed
+        is left alone.
+    checkpoint : path, optional
+        A folder in which an interrupted training is kept and goes on, see `fitting.train`.
+    on_epoch : function
+        Called after each epoch.
+
+    Raises
+    ------
+    ValueError
+        A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        units: int = 32,
+        code: int = 8,
+        noise: float = 0.1,
+        crop: int = 128,
+        registration: bool = False,
+        minimum_confidence: float = 0.5,
+        largest_angle: float = 180,
+        features: Callable[[np.ndarray], np.ndarray] | None = None,
+        epochs: int = PUBLISHED_EPOCHS,
+        batch_size: int = 16,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[[], object] = lambda: None,
+    ) -> None:
+        fitting.check_counts(units=units, code=code, crop=crop, epochs=epochs, batch_size=batch_size)
+        if crop % STRIDE:
+            raise ValueError(f"crop must be a multiple of {STRIDE}, received {crop}")
+        if not noise >= 0:
+            raise ValueError(f"noise must be at least 0, received {noise}")
+        if not 0 <= minimum_confidence <= 1:
+            raise ValueError(f"minimum_confidence must lie in [0, 1], received {minimum_confidence}")
+        if not 0 <= largest_angle <= 180:
+            raise ValueError(f"largest_angle must lie in [0, 180], received {largest_angle}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
+        self.units = units
+        self.code = code
+        self.noise = noise
+        self.crop = crop
+        self.registration = registration
+        self.minimum_confidence = minimum_confidence
+        self.largest_angle = largest_angle
+        self.features = features or hu_moments
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.on_epoch = on_epoch
+        self.model: keras.Model | None = None
+        self.reference: Reference | None = None
+        self.classifier: Pipeline | None = None
+        self.side = 0
+        self.pixels = 0
+        self.losses: list[float] = []
+
+    def fit(self, images: Iterable[np.ndarray]) -> Self:
+        """Train on good images, float32 (H, W) in [-1, 1]; all are held in memory.
+
+        Raises
+        ------
+        ValueError
+            There are no images.
+        DataError
+            One is none, or shows no part that can be registered to that of the first.
+        MetricadError
+            Registration is asked for and OpenCV is not installed.
+        RunError
+            See `fitting.train`.
+        """
+        images = [fitting.check_image(image) for image in images]
+        if not images:
+            raise ValueError("no images to fit to; expected at least one good image")
+        self.pixels = images[0].size
+        self.classifier = None
+        if self.registration:
+            self.reference = Reference(images[0], largest_angle=self.largest_angle)
+            images = [self._aligned(image, number) for number, image in enumerate(images, start=1)]
+        smallest = min(min(image.shape) for image in images)
+        self.side = max(STRIDE, min(self.crop, smallest // STRIDE * STRIDE))
+
+        def prepare(chosen: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            clean = np.stack([_random_crop(image, self.side, rng) for image in chosen])[..., np.newaxis]
+            return clean + np.float32(self.noise) * rng.standard_normal(clean.shape, np.float32), clean
+
+        model = build(self.units, code=self.code, learning_rate=self.learning_rate, seed=self.seed)
+        self.losses = fitting.train(
+            model,
+            [_padded(image, self.side) for image in images],
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            prepare=prepare,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            on_epoch=self.on_epoch,
+        )
+        self.model = model
+        return self
+
+    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
+        """Squared difference to the reconstruction: float32 (H, W), about 0 to 4."""
+        fitting.check_image(image)
+        pose = self.register(image)
+        if pose is None or not self._is_found(pose):
+            return self._squared(image)
+        return pose.undo(self._squared(pose.align(image)))
+
+    def score(self, image: np.ndarray) -> float:
+        """Sum of the map, as of an image with as many pixels as the first good one."""
+        return float(self.anomaly_map(image).mean(dtype=np.float64) * self.pixels)
+
+    def register(self, image: np.ndarray) -> Pose | None:
+        """Where the image shows the part, and how surely; None without registration."""
+        return self.reference.register(image) if self.registration else None
+
+    def fit_classifier(self, images: Iterable[np.ndarray], labels: Sequence[bool]) -> Self:
+        """Learn to tell defects from harmless anomalies by a few labelled images, after `fit`.
+
+        Parameters
+        ----------
+        images : iterable of float32 (H, W) in [-1, 1]
+        labels : sequence of bool
+            True for a defect, False for a good image or a harmless anomaly.
+
+        Raises
+        ------
+        ValueError
+            Labels are missing, or all the same.
+        """
+        vectors = np.array([self.features(self.anomaly_map(image)) for image in images])
+        labels = np.asarray(labels, bool)
+        if len(labels) != len(vectors):
+            raise ValueError(f"expected a label for each of {len(vectors)} images, received {len(labels)}")
+        if len(np.unique(labels)) < 2:
+            raise ValueError("labels must hold both, defects and others; give some of each")
+        # L-BFGS, the solver that scikit-learn advises for few samples.
+        perceptron = MLPClassifier(
+            _HIDDEN, solver="lbfgs", alpha=1e-2, max_iter=_MOST_ITERATIONS, random_state=self.seed
+        )
+        self.classifier = make_pipeline(StandardScaler(), perceptron)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # few samples are separated to no end
+            self.classifier.fit(vectors, labels)
+        return self
+
+    def defect_probability(self, image: np.ndarray) -> float:
+        """How likely an image's anomalies are a defect, in [0, 1], after `fit_classifier`."""
+        if self.classifier is None:
+            raise ValueError("there is no classifier yet; give a few labelled images to fit_classifier")
+        return float(self.classifier.predict_proba([self.features(self.anomaly_map(image))])[0, 1])
+
+    def _squared(self, image: np.ndarray) -> np.ndarray:
+        return np.square(image - self._restored(image))
+
+    def _restored(self, image: np.ndarray) -> np.ndarray:
+        """What the network makes of an image (H, W), tile by tile."""
+        padded = _padded(image, self.side)
+        corners = [(row, column) for row in self._starts(padded, 0) for column in self._starts(padded, 1)]
+        places = [np.s_[row : row + self.side, column : column + self.side] for row, column in corners]
+        total, count = np.zeros((2, *padded.shape), np.float32)
+        for first in range(0, len(places), _TILES):
+            chosen = places[first : first + _TILES]
+            tiles = np.stack([padded[place] for place in chosen])[..., np.newaxis]
+            for place, tile in zip(chosen, self.model.predict_on_batch(tiles)[..., 0], strict=True):
+                total[place] += tile
+                count[place] += 1
+        return (total / count)[: image.shape[0], : image.shape[1]]
+
+    def _starts(self, padded: np.ndarray, axis: int) -> list[int]:
+        """First rows, or columns, of as few tiles as cover an image, evenly spread."""
+        whole = padded.shape[axis]
+        return np.linspace(0, whole - self.side, -(-whole // self.side)).round().astype(int).tolist()
+
+    def _aligned(self, image: np.ndarray, number: int) -> np.ndarray:
+        pose = self.reference.register(image)
+        if not self._is_found(pose):
+            raise DataError(
+                f"good image {number} cannot be registered to the first: confidence {pose.confidence:.2f}, "
+                f"expected at least {self.minimum_confidence}; leave it out, or fit without registration"
+            )
+        return pose.align(image)
+
+    def _is_found(self, pose: Pose) -> bool:
+        return pose.confidence > 0 and pose.confidence >= self.minimum_confidence
+
+
+def hu_moments(anomaly_map: np.ndarray) -> np.ndarray:
+    """Logarithms, to base 10, of the magnitudes of Hu's seven moments of a map (H, W): float64 (7,).
+
+    Unchanged where the map is shifted, turned or mirrored. They fall where its values rise, since moments are
+    normalised by the sum as if that were an area: so a strong anomaly differs from a faint one of its shape.
+    """
+    if not anomaly_map.sum() > 0:
+        return np.full(7, np.log10(_SMALLEST_MOMENT))
+    central = measure.moments_central(anomaly_map.astype(np.float64), order=3)
+    moments = measure.moments_hu(measure.moments_normalized(central))
+    return np.log10(np.maximum(np.abs(moments), _SMALLEST_MOMENT))
+
+
+def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: int = 0) -> keras.Model:
+    """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8.
+
+    Three strided convolutions, each before a residual block (He et al., 2016) without normalisation, so that
+    an image is judged alike in any batch; a 1×1 convolution to the bottleneck and another from it; three
+    residual blocks, each before an upsampling and a convolution.
+    """
+    next_seed = fitting.layer_seeds(seed)
+
+    def convolution(
+        count: int, size: int, *, stride: int = 1, activation: str | None = "relu"
+    ) -> keras.layers.Layer:
+        return keras.layers.Conv2D(
+            count,
+            size,
+            strides=stride,
+            padding="same",
+            activation=activation,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=next_seed()),
+        )
+
+    def residual_block(x: keras.KerasTensor) -> keras.KerasTensor:
+        count = x.shape[-1]
+        residual = convolution(count, 3, activation=None)(convolution(count, 3)(x))
+        return keras.layers.ReLU()(keras.layers.Add()([x, residual]))
+
+    pixels = x = keras.Input((None, None, 1), name="image")
+    for count, size in ((units, 5), (2 * units, 3), (4 * units, 3)):
+        x = residual_block(convolution(count, size, stride=2)(x))
+    x = convolution(code, 1, activation=None)(x)
+    x = convolution(4 * units, 1)(x)
+    for count in (2 * units, units, 1):
+        x = keras.layers.UpSampling2D(2)(residual_block(x))
+        x = convolution(count, 3 if count > 1 else 5, activation="relu" if count > 1 else None)(x)
+    model = keras.Model(pixels, x, name="denoising")
+    # XLA stays off: on CPUs it makes a step of training slower.
+    model.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error", jit_compile=False)
+    return model
+
+
+def _padded(image: np.ndarray, side: int) -> np.ndarray:
+    """Continue an image (H, W) by its mirror image, below and on the right, to at least this many pixels."""
+    return np.pad(image, [(0, max(0, side - length)) for length in image.shape], mode="symmetric")
+
+
+def _random_crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    row, column = (int(rng.integers(whole - side + 1)) for whole in image.shape)
+    return image[row : row + side, column : column + side]

@@ -1,0 +1,270 @@
+"""f-AnoGAN: a generator learns good surface, an encoder finds the image in it; what differs is anomalous.
+
+Schlegl et al. (2019), "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks",
+with the settings that Cho et al., "Unsupervised Anomaly detection in manufacturing domain", gave it for
+industrial images.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tensorflow as tf
+
+import metricad.methods.f_anogan_networks as f_anogan_networks
+from metricad import files
+from metricad import images as image_files
+from metricad.errors import DataError, RunError
+
+PUBLISHED_EPOCHS = 1500
+"""Of the adversarial training."""
+
+PUBLISHED_ENCODER_EPOCHS = 200
+
+_SETTINGS = "training.json"
+
+
+class FAnoGanDetector:
+    """What an encoder and a generator of good surface do not give back; follows `metricad.detector.Detector`.
+
+    First a generator G and a critic D learn the good images as a Wasserstein GAN with gradient penalty
+    (Gulrajani et al. 2017), then, with both fixed, an encoder E learns to give the code that each image is
+    generated from, by the loss izi_f, which is also the score of an image x:
+
+        A(x) = A_R(x) + κ · A_D(x),   A_R = mean (x − G(E(x)))²,   A_D = mean (f(x) − f(G(E(x))))²
+
+    where f are the features of the critic's last convolution.
+
+    Departures from Schlegl et al.: the length of the code, the batch and the learning rate are those of Cho
+    et al.; plain strided convolutions, which take less time, instead of residual blocks, see
+    `f_anogan_networks`; the encoder has the critic's layer normalisation, not batch normalisation, so that it
+    does the same in training as after it, and is trained by Adam, not RMSprop. Cho et al. leave open κ,
+    1 here as in Schlegl et al.; the penalty's weight and Adam's moments, 10 and (0, 0.9) here as in Gulrajani
+    et al., for the encoder Keras's own moments; and the networks. Departures from both: batches are counted
+    through all epochs, so that the generator is stepped once in five also where an epoch has fewer; images
+    are gray, and are resized to a square whatever their shape.
+
+    All good images are held in memory, at the side they are looked at. Every random number follows from the
+    seed; the global random state is neither used nor changed.
+
+    Parameters
+    ----------
+    side : int
+        Images are resized to this many pixels, a power of two from 8.
+    latent : int
+        Length of a code.
+    filters : int
+        Of the layers next to the image, see `f_anogan_networks.build`.
+    epochs, encoder_epochs : int
+        Of the adversarial training and of the encoder's, from 1. The encoder's follow from the others when
+        not given, as 200 from 1500.
+    generator_every : int
+        Batches of the critic for each of the generator.
+    batch_size : int
+    learning_rate : float
+        Of all three networks.
+    penalty : float
+        Weight of the gradient penalty.
+    kappa : float
+        Weight of the critic's features in the score and in the encoder's loss.
+    flip : bool
+        Mirror images left to right at random while training, as Cho et al. do.
+    seed : int
+    checkpoint : path, optional
+        A folder, kept up to date after every epoch. With the same settings and images `fit` goes on from
+        there and ends, on the same machine, as an unbroken training would.
+    on_epoch : function, optional
+        Called after each epoch of both trainings; not for those that a checkpoint has done already.
+
+    Attributes
+    ----------
+    networks : f_anogan_networks.Networks
+        None before `fit`.
+
+    Raises
+    ------
+    ValueError
+        A setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        side: int = 64,
+        latent: int = 100,
+        filters: int = 64,
+        epochs: int = PUBLISHED_EPOCHS,
+        encoder_epochs: int | None = None,
+        generator_every: int = 5,
+        batch_size: int = 32,
+        learning_rate: float = 2e-4,
+        penalty: float = 10.0,
+        kappa: float = 1.0,
+        flip: bool = True,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[[], object] = lambda: None,
+    ) -> None:
+        _check_integers(1, epochs=epochs)
+        if encoder_epochs is None:
+            encoder_epochs = max(1, round(epochs * PUBLISHED_ENCODER_EPOCHS / PUBLISHED_EPOCHS))
+        _check_integers(
+            1,
+            latent=latent,
+            filters=filters,
+            encoder_epochs=encoder_epochs,
+            generator_every=generator_every,
+            batch_size=batch_size,
+        )
+        _check_integers(0, seed=seed)
+        _check_integers(8, side=side)
+        if side & (side - 1):
+            raise ValueError(f"side must be a power of two, received {side}")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be above 0 and finite, received {learning_rate}")
+        for name, weight in {"penalty": penalty, "kappa": kappa}.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} must be 0 or more and finite, received {weight}")
+        self.side = side
+        self.latent = latent
+        self.filters = filters
+        self.epochs = epochs
+        self.encoder_epochs = encoder_epochs
+        self.generator_every = generator_every
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.penalty = penalty
+        self.kappa = kappa
+        self.flip = flip
+        self.seed = seed
+        self.networks: f_anogan_networks.Networks | None = None
+        self._checkpoint = checkpoint
+        self._on_epoch = on_epoch
+
+    def fit(self, images: Iterable[np.ndarray]) -> Self:
+        """Train all three networks on good images, float32 (H, W) in [-1, 1].
+
+        Raises
+        ------
+        ValueError
+            There are no images.
+        DataError
+            An image is not one.
+        RunError
+            The checkpoint cannot be gone on from, or a loss is not finite.
+        """
+        good = [self._resized(image) for image in images]
+        if not good:
+            raise ValueError("no images to fit to; expected at least one good image")
+        good = np.concatenate(good)
+        networks = f_anogan_networks.build(self.side, self.latent, self.filters, seed=self.seed)
+        training = f_anogan_networks.Training(
+            networks,
+            generator_every=self.generator_every,
+            learning_rate=self.learning_rate,
+            penalty=self.penalty,
+            kappa=self.kappa,
+            seed=self.seed,
+        )
+        keep = _resume(self._checkpoint, training, self._settings(good))
+        for number in range(int(training.epochs_done), self.epochs + self.encoder_epochs):
+            step = training.adversarial_step if number < self.epochs else training.encoder_step
+            losses = [float(step(batch)) for batch in self._batches(good, number)]
+            if not np.isfinite(losses).all():
+                raise RunError(
+                    f"the loss of epoch {number + 1} is not finite; train with a lower learning rate"
+                )
+            training.epochs_done.assign(number + 1)
+            keep()
+            self._on_epoch()
+        self.networks = networks
+        self._compare = tf.function(self._compared, input_signature=[f_anogan_networks.image_spec(self.side)])
+        return self
+
+    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
+        """|x − G(E(x))| on the image's pixels: float32 (H, W) in [0, 2]."""
+        difference, _ = self._judge(image)
+        return image_files.resize(difference, image.shape)
+
+    def score(self, image: np.ndarray) -> float:
+        """A_R + κ · A_D of the resized image, from 0."""
+        return self._judge(image)[1]
+
+    def embedding(self, image: np.ndarray) -> np.ndarray:
+        """The image's code E(x): float32 (latent,)."""
+        return self._fitted().encoder(self._resized(image), training=False).numpy()[0]
+
+    def _judge(self, image: np.ndarray) -> tuple[np.ndarray, float]:
+        """The difference to the reconstruction (side, side), and the score."""
+        self._fitted()
+        difference, score = self._compare(self._resized(image))
+        return difference.numpy()[0, ..., 0], float(score[0])
+
+    def _compared(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        reconstruction = self.networks.generator(self.networks.encoder(x, training=False), training=False)
+        return tf.abs(x - reconstruction), f_anogan_networks.anomaly_score(
+            self.networks.features, x, reconstruction, kappa=self.kappa
+        )
+
+    def _fitted(self) -> f_anogan_networks.Networks:
+        if self.networks is None:
+            raise ValueError("the detector has learned nothing yet; call fit first")
+        return self.networks
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        """One image as a batch (1, side, side, 1)."""
+        image = np.asarray(image)
+        if image.ndim != 2 or not image.size or not np.isfinite(image).all():
+            raise DataError(
+                f"expected a gray image of finite values (H, W), received an array of shape {image.shape}"
+                + (" with NaN or infinite values" if image.ndim == 2 and image.size else "")
+            )
+        return image_files.resize(image, (self.side, self.side))[np.newaxis, ..., np.newaxis]
+
+    def _batches(self, good: np.ndarray, number: int) -> Iterator[np.ndarray]:
+        """Every image once, in an order and mirrored as the seed and the epoch's number say."""
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(len(good))
+        mirrored = rng.random(len(good)) < (0.5 if self.flip else 0)
+        for first in range(0, len(good), self.batch_size):
+            chosen = order[first : first + self.batch_size]
+            batch = good[chosen]
+            yield np.where(mirrored[chosen, None, None, None], batch[:, :, ::-1], batch)
+
+    def _settings(self, good: np.ndarray) -> dict:
+        """All that the training follows from, for a checkpoint to be told by."""
+        settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        del settings["networks"]
+        return settings | {"images": hashlib.sha256(good.tobytes()).hexdigest()}
+
+
+def _resume(
+    folder: Path | None, training: f_anogan_networks.Training, settings: dict
+) -> Callable[[], object]:
+    """Load what a folder keeps of this training, if any; return the function that keeps its progress."""
+    if folder is None:
+        return lambda: None
+    folder = Path(folder)
+    path = folder / _SETTINGS
+    described = json.dumps(settings, indent=2, default=lambda number: number.item()) + "\n"
+    if not path.exists():
+        files.write_text(path, described)
+    elif path.read_text(encoding="utf-8", errors="replace") != described:
+        raise RunError(f"{folder}: a training with other settings or images; give a new folder")
+    manager = tf.train.CheckpointManager(training.checkpoint(), str(folder), max_to_keep=1)
+    if manager.latest_checkpoint:
+        try:
+            manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise RunError(f"{folder}: damaged; delete it and train again") from error
+    return manager.save
+
+
+def _check_integers(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} must be an integer from {least}, received {value!r}")

@@ -1,0 +1,235 @@
+"""Published methods beside metricad's own on labelled surfaces: one report, and what each of them takes.
+
+    python scripts/compare_methods.py --data surfaces:plain_weave --data surfaces:cast_metal \
+      --data dagm2007/class1 --data PREPARED/magnetic_tile --data-dir PREPARED --work WORK \
+      --epochs cae-kde=10 --epochs autoencoder=30 --weights none --out results
+
+Every method runs on every surface in a process of its own, so that its peak memory is its own. What is done
+is kept in the work folder: after an interruption the same command goes on. Writes methods.md and methods.csv.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from metricad import comparison, datasets, display, files, markdown, methods, report
+from metricad import results as records
+from metricad.document import Cell, Document, Section, Table
+from metricad.evaluation import Method
+from metricad.options import SHIPPED
+from metricad.results import Study
+
+OWN = (*SHIPPED, SHIPPED[0] + methods.ADAPTED)
+"""metricad's own rows."""
+
+
+def main() -> None:
+    """Run what is missing, merge, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
+    parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is done")
+    parser.add_argument("--method", action="append", help="only these; all when not given")
+    parser.add_argument("--epochs", action="append", default=[], metavar="METHOD=N", help="shorter training")
+    parser.add_argument("--weights", help="as of 'metricad evaluate'")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
+    parser.add_argument("--one", nargs=2, metavar=("METHOD", "SURFACE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
+    epochs = {name: int(count) for name, _, count in (each.partition("=") for each in options.epochs)}
+    if unknown := epochs.keys() - methods.COMPARED.keys():
+        parser.error(f"--epochs names no method: {', '.join(sorted(unknown))}")
+    if options.one:
+        run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
+        return
+    names = options.method or [*OWN, *methods.COMPARED]
+    with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
+        for number in range(len(surfaces)):
+            for name in names:
+                if not place(options.work, name, number).is_file():
+                    command = [sys.executable, *sys.argv, "--one", name, str(number)]
+                    subprocess.run(command, check=True)
+                advance()
+    places = [place(options.work, name, number) for number in range(len(surfaces)) for name in names]
+    study = records.merge(map(records.load, places))
+    taken = [json.loads(each.with_suffix(".taken.json").read_text()) for each in places]
+    document = build(study, taken, command=describe(options))
+    files.write_text(options.out / "methods.md", markdown.render(document))
+    files.write_text(options.out / "methods.csv", report.to_csv(study))
+    records.save(options.work / "all.json", study)
+    print("\n".join(markdown.table(document.blocks[-1])))
+
+
+def place(work: Path, name: str, number: int) -> Path:
+    """Where the results of a method on a surface are kept."""
+    return work / f"{number}-{name}.json"
+
+
+def run_one(
+    name: str,
+    number: str,
+    surfaces: Sequence[datasets.Surface],
+    work: Path,
+    *,
+    epochs: dict[str, int],
+    weights: str | None,
+) -> None:
+    """Evaluate one method on one surface and keep the results and what they took."""
+    path = place(work, name, int(number))
+    if name in OWN:
+        chosen = [one for one in methods.of_network(name) if one.role == "trained"]
+    else:
+        chosen = [methods.of_name(name, epochs=epochs.get(name), weights=weights)]
+    made = []
+    task = comparison.Task(tuple(keeping(one, made) for one in chosen), surfaces[int(number)])
+    with display.progress(f"{name}, {task.surface.name}", task.step_count) as advance:
+        study = comparison.run([task], checkpoints=path.with_suffix(".training"), on_image=advance)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    files.write_text(
+        path.with_suffix(".taken.json"),
+        json.dumps({"peak_mib": peak, "bytes": size_of(made), "settings": chosen[0].settings}),
+    )
+    records.save(path, study)
+
+
+def keeping(method: Method, made: list) -> Method:
+    """The same method, whose detector can be had afterwards."""
+
+    def make(**named: object) -> object:
+        made.append(method.make(**named))
+        return made[-1]
+
+    return replace(method, make=make)
+
+
+def size_of(value: object, seen: set[int] | None = None) -> int:
+    """Bytes of all arrays and network weights that an object holds, each counted once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, keras.Model):
+        return sum(weights.nbytes for weights in value.get_weights())
+    if isinstance(value, Mapping):
+        return sum(size_of(each, seen) for each in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(size_of(each, seen) for each in value)
+    if type(value).__module__.partition(".")[0] in ("metricad", "sklearn"):
+        return size_of(vars(value), seen) if hasattr(value, "__dict__") else 0
+    return 0
+
+
+def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
+    """Put the page together: a summary, a table for each surface, the settings, the images."""
+    rows: dict[str, dict[tuple[str, str], tuple]] = {}
+    for result, cost, took in zip(study.results, study.costs, taken, strict=True):
+        name = f"metricad {result.network}" if result.role == "trained" else result.method
+        rows.setdefault(name, {})[result.dataset, result.surface] = (result, cost, took)
+    surfaces = list(dict.fromkeys((one.dataset, one.surface) for one in study.results))
+    summary = [
+        [Cell(name), *(_cell(found[s][0].auroc) if s in found else Cell("–") for s in surfaces)]
+        for name, found in rows.items()
+    ]
+    return Document(
+        "Published methods beside metricad",
+        [
+            f"Made by: {command}",
+            "One protocol for all: of each surface's good images to learn from a fifth is held out for a "
+            "threshold, the rest is fitted to; all other good images and all defects are tested. Seed 0. "
+            "Every method runs on every surface in a process of its own; its peak memory is the process's, "
+            "TensorFlow (about half a gibibyte) with it. A name in brackets says what is not as published.",
+            Table("AUROC", ["method", *(name for _, name in surfaces)], summary),
+        ],
+        [
+            *(Section(surface[1], [_surface(rows, surface)]) for surface in surfaces),
+            Section("Settings", [_settings(rows)]),
+            Section("Images and versions", [_images(study), _versions(study)]),
+        ],
+    )
+
+
+def describe(options: argparse.Namespace) -> str:
+    """The command line without the folders of this machine."""
+    words = ["python", "scripts/compare_methods.py"]
+    for source in options.data:
+        words += ["--data", f"PREPARED/{Path(source).resolve().name}" if Path(source).is_dir() else source]
+    words += ["--data-dir", "PREPARED"] if options.data_dir else []
+    words += ["--work", "WORK"]
+    words += [word for name in options.method or [] for word in ("--method", name)]
+    words += [word for each in options.epochs for word in ("--epochs", each)]
+    words += ["--weights", Path(options.weights).name] if options.weights else []
+    return shlex.join(words)
+
+
+def _surface(rows: dict, surface: tuple[str, str]) -> Table:
+    header = [
+        "method",
+        "AUROC",
+        "AP",
+        "pixel AUROC",
+        "AUPRO",
+        "fit, s",
+        "ms per image",
+        "peak MiB",
+        "model, kB",
+    ]
+    body = []
+    for name, found in rows.items():
+        if surface in found:
+            result, cost, took = found[surface]
+            numbers = (result.auroc, result.average_precision, result.pixel_auroc, result.aupro)
+            others = (
+                (cost.seconds_to_fit, "{:.1f}"),
+                (cost.milliseconds_per_image, "{:.1f}"),
+                (took["peak_mib"], "{:.0f}"),
+                (took["bytes"] / 1000, "{:.0f}"),
+            )
+            body.append([Cell(name), *map(_cell, numbers), *(_cell(value, style) for value, style in others)])
+    return Table(surface[1], header, body)
+
+
+def _settings(rows: dict) -> Table:
+    body = []
+    for name, found in rows.items():
+        settings = next(iter(found.values()))[2]["settings"]
+        body.append([Cell(name), Cell(", ".join(f"{k} {v}" for k, v in settings.items()) or "–")])
+    return Table("Settings", ["method", "settings"], body)
+
+
+def _images(study: Study) -> Table:
+    body = {}
+    for one in study.results:
+        counts = (one.fit_normals, one.held_out_normals, one.test_normals, one.test_defects)
+        body[one.dataset, one.surface] = [
+            Cell(text) for text in (one.surface, one.dataset, *map(str, counts))
+        ]
+    header = ["surface", "data set", "fitted to", "for the threshold", "good tested", "defects tested"]
+    return Table("Images", header, list(body.values()))
+
+
+def _versions(study: Study) -> Table:
+    return Table(
+        "Versions", ["package", "version"], [list(map(Cell, pair)) for pair in study.versions.items()]
+    )
+
+
+def _cell(value: float | None, style: str = "{:.3f}") -> Cell:
+    return Cell("–") if value is None else Cell(style.format(value), float(value))
+
+
+if __name__ == "__main__":
+    main()
