@@ -26,6 +26,7 @@ import numpy as np
 
 from metricad import comparison, datasets, display, files, markdown, methods, report
 from metricad import results as records
+from metricad.detector import TripletDetector
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method
 from metricad.options import SHIPPED
@@ -122,6 +123,8 @@ def size_of(value: object, seen: set[int] | None = None) -> int:
     seen.add(id(value))
     if isinstance(value, np.ndarray):
         return value.nbytes
+    if isinstance(value, TripletDetector):  # without the features of the last image, which it may share
+        return size_of(value.model, seen) + size_of(value.prototype.arrays(), seen)
     if isinstance(value, keras.Model):
         return sum(weights.nbytes for weights in value.get_weights())
     if isinstance(value, Mapping):
