@@ -154,7 +154,7 @@ def _marked(overview: Overview) -> list[str]:
     beaten = [place for place in judged if overview.is_beaten(*place, overview.method_of(place[1]))]
     lacking = sum(
         {control.role for control in overview.rivals(*place, overview.method_of(place[1]))}
-        != {"untrained", "baseline"}
+        != ({"baseline"} if place[1].role == "compared" else {"untrained", "baseline"})
         for place in judged
     )
     each = [

@@ -228,6 +228,7 @@ def test_from_methods_to_a_report_with_embeddings(run_metricad, surface, tmp_pat
     text = (tmp_path / "report" / "report.md").read_text()
     assert "Beside them 2 published methods: nearest-image, denoising (1 of 100 epochs)." in text
     assert "Published methods and their settings" in text
+    assert "a control is missing" not in text  # there is no untrained autoencoder to ask for
     assert "embeddings-0.png" in text
     assert "precision-recall.png" in text
     assert (tmp_path / "report" / "embeddings-0.png").stat().st_size > 1000
