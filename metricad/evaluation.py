@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.decomposition import PCA
 
-from metricad import calibration, images, metrics
+from metricad import calibration, examples, metrics
 from metricad.datasets import Sample, Surface
 from metricad.detector import Detector, TripletDetector
 from metricad.errors import DataError
@@ -22,10 +21,7 @@ from metricad.pixels import PixelMetrics
 from metricad.results import Cost, Example, Result
 from metricad.tone import LOOK
 
-# Pictures are for looking at; the numbers are taken at full size.
-_EXAMPLE_SIDE = 200
 _TIMED_IMAGES = 10
-_COMPONENTS = 50  # as is usual before t-SNE (van der Maaten and Hinton, 2008); more would fill files
 
 
 @dataclass(frozen=True)
@@ -187,10 +183,10 @@ def evaluate(
         )
         is_judged = method.role in ("trained", "bundle", "compared")
         is_shown = is_judged and (pictured is None or method.name in pictured)
-        is_shown = is_shown and _has_map(detectors[k])
-        shown = _examples(detectors[k], surface.test, scores[k]) if is_shown else []
+        is_shown = is_shown and examples.has_map(detectors[k])
+        shown = examples.choose(detectors[k], surface.test, scores[k]) if is_shown else []
         cost = Cost(round(fit_seconds[k], 3), _milliseconds(detectors[k], surface.test[:_TIMED_IMAGES]))
-        embedding = _embedding(detectors[k], surface.test) if is_embedded and is_judged else None
+        embedding = examples.embedding(detectors[k], surface.test) if is_embedded and is_judged else None
         evaluations.append(Evaluation(result, shown, cost, embedding))
     return evaluations
 
@@ -341,37 +337,12 @@ def _score(
     scores = np.empty((len(detectors), len(samples)))
     pixels = [PixelMetrics() for _ in detectors]
     for number, (sample, image) in enumerate(zip(samples, _read(samples, on_image), strict=True)):
-        mask = _mask(sample, image.shape)
+        mask = examples.read_mask(sample, image.shape)
         for k, detector in enumerate(detectors):
             scores[k, number] = detector.score(image)
-            if mask is not None and _has_map(detector):
+            if mask is not None and examples.has_map(detector):
                 pixels[k].update(detector.anomaly_map(image), mask)
     return scores, pixels
-
-
-def _embedding(detector: Detector, samples: Sequence[Sample]) -> np.ndarray | None:
-    """Principal components of the images' embeddings, float32 (images, components), if it has any."""
-    if not hasattr(detector, "embedding"):
-        return None
-    vectors = np.stack([detector.embedding(sample.read()) for sample in samples])
-    count = min(_COMPONENTS, *vectors.shape)
-    return PCA(count, svd_solver="full").fit_transform(vectors).astype(np.float32)
-
-
-def _has_map(detector: Detector) -> bool:
-    """Whether its map says where; some methods have a score alone, and give it for every pixel."""
-    return getattr(detector, "has_map", True)
-
-
-def _mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
-    """Pixels of the defect: none in a good image; None where a defect's pixels are not known."""
-    if not sample.is_defect:
-        return np.zeros(shape, bool)
-    mask = sample.read_mask() if sample.read_mask else None
-    if mask is not None and mask.shape != shape:
-        raise DataError(f"{sample.name}: its mask has {mask.shape} pixels, the image {shape}; mend the mask")
-    # Some data sets have defects with an empty mask: their pixels are unknown, not normal.
-    return mask if mask is not None and mask.any() else None
 
 
 def _image_metrics(surface: Surface, method: Method, scores: np.ndarray) -> dict[str, float]:
@@ -396,32 +367,3 @@ def _milliseconds(detector: Detector, samples: Sequence[Sample]) -> float:
         detector.score(image)
         seconds.append(time.perf_counter() - began)
     return round(1000 * float(np.median(seconds)), 3)
-
-
-def _examples(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:
-    order = np.argsort(scores, kind="stable")
-    defects = [k for k in order if samples[k].is_defect]
-    good = [k for k in order if not samples[k].is_defect]
-    roles = {
-        "best": defects[-1],
-        "median": defects[len(defects) // 2],
-        "worst": defects[0],
-        "false alarm": good[-1],
-    }
-    return [_example(detector, samples[k], role, float(scores[k])) for role, k in roles.items()]
-
-
-def _example(detector: Detector, sample: Sample, role: str, score: float) -> Example:
-    image = sample.read()
-    mask = _mask(sample, image.shape)
-    shrink = min(1, _EXAMPLE_SIDE / max(image.shape))
-    shape = tuple(max(1, round(side * shrink)) for side in image.shape)
-    return Example(
-        name=sample.name,
-        kind=sample.kind,
-        role=role,
-        score=score,
-        image=images.to_uint8(images.resize(image, shape)),
-        anomaly_map=images.resize(detector.anomaly_map(image), shape),
-        mask=None if mask is None else images.resize(mask.astype(np.float32), shape) >= 0.5,
-    )

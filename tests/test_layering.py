@@ -12,7 +12,7 @@ ORDER = [
     "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
     "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head", "foreground",
     "region", "calibration", "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
-    "limits", "bundle", "pixels", "results", "evaluation", "backbones", "fitting",
+    "limits", "bundle", "pixels", "results", "examples", "evaluation", "backbones", "fitting",
     "registration", "methods.adapted", "methods.variation", "methods.autoencoder", "methods.cae_kde",
     "methods.cpcae_knn", "methods.deep_feature_knn", "methods.denoising", "methods.f_anogan_networks",
     "methods.f_anogan", "methods.nearest_image", "methods.patch_bank", "methods.patch_gaussian", "methods",
