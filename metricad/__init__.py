@@ -9,8 +9,8 @@ import importlib
 _EXPORTS = {
     "AutoPrototype": "metricad.kinds",
     "GaussianPrototype": "metricad.prototype",
-    "Inspection": "metricad.inspector",
-    "Inspector": "metricad.inspector",
+    "Inspection": "metricad.inspection",
+    "Inspector": "metricad.inspection",
     "MeanPrototype": "metricad.prototype",
     "MetricadError": "metricad.errors",
     "PositionalPrototype": "metricad.positional",

@@ -12,8 +12,8 @@ import numpy as np
 from metricad import defects, head, textures
 from metricad.detector import TripletDetector
 from metricad.errors import DataError
-from metricad.network import Sampling
 from metricad.prototype import GaussianPrototype
+from metricad.sampling import Sampling
 
 DEFECTS = 900
 """Synthetic defects of an adaptation when no other number is asked for."""

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from metricad import hypercolumn, network
-from metricad.network import Sampling
+from metricad.sampling import Sampling
 
 _BUILDERS = {
     network.NAME: (network.build, network.SAMPLING),

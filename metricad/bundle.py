@@ -21,7 +21,7 @@ from metricad.calibration import Calibration
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError
 from metricad.head import HeadPrototype
-from metricad.inspector import Inspector
+from metricad.inspection import Inspector
 from metricad.kinds import KINDS
 from metricad.prototype import Prototype
 from metricad.region import KINDS as REGIONS

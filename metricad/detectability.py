@@ -8,9 +8,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from metricad import defects
-from metricad.detector import peak
 from metricad.errors import DataError
-from metricad.inspector import DEFECT, Inspector
+from metricad.inspection import DEFECT, Inspector
+from metricad.maps import peak
 
 MARGIN = 16
 """How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's

@@ -1,6 +1,5 @@
 """The protocol that every method follows, and the paper's method: distance of features to a prototype."""
 
-import math
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Protocol, Self
@@ -8,15 +7,12 @@ from typing import Protocol, Self
 import keras
 import numpy as np
 
-from metricad import architectures, network
+from metricad import architectures, maps
+from metricad.clock import Clock
 from metricad.errors import DataError
-from metricad.network import Sampling
 from metricad.prototype import NOTHING, Prototype
 from metricad.region import Region
 from metricad.tone import LOOK, Tone, stabilising
-
-REDUCTIONS = {"max": 0.0, "top-0.1%": 0.001, "top-1%": 0.01, "top-10%": 0.1}
-"""How a map becomes a number, by name: the mean of its farthest features, this share of all, at least one."""
 
 
 class Detector(Protocol):
@@ -50,7 +46,7 @@ class TripletDetector:
         What the network is shown of an image's light: all, as it is, when not given, as in the paper. One yet
         to be chosen is chosen by `prepare`.
     reduction : str
-        How an image's distance map becomes its score, one of `REDUCTIONS`: the maximum in the paper.
+        How an image's distance map becomes its score, one of `maps.REDUCTIONS`: the maximum in the paper.
     region : Region, optional
         Where images are judged; everywhere when not given. A feature whose centre lies outside is not scored,
         nor learned from, unless each place has a prototype of its own.
@@ -66,13 +62,14 @@ class TripletDetector:
         reduction: str = "max",
         region: Region | None = None,
     ) -> None:
-        self.reduction = _checked_reduction(reduction)
+        self.reduction = maps.checked_reduction(reduction)
         self.model = model
         self.prototype = prototype
         self.extractor = Features(model) if features is None else features
         self.tone = tone
         self.sampling = architectures.sampling(model)
         self.region = region
+        self.clock = Clock()
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """See `Detector`; streams, so that any number of images can be given.
@@ -128,9 +125,11 @@ class TripletDetector:
         DataError
             The image does not suit the region or the prototype.
         """
-        features = self.features(image)
-        distances = self.prototype.distance(features)
-        inside = self.inside(image, distances.shape)
+        with self.clock("network"):
+            features = self.features(image)
+        with self.clock("distance"):
+            distances = self.prototype.distance(features)
+            inside = self.inside(image, distances.shape)
         return distances if inside is None else np.where(inside, distances, np.float32(0))
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
@@ -138,16 +137,12 @@ class TripletDetector:
         return self.on_pixels(self.distance_map(image), image)
 
     def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Put an image's distance map (h', w') on its pixels (H, W) as `place` does; 0 outside the region."""
-        placed = place(distance_map, image.shape, self.sampling)
-        if self.region is None:
-            return placed
-        # The outermost features stand for all up to the image's border, where background may lie.
-        return np.where(self.region.region(image), placed, np.float32(0))
+        """Put an image's distance map (h', w') on its pixels: see `maps.on_pixels`."""
+        return maps.on_pixels(distance_map, image, self.sampling, self.region)
 
     def score(self, image: np.ndarray) -> float:
         """See `Detector`."""
-        return image_score(self.distance_map(image), self.reduction)
+        return maps.image_score(self.distance_map(image), self.reduction)
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """What the network makes of the place that is farthest from good surface: float32 (d,)."""
@@ -164,7 +159,7 @@ class TripletDetector:
         """
         if self.region is None:
             return None
-        first, stride = _middle(self.sampling), self.sampling.stride
+        first, stride = maps.middle(self.sampling), self.sampling.stride
         inside = self.region.region(image)[first::stride, first::stride][: shape[0], : shape[1]]
         if not inside.any():  # a score of 0 would call anything good
             raise DataError(
@@ -216,85 +211,3 @@ class SharedFeatures(Features):
             features.flags.writeable = False
             self._image, self._tone, self._features = image, tone, features
         return self._features
-
-
-def image_score(distance_map: np.ndarray, reduction: str = "max") -> float:
-    """Reduce a distance map to one number: its maximum (the paper, section 2.9), unless another way is named.
-
-    The mean of the farthest features, instead of the one farthest, is steadier against a single pixel's
-    noise and fainter where a defect is small: which is better depends on the surface.
-
-    Parameters
-    ----------
-    distance_map : float32 (h', w')
-    reduction : str
-        One of `REDUCTIONS`.
-
-    Raises
-    ------
-    ValueError
-        The reduction is unknown.
-    """
-    share = REDUCTIONS[_checked_reduction(reduction)]
-    count = max(1, round(share * distance_map.size))
-    if count == 1:
-        return float(distance_map.max())
-    return float(np.partition(distance_map, -count, axis=None)[-count:].mean(dtype=np.float64))
-
-
-def peak(distance_map: np.ndarray, sampling: Sampling = network.SAMPLING) -> tuple[int, int]:
-    """Row and column, in pixels of the image, at the centre of the map's farthest feature."""
-    row, column = np.unravel_index(np.argmax(distance_map), distance_map.shape)
-    center = _middle(sampling)
-    return int(row * sampling.stride + center), int(column * sampling.stride + center)
-
-
-def place(
-    distance_map: np.ndarray, shape: tuple[int, int], sampling: Sampling = network.SAMPLING
-) -> np.ndarray:
-    """Put a distance map back on its image's pixels.
-
-    The first feature sits at the centre of its receptive field (pixel 15.5 in the paper's network), the
-    next a stride further. Between centres the map is interpolated linearly; outside the outermost ones their
-    value is kept.
-
-    Parameters
-    ----------
-    distance_map : float32 (h', w')
-    shape : (int, int)
-        Height and width of the image, in pixels.
-    sampling : Sampling, optional
-        Of the network that the map comes from; the paper's when not given.
-
-    Returns
-    -------
-    float32 (H, W)
-    """
-    rows, columns = (
-        _linear_weights(*sizes, sampling) for sizes in zip(distance_map.shape, shape, strict=True)
-    )
-    below, above, weight = rows
-    stretched = distance_map[below] * (1 - weight)[:, None] + distance_map[above] * weight[:, None]
-    below, above, weight = columns
-    # Whole columns are gathered as rows of the transposed map: contiguous memory, twice as fast.
-    turned = np.ascontiguousarray(stretched.T)
-    return (turned[below] * (1 - weight)[:, None] + turned[above] * weight[:, None]).T
-
-
-def _middle(sampling: Sampling) -> int:
-    """Pixel at the first feature's centre."""
-    return math.ceil(sampling.first)  # 15.5, the middle of an even side, to whole pixels
-
-
-def _checked_reduction(reduction: str) -> str:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
-    return reduction
-
-
-def _linear_weights(size: int, pixels: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel of one axis: the features before and after it and the weight of the latter."""
-    position = np.clip((np.arange(pixels) - sampling.first) / sampling.stride, 0, size - 1)
-    below = position.astype(int)
-    above = np.minimum(below + 1, size - 1)
-    return below, above, (position - below).astype(np.float32)

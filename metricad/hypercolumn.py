@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.network import Sampling
+from metricad.sampling import Sampling
 
 NAME = "hypercolumn"
 """What the Keras model is called, and what a bundle says of its network."""

@@ -41,6 +41,11 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1) -> np.ndarray:
     DataError
         The file is missing, no image, truncated, not finite, out of range or too small.
     """
+    return to_luminance(decode(path), name=str(path), minimum_size=minimum_size)
+
+
+def decode(path: str | os.PathLike) -> np.ndarray:
+    """Read the pixels of an image file as they are: what `to_luminance` takes; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
@@ -48,12 +53,11 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1) -> np.ndarray:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # the readers warn about odd tags; what matters is checked below
             # TIFF is told by its name; of other kinds imageio would leave a damaged file open.
-            pixels = skimage.io.imread(path if path.suffix.lower() in _TIFF else file)
+            return skimage.io.imread(path if path.suffix.lower() in _TIFF else file)
     except MemoryError:
         raise
     except Exception as error:  # each format's plugin raises kinds of its own
         raise DataError(f"{path}: not a readable image: damaged, truncated, or of another kind") from error
-    return to_luminance(pixels, name=str(path), minimum_size=minimum_size)
 
 
 def to_luminance(pixels: np.ndarray, *, name: str = "image", minimum_size: int = 1) -> np.ndarray:

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from metricad import architectures, network
-from metricad.network import Sampling
 from metricad.positional import PositionalPrototype
 from metricad.prototype import NOTHING, GaussianPrototype, MeanPrototype, Prototype
+from metricad.sampling import Sampling
 from metricad.tone import Tone
 
 _LOOK = 8  # images between two comparisons: they cost as much as several images

@@ -1,9 +1,9 @@
 """The fully convolutional residual ELU network of the paper (section 2.7, tables 1 and 2)."""
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
+
+from metricad.sampling import Sampling
 
 NAME = "staar2018"
 """What the Keras model is called, and what a bundle says of its network."""
@@ -13,45 +13,6 @@ RECEPTIVE_FIELD = 32
 
 STRIDE = 2
 """Pixels between neighbouring features."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Where a network's features lie on the image's pixels, and what they are made of.
-
-    Attributes
-    ----------
-    first : float
-        Row, and column, of the first feature's centre, in pixels; the first pixel's centre is 0.
-    stride : int
-        Pixels between neighbouring features.
-    smallest : int
-        Least height and width, in pixels, of an image that has features.
-    scales : tuple of float
-        How much each image scale counts whose features are joined, in equal parts, to one; a single scale
-        in most networks.
-    border : int
-        Features from the image's edge inwards of which parts are held, since they reach beyond the image.
-    """
-
-    first: float
-    stride: int
-    smallest: int
-    scales: tuple[float, ...] = (1.0,)
-    border: int = 0
-
-    def check(self, shape: tuple[int, int]) -> None:
-        """Refuse an image without features.
-
-        Raises
-        ------
-        ValueError
-            The image is too small.
-        """
-        if min(shape) < self.smallest:
-            raise ValueError(
-                f"expected an image of at least {self.smallest}×{self.smallest} pixels, received {shape}"
-            )
 
 
 SAMPLING = Sampling(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD)

@@ -161,9 +161,9 @@ class GaussianPrototype(Streamed):
         keeps the inverse finite, also where a feature never varies; 1 leaves the Euclidean distance
         up to scale.
     scales : sequence of float
-        Weight of each scale that features are made of, in equal parts; see `network.Sampling`.
+        Weight of each scale that features are made of, in equal parts; see `sampling.Sampling`.
     border : int
-        Features from the edge inwards whose spread is learned; see `network.Sampling`. Nothing is divided
+        Features from the edge inwards whose spread is learned; see `sampling.Sampling`. Nothing is divided
         where no map reaches farther inwards than that.
     """
 

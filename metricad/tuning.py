@@ -8,9 +8,10 @@ import numpy as np
 
 from metricad import defects, metrics
 from metricad.calibration import calibrate
-from metricad.detector import REDUCTIONS, TripletDetector, image_score
+from metricad.detector import TripletDetector
 from metricad.errors import DataError
-from metricad.inspector import Inspector
+from metricad.inspection import Inspector
+from metricad.maps import REDUCTIONS, image_score
 
 BASE = "max"
 """The paper's reduction; another must be better by more than chance to take its place."""

@@ -15,7 +15,7 @@ from metricad import bundle, network
 from metricad.calibration import calibrate
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError
-from metricad.inspector import Inspector
+from metricad.inspection import Inspector
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 

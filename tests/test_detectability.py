@@ -11,9 +11,9 @@ from metricad import defects, detectability
 from metricad.calibration import calibrate
 from metricad.detectability import CONTRASTS, MARGIN, SIZES, Chart, Count, Measurement, Setting, measure
 from metricad.errors import DataError
-from metricad.inspector import Inspector
-from metricad.network import Sampling
+from metricad.inspection import Inspector
 from metricad.region import MaskRegion
+from metricad.sampling import Sampling
 
 
 class Plain:

@@ -1,6 +1,7 @@
 """Where a distance lands on the image, and the detector that puts network and prototype together."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from metricad import architectures, detector, network
-from metricad.detector import SharedFeatures, TripletDetector, image_score, peak, place
+from metricad import architectures, maps, network
+from metricad.detector import Detector, SharedFeatures, TripletDetector
 from metricad.errors import DataError
+from metricad.maps import image_score
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
+peak, place = (partial(function, sampling=network.SAMPLING) for function in (maps.peak, maps.place))
 
 image_shapes = st.tuples(st.integers(32, 90), st.integers(32, 90))
 
@@ -106,8 +109,8 @@ def test_reductions_are_means_of_the_farthest_features(shape, reduction, count):
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 60), columns=st.integers(1, 60))
 def test_a_wider_reduction_is_never_larger(seed, rows, columns):
     distance_map = np.random.default_rng(seed).exponential(size=(rows, columns)).astype(np.float32)
-    scores = [image_score(distance_map, reduction) for reduction in detector.REDUCTIONS]
-    assert next(iter(detector.REDUCTIONS)) == "max"
+    scores = [image_score(distance_map, reduction) for reduction in maps.REDUCTIONS]
+    assert next(iter(maps.REDUCTIONS)) == "max"
     assert all(wide <= narrow + 1e-6 * narrow for narrow, wide in itertools.pairwise(scores))
 
 
@@ -115,7 +118,7 @@ def test_a_map_with_a_hole_has_no_score_under_any_reduction():
     """A network that diverged is told from its scores."""
     distance_map = np.ones((40, 40), np.float32)
     distance_map[3, 4] = np.nan
-    assert all(np.isnan(image_score(distance_map, reduction)) for reduction in detector.REDUCTIONS)
+    assert all(np.isnan(image_score(distance_map, reduction)) for reduction in maps.REDUCTIONS)
 
 
 def test_a_detector_scores_by_its_reduction(model, good):
@@ -303,7 +306,7 @@ def test_shared_features_are_read_only_and_survive_a_refused_image(model, good):
 def test_every_method_follows_the_protocol(model):
     from metricad.methods.variation import VariationDetector
 
-    wanted = [name for name in vars(detector.Detector) if not name.startswith("_")]
+    wanted = [name for name in vars(Detector) if not name.startswith("_")]
     assert wanted == ["fit", "anomaly_map", "score"]
     for method in (TripletDetector, VariationDetector):
         assert all(callable(getattr(method, name)) for name in wanted)

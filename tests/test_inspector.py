@@ -11,9 +11,11 @@ from PIL import Image
 
 from metricad import images, inspector, network, runs
 from metricad.calibration import Calibration
-from metricad.detector import TripletDetector, place
+from metricad.detector import TripletDetector
 from metricad.errors import DataError
-from metricad.inspector import Inspection, fit_inspector
+from metricad.inspection import Inspection, Inspector
+from metricad.inspector import fit_inspector
+from metricad.maps import place
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 
@@ -54,7 +56,7 @@ def test_the_prototype_is_of_the_fitted_images_and_the_threshold_of_the_others(m
 def test_an_inspector_judges_by_its_detectors_reduction(model, fitted):
     wide = TripletDetector(model, fitted.detector.prototype, reduction="top-10%")
     scratch = scratched(new_part(), 20, 30)
-    found, distance_map = inspector.Inspector(wide, fitted.calibration).inspect(scratch)
+    found, distance_map = Inspector(wide, fitted.calibration).inspect(scratch)
     plain, same_map = fitted.inspect(scratch)
     np.testing.assert_array_equal(distance_map, same_map)
     assert found.score == wide.score(scratch) < plain.score == fitted.detector.score(scratch)
@@ -181,10 +183,10 @@ def test_files_are_judged_in_order_and_past_bad_ones(fitted, tmp_path):
     assert [inspection.verdict for inspection, _, _ in found] == ["error", "defect", "error", "error", "good"]
     names = [inspection.path.rpartition("/")[2] for inspection, _, _ in found]
     assert names == ["bad.png", "scratched.png", "missing.png", "small.png", "good.png"]
-    for inspection, image, anomaly_map in found:
+    for inspection, image, distances in found:
         if inspection.verdict == "error":
             assert image is None
-            assert anomaly_map is None
+            assert distances is None
             assert inspection.error
             assert str(tmp_path) not in inspection.error  # the path stands in its own column
             assert (inspection.score, inspection.threshold, inspection.percentile) == (None, None, None)
@@ -193,8 +195,21 @@ def test_files_are_judged_in_order_and_past_bad_ones(fitted, tmp_path):
             alone, distance_map = fitted.inspect(images.read(inspection.path), path=inspection.path)
             assert inspection == alone
             np.testing.assert_array_equal(image, images.read(inspection.path))
-            np.testing.assert_array_equal(anomaly_map, place(distance_map, image.shape))
+            np.testing.assert_array_equal(distances, distance_map)
     assert "expected at least 32×32 pixels, received 31×40" in found[3][0].error
+
+
+def test_any_number_of_workers_say_the_same_in_the_same_order(fitted, good_folder, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    names = images.find([good_folder])
+    names = [*names[:5], bad, *names[5:]]
+    alone = [found for found, _, _ in fitted.inspect_files(names)]
+    drawn = []
+    together = fitted.inspect_files(names, workers=3, draw=lambda path, image, distances: drawn.append(path))
+    assert [found for found, _, _ in together] == alone
+    assert sorted(drawn) == sorted(set(names) - {bad})
+    assert fitted.detector.clock.seconds.keys() == {"read", "network", "distance", "score", "write"}
 
 
 def test_no_files_are_no_trouble(fitted):
@@ -238,8 +253,9 @@ def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):
         assert same.verdict == "good"
         assert other.verdict == "defect"
         assert np.isfinite([same.score, other.score, other.threshold]).all()
-        assert np.isfinite(place(distance_map, (64, 64))).all()
-        assert images.overlay(new_part(), place(distance_map, (64, 64)), **made.map_scale()).any()
+        assert images.overlay(
+            new_part(), place(distance_map, (64, 64), network.SAMPLING), **made.map_scale()
+        ).any()
 
 
 def test_an_image_out_of_register_is_named_and_does_not_end_a_run(paths, model, tmp_path):

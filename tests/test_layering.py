@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
-    "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
+    "errors", "versions", "files", "clock", "sampling", "images", "foreground", "region", "calibration",
+    "maps", "inspection", "patches", "triplets", "datasets", "settings", "loss",
     "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
-    "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head", "foreground",
-    "region", "calibration", "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
+    "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head",
+    "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
     "limits", "bundle", "pixels", "results", "examples", "evaluation", "backbones", "fitting",
     "registration", "methods.adapted", "methods.variation", "methods.autoencoder", "methods.cae_kde",
     "methods.cpcae_knn", "methods.deep_feature_knn", "methods.denoising", "methods.f_anogan_networks",

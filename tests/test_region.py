@@ -13,10 +13,11 @@ from skimage.morphology import isotropic_dilation
 
 from metricad import bundle, foreground, images, network
 from metricad.calibration import calibrate
-from metricad.detector import Features, TripletDetector, peak, place
+from metricad.detector import Features, TripletDetector
 from metricad.errors import DataError
-from metricad.inspector import Inspector
+from metricad.inspection import Inspector
 from metricad.kinds import AutoPrototype
+from metricad.maps import peak, place
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 from metricad.region import KINDS, ForegroundRegion, MaskRegion
@@ -285,7 +286,7 @@ def test_only_features_inside_are_learned_from_and_scored(model, kind):
     assert not distances[~inside].any()
     np.testing.assert_array_equal(distances[inside], by_hand.distance(made.features(good[0]))[inside])
     assert made.score(good[0]) == distances.max() > 0
-    row, column = peak(distances)
+    row, column = peak(distances, network.SAMPLING)
     assert MASK[row, column]
 
 
@@ -344,7 +345,7 @@ def test_the_anomaly_map_is_0_outside_up_to_the_images_border(model):
     region = MaskRegion(box((0, 64), (6, 64)))
     made = TripletDetector(model, MeanPrototype(), region=region).fit([texture(rng) for _ in range(3)])
     image = texture(rng)
-    placed = place(made.distance_map(image), image.shape)
+    placed = place(made.distance_map(image), image.shape, network.SAMPLING)
     assert placed[:, :6].all()
     anomaly_map = made.anomaly_map(image)
     assert anomaly_map.dtype == np.float32

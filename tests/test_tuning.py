@@ -9,8 +9,8 @@ import pytest
 from conftest import save, texture
 
 from metricad import bundle, defects, metrics, tuning
-from metricad.detector import REDUCTIONS, image_score
 from metricad.errors import DataError
+from metricad.maps import REDUCTIONS, image_score
 from metricad.region import MaskRegion
 from metricad.tuning import BASE, Trial, choose, measure, tune
 

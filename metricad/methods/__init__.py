@@ -27,8 +27,8 @@ from metricad.methods.nearest_image import NearestImageDetector
 from metricad.methods.patch_bank import PatchBankDetector
 from metricad.methods.patch_gaussian import PatchGaussianDetector
 from metricad.methods.variation import VariationDetector
-from metricad.network import Sampling
 from metricad.prototype import MeanPrototype, Prototype
+from metricad.sampling import Sampling
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 

@@ -3,7 +3,7 @@
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from metricad import console, display, images
 from metricad.calibration import check_split
 from metricad.options import SHIPPED, DefectKind, FalseAlarmRate, Format, Kind, Metric, PartPreset
 from metricad.region import ForegroundRegion, MaskRegion, Region
+
+if TYPE_CHECKING:
+    import numpy as np
 
 UnseenGood = Annotated[
     list[Path],
@@ -168,13 +171,15 @@ def inspect(
     from metricad import bundle
 
     inspector = bundle.load(part)
-    names = dict(zip(map(str, found), images.map_names(found), strict=True))
+    names = dict(zip(found, images.map_names(found), strict=True))
+
+    def draw(path: Path, image: "np.ndarray", distance_map: "np.ndarray") -> None:
+        anomaly_map = inspector.detector.on_pixels(distance_map, image)
+        images.write(maps / names[path], images.overlay(image, anomaly_map, **inspector.map_scale()))
+
     verdicts = set()
     with display.verdicts(format, len(found)) as show:
-        for inspection, image, anomaly_map in inspector.inspect_files(found):
-            if maps is not None and image is not None:
-                picture = images.overlay(image, anomaly_map, **inspector.map_scale())
-                images.write(maps / names[inspection.path], picture)
+        for inspection, _, _ in inspector.inspect_files(found, draw=None if maps is None else draw):
             show(inspection)
             verdicts.add(inspection.verdict)
     if "error" in verdicts:
@@ -200,14 +205,14 @@ def tune(
     console.load_tensorflow()
     import numpy as np
 
-    from metricad import bundle, calibration, inspector, tuning
+    from metricad import bundle, calibration, inspection, tuning
 
     given = bundle.load(part)
     rate = given.calibration.false_alarm_rate
     calibration.check_count(len(paths), rate)
     rng = np.random.default_rng(seed)
     with display.progress("good parts", len(paths)) as advance:
-        trials = inspector.for_each(
+        trials = inspection.for_each(
             paths,
             lambda image: tuning.measure(given.detector, image, rng=rng, each=defects),
             smallest=given.detector.sampling.smallest,
@@ -251,7 +256,7 @@ def detectability(
     console.load_tensorflow()
     import numpy as np
 
-    from metricad import bundle, datasheet, detectability, inspector, limits
+    from metricad import bundle, datasheet, detectability, inspection, limits
 
     given = bundle.load(part)
     tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
@@ -264,7 +269,7 @@ def detectability(
             rng=np.random.default_rng(seed),
             on_defect=advance,
         )
-        for _ in inspector.for_each(paths, measurement.add, smallest=given.detector.sampling.smallest):
+        for _ in inspection.for_each(paths, measurement.add, smallest=given.detector.sampling.smallest):
             pass
     chart = measurement.chart
     facts = {

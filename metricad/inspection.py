@@ -1,0 +1,211 @@
+"""Verdicts on images: a detector with its threshold, and what it says of one image and of many."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from metricad import images
+from metricad.calibration import Calibration
+from metricad.clock import Clock
+from metricad.errors import DataError
+from metricad.maps import image_score, peak
+from metricad.sampling import Sampling
+
+T = TypeVar("T")
+Draw = Callable[[str | os.PathLike, np.ndarray, np.ndarray], object]
+
+GOOD, DEFECT, ERROR = "good", "defect", "error"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in one image; the fields but `path` and `verdict` are None where it could not be read.
+
+    Attributes
+    ----------
+    path : str or None
+    score : float
+        Distance from the prototype: the largest, or as the detector's reduction has it.
+    threshold : float
+        Above it the verdict is ``defect``.
+    percentile : float
+        Share of the held-out good images that score at most as much, in percent.
+    verdict : {"good", "defect", "error"}
+    peak_row, peak_col : int
+        Pixel at which the distance is largest.
+    error : str or None
+        Why the image could not be inspected.
+    """
+
+    path: str | None
+    score: float | None = None
+    threshold: float | None = None
+    percentile: float | None = None
+    verdict: str = ERROR
+    peak_row: int | None = None
+    peak_col: int | None = None
+    error: str | None = None
+
+
+class DistanceDetector(Protocol):
+    """What an inspector needs of its detector: a fitted `TripletDetector`, or one that was exported.
+
+    Images are float32 (H, W) in [-1, 1]. Several threads may ask at once.
+    """
+
+    sampling: Sampling
+    reduction: str
+    clock: Clock
+
+    def distance_map(self, image: np.ndarray) -> np.ndarray:
+        """Distance to good surface at each feature, float32 (h', w'); DataError where it cannot be had."""
+
+    def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Put an image's distance map on its pixels: see `maps.on_pixels`."""
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """A fitted detector, its calibration, and what both were made from.
+
+    Attributes
+    ----------
+    detector : DistanceDetector
+    calibration : Calibration
+    fitted_on : dict
+        For the record: counts of images, share held out, seed, and synthetic defects if there were any.
+    """
+
+    detector: DistanceDetector
+    calibration: Calibration
+    fitted_on: dict = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """Above it an image is a defect."""
+        return self.calibration.threshold
+
+    def map_scale(self) -> dict[str, float]:
+        """Range and outline that `images.overlay` draws all of this part's maps with.
+
+        The same for every image, so that colors can be compared; the threshold is at two thirds. Where the
+        score is a mean of features, a few of a good image may lie above it.
+        """
+        return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
+
+    def inspect(self, image: np.ndarray, *, path: str | None = None) -> tuple[Inspection, np.ndarray]:
+        """Judge one image, float32 (H, W) in [-1, 1]; return the verdict and the distance map (h', w')."""
+        distance_map = self.detector.distance_map(image)
+        with self.detector.clock("score"):
+            score = image_score(distance_map, self.detector.reduction)
+            row, column = peak(distance_map, self.detector.sampling)
+        inspection = Inspection(
+            path=path,
+            score=score,
+            threshold=self.threshold,
+            percentile=self.calibration.percentile(score),
+            verdict=DEFECT if score > self.threshold else GOOD,
+            peak_row=row,
+            peak_col=column,
+        )
+        return inspection, distance_map
+
+    def inspect_files(
+        self, paths: Sequence[str | os.PathLike], *, workers: int = 1, draw: Draw | None = None
+    ) -> Iterator[tuple[Inspection, np.ndarray | None, np.ndarray | None]]:
+        """Judge image files; a bad file is reported and the rest goes on.
+
+        Files are read ahead while others are judged. Verdicts come in the order of the files.
+
+        Parameters
+        ----------
+        paths : sequence of path
+        workers : int
+            Images that are judged at once, each in a thread of its own.
+        draw : function, optional
+            Called in those threads with path, image and distance map, for what takes its time, such as
+            writing a heat map.
+
+        Yields
+        ------
+        inspection : Inspection
+        image : float32 (H, W), or None for a bad file
+        distance_map : float32 (h', w'), or None for a bad file
+        """
+
+        def judge(path: str | os.PathLike, read: Future) -> tuple:
+            try:
+                image = read.result()
+                inspection, distance_map = self.inspect(image, path=str(path))
+            except DataError as error:
+                message = str(error).removeprefix(f"{path}: ")
+                return Inspection(path=str(path), error=message), None, None
+            if draw is not None:
+                with self.detector.clock("write"):
+                    draw(path, image, distance_map)
+            return inspection, image, distance_map
+
+        with ThreadPoolExecutor(max_workers=workers) as judges:
+            judged = deque()
+            for path, read in _read_ahead(paths, self._read, count=workers):
+                judged.append(judges.submit(judge, path, read))
+                if len(judged) > workers:
+                    yield judged.popleft().result()
+            while judged:
+                yield judged.popleft().result()
+
+    def _read(self, path: str | os.PathLike) -> np.ndarray:
+        with self.detector.clock("read"):
+            return images.read(path, minimum_size=self.detector.sampling.smallest)
+
+
+def for_each(
+    paths: Sequence[str | os.PathLike],
+    use: Callable[[np.ndarray], T],
+    *,
+    smallest: int,
+    on_image: Callable[[], object] = lambda: None,
+) -> Iterator[T]:
+    """Read image files one after the other and give what a function makes of each.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    use : function
+        Of an image, float32 (H, W) in [-1, 1].
+    smallest : int
+        Least height and width, in pixels.
+    on_image : function, optional
+        Called after each image, for a progress bar.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or `use` has refused its image; the file is named.
+    """
+    for path, read in _read_ahead(paths, partial(images.read, minimum_size=smallest)):
+        image = read.result()
+        try:
+            yield use(image)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+        on_image()
+
+
+def _read_ahead(
+    paths: Sequence[str | os.PathLike], read: Callable[[str | os.PathLike], np.ndarray], *, count: int = 1
+) -> Iterator[tuple[str | os.PathLike, Future]]:
+    """Yield each path with what will be its image; so many further ones are read meanwhile, in threads."""
+    with ThreadPoolExecutor(max_workers=count) as readers:
+        ahead = deque()
+        for path in paths:
+            ahead.append((path, readers.submit(read, path)))
+            if len(ahead) > count:
+                yield ahead.popleft()
+        yield from ahead

@@ -1,0 +1,103 @@
+"""Distance maps: to one number, to the pixel that is farthest, and back onto the image."""
+
+import math
+
+import numpy as np
+
+from metricad.region import Region
+from metricad.sampling import Sampling
+
+REDUCTIONS = {"max": 0.0, "top-0.1%": 0.001, "top-1%": 0.01, "top-10%": 0.1}
+"""How a map becomes a number, by name: the mean of its farthest features, this share of all, at least one."""
+
+
+def image_score(distance_map: np.ndarray, reduction: str = "max") -> float:
+    """Reduce a distance map to one number: its maximum (the paper, section 2.9), unless another way is named.
+
+    The mean of the farthest features, instead of the one farthest, is steadier against a single pixel's
+    noise and fainter where a defect is small: which is better depends on the surface.
+
+    Parameters
+    ----------
+    distance_map : float32 (h', w')
+    reduction : str
+        One of `REDUCTIONS`.
+
+    Raises
+    ------
+    ValueError
+        The reduction is unknown.
+    """
+    share = REDUCTIONS[checked_reduction(reduction)]
+    count = max(1, round(share * distance_map.size))
+    if count == 1:
+        return float(distance_map.max())
+    return float(np.partition(distance_map, -count, axis=None)[-count:].mean(dtype=np.float64))
+
+
+def peak(distance_map: np.ndarray, sampling: Sampling) -> tuple[int, int]:
+    """Row and column, in pixels of the image, at the centre of the map's farthest feature."""
+    row, column = np.unravel_index(np.argmax(distance_map), distance_map.shape)
+    center = middle(sampling)
+    return int(row * sampling.stride + center), int(column * sampling.stride + center)
+
+
+def place(distance_map: np.ndarray, shape: tuple[int, int], sampling: Sampling) -> np.ndarray:
+    """Put a distance map back on its image's pixels.
+
+    The first feature sits at the centre of its receptive field (pixel 15.5 in the paper's network), the
+    next a stride further. Between centres the map is interpolated linearly; outside the outermost ones their
+    value is kept.
+
+    Parameters
+    ----------
+    distance_map : float32 (h', w')
+    shape : (int, int)
+        Height and width of the image, in pixels.
+    sampling : Sampling
+        Of the network that the map comes from.
+
+    Returns
+    -------
+    float32 (H, W)
+    """
+    rows, columns = (
+        _linear_weights(*sizes, sampling) for sizes in zip(distance_map.shape, shape, strict=True)
+    )
+    below, above, weight = rows
+    stretched = distance_map[below] * (1 - weight)[:, None] + distance_map[above] * weight[:, None]
+    below, above, weight = columns
+    # Whole columns are gathered as rows of the transposed map: contiguous memory, twice as fast.
+    turned = np.ascontiguousarray(stretched.T)
+    return (turned[below] * (1 - weight)[:, None] + turned[above] * weight[:, None]).T
+
+
+def on_pixels(
+    distance_map: np.ndarray, image: np.ndarray, sampling: Sampling, region: Region | None = None
+) -> np.ndarray:
+    """Put an image's distance map (h', w') on its pixels (H, W) as `place` does; 0 outside a region."""
+    placed = place(distance_map, image.shape, sampling)
+    if region is None:
+        return placed
+    # The outermost features stand for all up to the image's border, where background may lie.
+    return np.where(region.region(image), placed, np.float32(0))
+
+
+def middle(sampling: Sampling) -> int:
+    """Row, and column, of the pixel at the first feature's centre."""
+    return math.ceil(sampling.first)  # 15.5, the middle of an even side, to whole pixels
+
+
+def checked_reduction(reduction: str) -> str:
+    """Give a reduction's name back; ValueError when it is unknown."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
+    return reduction
+
+
+def _linear_weights(size: int, pixels: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each pixel of one axis: the features before and after it and the weight of the latter."""
+    position = np.clip((np.arange(pixels) - sampling.first) / sampling.stride, 0, size - 1)
+    below = position.astype(int)
+    above = np.minimum(below + 1, size - 1)
+    return below, above, (position - below).astype(np.float32)
