@@ -35,6 +35,24 @@ def sampling(model: keras.Model) -> Sampling:
     return _BUILDERS[model.name][1]
 
 
+def by_scale(
+    model: keras.Model,
+) -> tuple[Callable[[tf.Tensor], list[tf.Tensor]], list[keras.layers.Layer]]:
+    """Take a network of several image scales apart, see `hypercolumn.by_scale`.
+
+    Returns
+    -------
+    function
+        Of images (N, H, W, 1) in [-1, 1]; gives the features of each scale, in a list.
+    list of keras.layers.Layer
+        Those of [map, first map] that bring the further ones onto the grid of the first.
+    """
+    if model.name != hypercolumn.THREE_SCALES:
+        return lambda light: [model(light, training=False)], []
+    apart, nearest = hypercolumn.by_scale(model)
+    return lambda light: apart(light, training=False), nearest
+
+
 def units(model: keras.Model) -> int:
     """Size that `build` has to be given for such a network: the filters of its first layer."""
     if model.name == hypercolumn.THREE_SCALES:

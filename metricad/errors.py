@@ -18,3 +18,7 @@ class RunError(MetricadError):
 
 class BundleError(MetricadError):
     """A ``.metricad`` file is damaged, of an unknown version, or no bundle at all."""
+
+
+class ExportError(MetricadError):
+    """An exported inspector does not say what the one says that it was made from."""

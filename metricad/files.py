@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ PARTIAL = ".partial-"
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; move it to `path` when all went well.
+    """Give a temporary name beside `path` for a file or a new folder; move it to `path` when all went well.
 
     The temporary name keeps the suffix, for writers that choose their format by it. After any
     failure, a full disk or Ctrl-C, it is removed and `path` is as it was.
@@ -28,6 +29,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             error.filename, error.filename2 = str(path), None
         raise
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
 
 

@@ -13,7 +13,9 @@ from metricad.prototype import GaussianPrototype
 
 _BASES = {prototype.kind: prototype for prototype in (GaussianPrototype, PositionalPrototype)}
 _HIDDEN, _EPOCHS, _LEARNING_RATE = 64, 12, 2e-3
-_FLOOR = 1e-2  # of the mean square, below which its logarithm says nothing
+
+FLOOR = 1e-2
+"""Of the mean square of whitened features, below which its logarithm says nothing."""
 
 
 class HeadPrototype:
@@ -126,4 +128,4 @@ def _inputs(white: np.ndarray) -> np.ndarray:
     """What the head sees of whitened features (..., d): compressed values, and how far they lie in all."""
     mean_square = np.square(white).mean(axis=-1, keepdims=True)
     compressed = np.sign(white) * np.log1p(np.abs(white))
-    return np.concatenate([compressed, np.log(mean_square + _FLOOR)], axis=-1).astype(np.float32)
+    return np.concatenate([compressed, np.log(mean_square + FLOOR)], axis=-1).astype(np.float32)

@@ -32,6 +32,7 @@ _SCALES = (  # units of a stage as multiples of the stem's; stride of its featur
     (3, 8, 33.5),
 )
 _DIMENSIONS = 64  # of a feature
+_SMALLER = ("half", "quarter")  # image scales beside the full one
 
 
 def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
@@ -55,30 +56,33 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
     def initializer(kind: type[keras.Initializer]) -> keras.Initializer:
         return kind(seed=int(rng.integers(2**31)))
 
-    def convolution(filters: int, size: int, name: str, *, strides: int = 1) -> keras.layers.Layer:
+    def convolution(
+        filters: int, size: int, name: str, *, strides: int = 1, activation: str | None = "elu"
+    ) -> keras.layers.Layer:
         return keras.layers.Conv2D(
             filters,
             size,
             strides=strides,
-            activation="elu",
+            activation=activation,
             kernel_initializer=initializer(keras.initializers.HeNormal),
             name=name,
         )
 
     pixels = keras.Input((None, None, 1), name="image")
-    x = convolution(units, 5, "stem")(pixels)
+    # ELU rises, so that it may follow the pool: the same numbers from a quarter of the exponentials.
+    x = convolution(units, 5, "stem", activation=None)(pixels)
+    x = keras.layers.MaxPooling2D(2, name="pool1")(x)
+    x = keras.layers.Activation("elu", name="stem_elu")(x)
     stages = []
     for number, (width, _, _) in enumerate(_SCALES, start=1):
-        x = keras.layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        if number > 1:
+            x = keras.layers.MaxPooling2D(2, name=f"pool{number}")(x)
         for part in "ab":
             x = convolution(int(width * units), 3, f"stage{number}{part}")(x)
         stages.append(x)
 
     # Not averaged: a spot of a pixel or two must not be thinned out.
-    finest = convolution(int(2 * _SCALES[0][0] * units), 2, "finest", strides=2)(stages[0])
-    columns = [finest]
-    for number, (_, stride, first) in enumerate(_SCALES[1:], start=2):
-        columns.append(Nearest(stride, first, name=f"nearest{number}")([stages[number - 1], finest]))
+    stages[0] = convolution(int(2 * _SCALES[0][0] * units), 2, "finest", strides=2)(stages[0])
     projected = [
         keras.layers.Conv2D(
             _DIMENSIONS,
@@ -86,10 +90,14 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
             use_bias=False,
             kernel_initializer=initializer(keras.initializers.GlorotUniform),
             name=f"project{number}",
-        )(column)
-        for number, column in enumerate(columns, start=1)
+        )(stage)
+        for number, stage in enumerate(stages, start=1)
     ]
-    return keras.Model(pixels, keras.layers.Add(name="features")(projected), name=NAME)
+    # Projected before they are brought onto the grid: the same numbers, of the coarsest a quarter as many.
+    columns = projected[:1]
+    for number, (_, stride, first) in enumerate(_SCALES[1:], start=2):
+        columns.append(Nearest(stride, first, name=f"nearest{number}")([projected[number - 1], projected[0]]))
+    return keras.Model(pixels, keras.layers.Add(name="features")(columns), name=NAME)
 
 
 def on_three_scales(model: keras.Model) -> keras.Model:
@@ -111,7 +119,7 @@ def on_three_scales(model: keras.Model) -> keras.Model:
     pixels = keras.Input((None, None, 1), name="image")
     scales = [model(pixels)]
     shrunk, factor = pixels, 1
-    for name in ("half", "quarter"):
+    for name in _SMALLER:
         shrunk, factor = keras.layers.AveragePooling2D(2, name=name)(shrunk), 2 * factor
         found = model(AtLeast(SAMPLING.smallest, name=f"at_least_{name}")(shrunk))
         # A pixel of the smaller image lies in the middle of those that it is made of.
@@ -124,6 +132,23 @@ def on_three_scales(model: keras.Model) -> keras.Model:
 def build_three_scales(units: int = 16, *, seed: int | None = None) -> keras.Model:
     """What `on_three_scales` makes of what `build` makes."""
     return on_three_scales(build(units, seed=seed))
+
+
+def by_scale(model: keras.Model) -> tuple[keras.Model, list["Nearest"]]:
+    """Take apart what `on_three_scales` joins.
+
+    What is done to each scale's features alone costs less before they are brought onto one grid.
+
+    Returns
+    -------
+    keras.Model
+        Features of the image at its full, half and quarter size, each on a grid of its own.
+    list of Nearest
+        What brings the second and the third onto the grid of the first.
+    """
+    nearest = [model.get_layer(f"nearest_{name}") for name in _SMALLER]
+    found = [nearest[0].input[1], *(layer.input[0] for layer in nearest)]
+    return keras.Model(model.input, found, name=f"{THREE_SCALES}-apart"), nearest
 
 
 class AtLeast(keras.layers.Layer):

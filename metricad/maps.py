@@ -7,8 +7,8 @@ import numpy as np
 from metricad.region import Region
 from metricad.sampling import Sampling
 
-REDUCTIONS = {"max": 0.0, "top-0.1%": 0.001, "top-1%": 0.01, "top-10%": 0.1}
-"""How a map becomes a number, by name: the mean of its farthest features, this share of all, at least one."""
+REDUCTIONS = {"max": None, "top-0.1%": 1000, "top-1%": 100, "top-10%": 10}
+"""How a map becomes a number, by name: the mean of the farthest of so many features, one at least."""
 
 
 def image_score(distance_map: np.ndarray, reduction: str = "max") -> float:
@@ -28,11 +28,22 @@ def image_score(distance_map: np.ndarray, reduction: str = "max") -> float:
     ValueError
         The reduction is unknown.
     """
-    share = REDUCTIONS[checked_reduction(reduction)]
-    count = max(1, round(share * distance_map.size))
+    count = farthest_count(distance_map.size, reduction)
     if count == 1:
         return float(distance_map.max())
     return float(np.partition(distance_map, -count, axis=None)[-count:].mean(dtype=np.float64))
+
+
+def farthest_count(size: int, reduction: str) -> int:
+    """How many of a map's features its score is the mean of, as one of `REDUCTIONS` has it.
+
+    A half is rounded to the even number. In whole numbers, so that every runtime comes to the same.
+    """
+    among = REDUCTIONS[checked_reduction(reduction)]
+    if among is None:
+        return 1
+    count, rest = divmod(size, among)
+    return max(1, count + (2 * rest + count % 2 > among))
 
 
 def peak(distance_map: np.ndarray, sampling: Sampling) -> tuple[int, int]:

@@ -18,7 +18,8 @@ from metricad.prototype import (
     whitening,
 )
 
-_TILE = 4  # features: the side of the tiles that share a covariance
+TILE = 4
+"""Features: the side of the tiles that share a covariance."""
 
 
 class PositionalPrototype(Streamed):
@@ -83,6 +84,13 @@ class PositionalPrototype(Streamed):
         """See `Prototype`; raises as `whitened`."""
         return norm(self.whitened(features))
 
+    @property
+    def whitening(self) -> np.ndarray:
+        """Matrices for each tile and scale: float32 (⌈h'/4⌉, ⌈w'/4⌉, scales, d / scales, d / scales)."""
+        if self._whitening is None:
+            self._whitening = self._whiten()
+        return self._whitening
+
     def whitened(self, features: np.ndarray) -> np.ndarray:
         """Features (h', w', d) in coordinates in which good ones have unit variance, at each position.
 
@@ -92,17 +100,15 @@ class PositionalPrototype(Streamed):
             The map's size is not that of the maps learned from.
         """
         self._check_register(features)
-        if self._whitening is None:
-            self._whitening = self._whiten()
-        tiles = self._tiled(features - self.mean.astype(np.float32)) @ self._whitening
-        joined = tiles.swapaxes(2, 3).reshape(*tiles.shape[:2], _TILE**2, -1)
+        tiles = self._tiled(features - self.mean.astype(np.float32)) @ self.whitening
+        joined = tiles.swapaxes(2, 3).reshape(*tiles.shape[:2], TILE**2, -1)
         return _untiled(joined, features.shape[:2])
 
     def log_likelihood(self, features: np.ndarray) -> np.ndarray:
         """Natural logarithm of the density at each feature of a map (h', w', d); raises as `distance`."""
         distance = self.distance(features)
-        each = self._whitening.repeat(_TILE, axis=0)[: len(distance)]
-        return log_density(distance, each.repeat(_TILE, axis=1)[:, : distance.shape[1]])
+        each = self._whitening.repeat(TILE, axis=0)[: len(distance)]
+        return log_density(distance, each.repeat(TILE, axis=1)[:, : distance.shape[1]])
 
     def settings(self) -> dict[str, object]:
         """See `Prototype`."""
@@ -160,20 +166,20 @@ class PositionalPrototype(Streamed):
 def _tiled(features: np.ndarray) -> np.ndarray:
     """Cut (h', w', d) into tiles: (⌈h'/4⌉, ⌈w'/4⌉, 16, d), the last ones padded with zeros."""
     height, width, dimensions = features.shape
-    padded = np.pad(features, ((0, -height % _TILE), (0, -width % _TILE), (0, 0)))
-    rows, columns = (side // _TILE for side in padded.shape[:2])
-    tiles = padded.reshape(rows, _TILE, columns, _TILE, dimensions).swapaxes(1, 2)
-    return tiles.reshape(rows, columns, _TILE**2, dimensions)
+    padded = np.pad(features, ((0, -height % TILE), (0, -width % TILE), (0, 0)))
+    rows, columns = (side // TILE for side in padded.shape[:2])
+    tiles = padded.reshape(rows, TILE, columns, TILE, dimensions).swapaxes(1, 2)
+    return tiles.reshape(rows, columns, TILE**2, dimensions)
 
 
 def _untiled(tiles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Put features (rows, columns, 16, d) of tiles back together: (h', w', d)."""
     rows, columns, _, dimensions = tiles.shape
-    square = tiles.reshape(rows, columns, _TILE, _TILE, dimensions).swapaxes(1, 2)
-    return square.reshape(rows * _TILE, columns * _TILE, dimensions)[: shape[0], : shape[1]]
+    square = tiles.reshape(rows, columns, TILE, TILE, dimensions).swapaxes(1, 2)
+    return square.reshape(rows * TILE, columns * TILE, dimensions)[: shape[0], : shape[1]]
 
 
 def _positions(features: np.ndarray) -> np.ndarray:
     """How many positions of (h', w', d) each tile has: (⌈h'/4⌉, ⌈w'/4⌉)."""
-    rows, columns = (np.diff([*range(0, side, _TILE), side]) for side in features.shape[:2])
+    rows, columns = (np.diff([*range(0, side, TILE), side]) for side in features.shape[:2])
     return np.outer(rows, columns)

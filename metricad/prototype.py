@@ -212,12 +212,17 @@ class GaussianPrototype(Streamed):
         """See `Prototype`."""
         return norm(self.whitened(features))
 
-    def whitened(self, features: np.ndarray) -> np.ndarray:
-        """Features (h', w', d) in coordinates in which good ones have a scale's weight as variance."""
+    @property
+    def whitening(self) -> np.ndarray:
+        """What features less their mean are multiplied by: float32 (scales, d / scales, d / scales)."""
         if self._whitening is None:
             self._prepare()
+        return self._whitening
+
+    def whitened(self, features: np.ndarray) -> np.ndarray:
+        """Features (h', w', d) in coordinates in which good ones have a scale's weight as variance."""
         vectors = parts(features - self.mean.astype(np.float32), len(self.scales))
-        white = np.moveaxis(np.moveaxis(vectors, -2, 0) @ self._whitening[:, np.newaxis], 0, -2)
+        white = np.moveaxis(np.moveaxis(vectors, -2, 0) @ self.whitening[:, np.newaxis], 0, -2)
         if self.border:
             white = white / self.spread[_depth(features.shape, self.border)][..., np.newaxis, np.newaxis]
         return white.reshape(features.shape)

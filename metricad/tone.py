@@ -18,7 +18,9 @@ LOOK = 32
 """Good images that a tone is chosen by."""
 
 _SIDE = 8  # pixels of the squares that means and deviations are taken over
-_DARK = 0.05  # added to the light, which spans 1: below it a camera sees mostly its own noise
+DARK = 0.05
+"""Added to the light, which spans 1, before its logarithm: below it a camera sees mostly its own noise."""
+
 _FLAT = 1e-3  # a deviation, a quarter of a gray level, that says nothing
 _FEWEST = 32  # squares that a slope is taken over
 
@@ -45,8 +47,8 @@ class Tone:
             raise ValueError("the tone is yet to be chosen; let the detector prepare itself with good images")
         if self.curve == LINEAR:
             return image
-        low, high = np.log([_DARK, 1 + _DARK]).astype(np.float32)
-        light = (image + 1) * np.float32(0.5) + np.float32(_DARK)
+        low, high = np.log([DARK, 1 + DARK]).astype(np.float32)
+        light = (image + 1) * np.float32(0.5) + np.float32(DARK)
         return (np.log(light) - low) * (2 / (high - low)) - np.float32(1)
 
 
@@ -65,7 +67,7 @@ def stabilising(images: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> Tone:
     """
     squares = [_squares(image, inside) for image, inside in images]
     means, deviations = (np.concatenate(each) for each in zip(*squares, strict=True))
-    seen = (deviations > _FLAT) & (means > _DARK)
+    seen = (deviations > _FLAT) & (means > DARK)
     if seen.sum() < _FEWEST:
         return Tone(LINEAR)
     means, deviations = np.log(means[seen]), np.log(deviations[seen])

@@ -1,0 +1,113 @@
+"""What an exported inspector says of itself: the text that travels inside the file, in every format."""
+
+import base64
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from metricad.calibration import Calibration
+from metricad.errors import BundleError
+from metricad.maps import checked_reduction
+from metricad.region import MaskRegion
+from metricad.sampling import Sampling
+
+KEY = "metricad"
+"""Under which formats with metadata of their own keep the text."""
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is known of an inspector but the numbers of its network and prototype.
+
+    Attributes
+    ----------
+    calibration : Calibration
+    sampling : Sampling
+    reduction : str
+        One of `maps.REDUCTIONS`.
+    input_type : {"float32", "uint8"}
+        What pixels are given as.
+    sizes : ((int, int), (int, int)) or None
+        Least and largest height, least and largest width of an image, in pixels; None for any from
+        `sampling.smallest` up.
+    mask : MaskRegion or None
+        Where images are judged; everywhere when None.
+    facts : mapping
+        For the record: what it was fitted on, versions, the bundle's name and SHA-256, and what the
+        comparison with it has shown.
+    """
+
+    calibration: Calibration
+    sampling: Sampling
+    reduction: str = "max"
+    input_type: str = "float32"
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    mask: MaskRegion | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        """Write as JSON."""
+        return json.dumps(
+            {
+                "format": "metricad-export",
+                "format_version": FORMAT_VERSION,
+                "threshold": self.calibration.threshold,
+                "false_alarm_rate": self.calibration.false_alarm_rate,
+                "calibration_scores": self.calibration.scores.tolist(),
+                "sampling": asdict(self.sampling),
+                "reduction": self.reduction,
+                "input_type": self.input_type,
+                "sizes": self.sizes,
+                "mask": None if self.mask is None else _pack(self.mask.mask),
+                **self.facts,
+            }
+        )
+
+
+def read(text: str | None, path: str | os.PathLike) -> Description:
+    """Read what `Description.to_text` wrote.
+
+    Raises
+    ------
+    BundleError
+        There is no such text in the file, or one of a version that this metricad does not know.
+    """
+    if not text:
+        raise BundleError(f"{path}: not written by 'metricad export'; expected a file that was")
+    try:
+        found = json.loads(text)
+        version = found.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: export format {version}, expected {FORMAT_VERSION}; export it again"
+            )
+        sampling = found.pop("sampling")
+        sizes, mask = found.pop("sizes"), found.pop("mask")
+        scores = np.array(found.pop("calibration_scores"), np.float64)
+        return Description(
+            calibration=Calibration(scores, found.pop("false_alarm_rate")),
+            sampling=Sampling(**{**sampling, "scales": tuple(sampling["scales"])}),
+            reduction=checked_reduction(found.pop("reduction")),
+            input_type=found.pop("input_type"),
+            sizes=None if sizes is None else tuple(map(tuple, sizes)),
+            mask=None if mask is None else MaskRegion(_unpack(**mask)),
+            facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path}: a damaged description ({error!r}); export it again") from error
+
+
+def _pack(mask: np.ndarray) -> dict[str, object]:
+    bits = zlib.compress(np.packbits(mask).tobytes(), level=9)
+    return {"shape": mask.shape, "bits": base64.b64encode(bits).decode("ascii")}
+
+
+def _unpack(shape: list[int], bits: str) -> np.ndarray:
+    flat = np.frombuffer(zlib.decompress(base64.b64decode(bits)), np.uint8)
+    return np.unpackbits(flat, count=shape[0] * shape[1]).reshape(shape).astype(bool)

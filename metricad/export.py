@@ -1,0 +1,239 @@
+"""Writing an inspector for other runtimes, and proof that it says the same there."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from metricad import exported, files, graph, maps
+from metricad.description import KEY, Description
+from metricad.errors import BundleError, DataError, ExportError
+from metricad.inspection import Inspector
+from metricad.runtimes import DESCRIPTION, OPENVINO, Run
+from metricad.versions import versions
+
+TOLERANCE = 1e-4
+"""Largest difference of a score, as a share of it, with which an export is kept."""
+
+_OPSET = 18  # of ONNX: what ONNX Runtime and OpenVINO have known for years
+_GENERATED = ((0, 0), (1, 3), (62, 31), (93, 138))  # pixels beyond the smallest image
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a runtime made of some images, beside what the bundle makes of them.
+
+    Attributes
+    ----------
+    images : int
+    difference : float
+        Largest difference of a score, or of a map anywhere, as a share of the score.
+    """
+
+    images: int
+    difference: float
+
+
+def export(
+    inspector: Inspector,
+    path: str | os.PathLike,
+    *,
+    format: str,
+    input_type: str = "float32",
+    bundle: str | os.PathLike | None = None,
+    images: Iterable[np.ndarray] | None = None,
+) -> Comparison:
+    """Write an inspector in another format, run it there, and keep it only if it says the same.
+
+    Parameters
+    ----------
+    inspector : Inspector
+        As `bundle.load` gives it.
+    path : path
+        File to write, of the format's suffix; a new folder for ``openvino`` and ``saved-model``.
+    format : {"onnx", "litert", "openvino", "saved-model"}
+    input_type : {"float32", "uint8"}
+        What pixels are given as; see `graph.build`.
+    bundle : path, optional
+        Where the inspector is from: its name and checksum are written down.
+    images : iterable of float32 (H, W) in [-1, 1], optional
+        To compare on; textures of several sizes that are made for it when not given.
+
+    Raises
+    ------
+    DataError
+        The inspector cannot be exported, or an image does not suit it.
+    ExportError
+        The runtime does not say the same. Nothing is written.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, received {format!r}")
+    suffix, write = FORMATS[format]
+    path = Path(path)
+    if path.suffix != suffix:
+        expected = f"a name that ends in {suffix}" if suffix else "a folder's name, without a dot"
+        raise DataError(f"{path}: {format} expects {expected}")
+    if not suffix and path.exists():
+        raise DataError(f"{path}: is there already; remove it or choose another name")
+    detector = inspector.detector
+    module = graph.build(inspector, input_type=input_type)
+    description = Description(
+        inspector.calibration,
+        detector.sampling,
+        detector.reduction,
+        input_type,
+        graph.sizes(detector),
+        detector.region,
+        {"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
+    )
+    with files.replacing(path) as temporary:
+        write(module, description.to_text(), temporary)
+        _, run = exported.open_runtime(temporary)
+        chosen = generated(description) if images is None else images
+        return compare(inspector, description, run(graph.OUTPUTS), chosen)
+
+
+def compare(
+    inspector: Inspector, description: Description, run: Run, images: Iterable[np.ndarray]
+) -> Comparison:
+    """Run images both ways; raises ExportError when they differ by more than `TOLERANCE`."""
+    worst, count = 0.0, 0
+    for count, image in enumerate(images, start=1):
+        found = {name: value[0] for name, value in run(exported.to_pixels(image, description)).items()}
+        expected, distances = inspector.inspect(image)
+        placed = inspector.detector.on_pixels(distances, image)
+        row, column = (found["peak"] - maps.middle(description.sampling)) // description.sampling.stride
+        differences = {
+            "score": found["score"] - expected.score,
+            "distance map": np.abs(found["distance_map"] - distances).max(),
+            "anomaly map": np.abs(found["anomaly_map"] - placed).max(),
+            "peak": distances.max() - distances[row, column],
+        }
+        scale = max(expected.score, np.finfo(np.float32).tiny)
+        for name, difference in differences.items():
+            share = abs(float(difference)) / scale
+            if not share <= TOLERANCE:  # so that NaN is a difference, too
+                raise ExportError(
+                    f"the exported {name} differs by {share:.1e} of the score on image {count} (score "
+                    f"{found['score']:.6g}, expected {expected.score:.6g}); at most {TOLERANCE:.0e} is kept: "
+                    "nothing was written; try another format, and report this"
+                )
+            worst = max(worst, share)
+        close = abs(expected.score - inspector.threshold) <= TOLERANCE * scale
+        if not close and bool(found["is_defect"]) != (expected.score > inspector.threshold):
+            raise ExportError(
+                f"the exported verdict differs on image {count}: nothing was written; report this"
+            )
+    if not count:
+        raise DataError("no images to compare on; expected one at least")
+    return Comparison(count, worst)
+
+
+def generated(description: Description) -> Iterator[np.ndarray]:
+    """Textures to compare on, of several sizes where a part has no size of its own: 8-bit gray levels."""
+    rng = np.random.default_rng(0)
+    for rows, columns in _GENERATED:
+        if description.sizes is None:
+            smallest = description.sampling.smallest
+            shape = (smallest + rows, smallest + columns)
+        else:
+            shape = tuple(least for least, _ in description.sizes)
+        coarse = rng.normal(size=[side // 8 + 1 for side in shape]).repeat(8, axis=0).repeat(8, axis=1)
+        light = 127.5 + 25 * coarse[: shape[0], : shape[1]] + rng.normal(scale=15, size=shape)
+        yield np.clip(np.rint(light), 0, 255).astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+
+
+def _source(bundle: str | os.PathLike | None) -> dict[str, str]:
+    if bundle is None:
+        return {}
+    digest = hashlib.sha256(Path(bundle).read_bytes()).hexdigest()
+    return {"bundle": Path(bundle).name, "bundle_sha256": digest}
+
+
+def _to_onnx(module: tf.Module) -> object:
+    try:
+        import onnx
+        import tf2onnx
+    except ImportError as error:
+        raise _missing(error) from error
+    with _quiet("tf2onnx"):
+        model, _ = tf2onnx.convert.from_function(
+            module.inspect, input_signature=module.inspect.input_signature, opset=_OPSET
+        )
+    # In the order of `graph.OUTPUTS`: whoever looks at the file sees the score first.
+    outputs = {output.name: output for output in model.graph.output}
+    del model.graph.output[:]
+    model.graph.output.extend(outputs[name] for name in graph.OUTPUTS)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _write_onnx(module: tf.Module, text: str, path: Path) -> None:
+    model = _to_onnx(module)
+    model.metadata_props.add(key=KEY, value=text)
+    path.write_bytes(model.SerializeToString())
+
+
+def _write_openvino(module: tf.Module, text: str, path: Path) -> None:
+    try:
+        import openvino
+    except ImportError as error:
+        raise _missing(error) from error
+    model = openvino.Core().read_model(_to_onnx(module).SerializeToString())
+    model.set_rt_info(text, KEY)
+    path.mkdir()
+    openvino.save_model(model, path / OPENVINO, compress_to_fp16=False)
+
+
+def _write_litert(module: tf.Module, text: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _save(module, Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        with _quiet("tensorflow"):
+            path.write_bytes(converter.convert())
+    # A zip behind the model, where TensorFlow Lite's own metadata keeps its files.
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(DESCRIPTION, text)
+
+
+def _write_saved_model(module: tf.Module, text: str, path: Path) -> None:
+    _save(module, path)
+    (path / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def _save(module: tf.Module, folder: Path) -> None:
+    with _quiet("tensorflow"):
+        tf.saved_model.save(module, str(folder), signatures=module.inspect.get_concrete_function())
+
+
+FORMATS: dict[str, tuple[str, Callable[[tf.Module, str, Path], None]]] = {
+    "onnx": (".onnx", _write_onnx),
+    "litert": (".tflite", _write_litert),
+    "openvino": ("", _write_openvino),
+    "saved-model": ("", _write_saved_model),
+}
+"""Suffix and writer of each format."""
+
+
+def _missing(error: ImportError) -> BundleError:
+    return BundleError(f"exporting needs {error.name}: install it with pip install 'metricad[export]'")
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Without a converter's account of its work."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        found.setLevel(level)

@@ -1,0 +1,302 @@
+"""An inspector as one TensorFlow function, from raw pixels to verdict: what is exported.
+
+Says in TensorFlow what `tone`, the prototypes, `head` and `maps` say in NumPy. Exporting compares both on
+images, and the tests compare them for every kind of prototype.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from metricad import architectures, maps
+from metricad.detector import TripletDetector
+from metricad.errors import DataError
+from metricad.head import FLOOR, HeadPrototype
+from metricad.inspection import Inspector
+from metricad.positional import TILE, PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
+from metricad.region import MaskRegion
+from metricad.runtimes import PIXELS
+from metricad.sampling import Sampling
+from metricad.tone import DARK, LOGARITHMIC, Tone
+
+OUTPUTS = ("score", "is_defect", "peak", "distance_map", "anomaly_map")
+"""Names of the outputs, in their order."""
+
+INPUT_TYPES = ("float32", "uint8")
+
+Distance = Joined = Callable[[list[tf.Tensor]], tf.Tensor]
+Apart = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+
+
+def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
+    """Turn an inspector into a module with one function, `inspect`, of one signature.
+
+    Parameters
+    ----------
+    inspector : Inspector
+        As `bundle.load` gives it.
+    input_type : {"float32", "uint8"}
+        What pixels are given as.
+
+    Returns
+    -------
+    tf.Module
+        Its `inspect` is a tf.function of `pixels`, (N, H, W): gray levels from 0 to 255, with fractions
+        where they are float32. All weights are constants in it.
+        Gives a dictionary: `score` float32 (N,), `is_defect` bool (N,), `peak` int32 (N, 2), row and column,
+        `distance_map` float32 (N, h', w') and `anomaly_map` float32 (N, H, W). H and W are free but for a
+        part that is always seen in register.
+
+    Raises
+    ------
+    DataError
+        The inspector finds its region anew in every image, which no graph says.
+    """
+    if input_type not in INPUT_TYPES:
+        raise ValueError(f"input type must be one of {', '.join(INPUT_TYPES)}, received {input_type!r}")
+    detector = inspector.detector
+    mask = _mask(detector)
+    network, nearest = architectures.by_scale(detector.model)
+    distance = _distance(detector.prototype, nearest)
+    sampling = detector.sampling
+
+    def inspect(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        light = _tone(detector.tone, _light(pixels))
+        distances = distance(network(light))
+        if mask is not None:
+            first = maps.middle(sampling)
+            inside = tf.constant(mask[first :: sampling.stride, first :: sampling.stride])
+            inside = inside[: tf.shape(distances)[1], : tf.shape(distances)[2]]
+            distances = tf.where(inside, distances, 0.0)
+        placed = _place(distances, tf.shape(pixels)[1:], sampling)
+        score = _score(distances, detector.reduction)
+        return {
+            "score": score,
+            "is_defect": score > np.float32(inspector.threshold),
+            "peak": _peak(distances, sampling),
+            "distance_map": distances,
+            "anomaly_map": placed if mask is None else tf.where(tf.constant(mask), placed, 0.0),
+        }
+
+    size = (None, None) if mask is None else mask.shape
+    signature = [tf.TensorSpec((None, *size), input_type, PIXELS)]
+    traced = tf.function(inspect, input_signature=signature, autograph=False).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(traced)
+    names = sorted(OUTPUTS)  # the order of a dictionary's outputs in a graph
+    module = tf.Module()
+    module.inspect = tf.function(
+        lambda pixels: dict(zip(names, frozen(pixels), strict=True)),
+        input_signature=signature,
+        autograph=False,
+    )
+    return module
+
+
+def sizes(detector: TripletDetector) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Least and largest height, least and largest width, in pixels, of images that suit a part.
+
+    None where any size will do; a part that is always seen in register has one, give or take what does not
+    change the number of its features.
+    """
+    if isinstance(detector.region, MaskRegion):
+        height, width = detector.region.mask.shape
+        return (height, height), (width, width)
+    prototype = getattr(detector.prototype, "base", detector.prototype)
+    if not prototype.needs_positions:
+        return None
+    return tuple(
+        _sides(detector, axis, count) for axis, count in enumerate(prototype.mean.shape[:2], start=1)
+    )
+
+
+def _sides(detector: TripletDetector, axis: int, count: int) -> tuple[int, int]:
+    """Least and largest side, in pixels, of images that have so many features along an axis."""
+    sampling = detector.sampling
+    tried = range(sampling.smallest, sampling.smallest + sampling.stride * (count + 1))
+    suited = [
+        side for side in tried if detector.model.compute_output_shape((1, side, side, 1))[axis] == count
+    ]
+    return min(suited), max(suited)
+
+
+def _mask(detector: TripletDetector) -> np.ndarray | None:
+    if detector.region is None or isinstance(detector.region, MaskRegion):
+        return None if detector.region is None else detector.region.mask
+    raise DataError(
+        f"a region of kind {detector.region.kind!r} is found anew in every image and cannot be exported; "
+        "expected the whole image or a mask: make the inspector again with --mask, or without --foreground"
+    )
+
+
+def _light(pixels: tf.Tensor) -> tf.Tensor:
+    """Levels (N, H, W) to luminance (N, H, W, 1) in [-1, 1]."""
+    return tf.expand_dims(tf.cast(pixels, tf.float32), -1) * np.float32(2 / 255) - 1.0
+
+
+def _tone(tone: Tone | None, light: tf.Tensor) -> tf.Tensor:
+    if tone is None or tone.curve != LOGARITHMIC:
+        return light
+    low, high = np.log([DARK, 1 + DARK]).astype(np.float32)
+    return (tf.math.log((light + 1.0) * 0.5 + DARK) - low) * (2 / (high - low)) - 1.0
+
+
+def _distance(prototype: Prototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+    """Features of each scale, (N, h, w, d), to distances (N, h', w') on the grid of the first."""
+    if isinstance(prototype, HeadPrototype):
+        return _head(prototype, nearest)
+    if isinstance(prototype, MeanPrototype):
+        return _mean(prototype, nearest)
+    if isinstance(prototype, PositionalPrototype):
+        whitened = _in_tiles(prototype, nearest)
+        return lambda scales: tf.norm(whitened(scales), axis=-1)
+    return _gaussian(prototype, nearest)
+
+
+def _mean(prototype: MeanPrototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+    mean = prototype.mean.astype(np.float32)
+    order = 1 if prototype.metric == "manhattan" else 2
+    return lambda scales: tf.norm(_joined(scales, nearest) - mean, ord=order, axis=-1)
+
+
+def _gaussian(prototype: GaussianPrototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+    apart = _whitened_apart(prototype, nearest)
+
+    def distance(scales: list[tf.Tensor]) -> tf.Tensor:
+        squares = [tf.reduce_sum(tf.square(white), axis=-1, keepdims=True) for white in apart(scales)]
+        length = tf.squeeze(tf.sqrt(tf.add_n(_on_one_grid(squares, nearest))), -1)
+        return length / _spread(prototype, tf.shape(length)) if prototype.border else length
+
+    return distance
+
+
+def _whitened_apart(prototype: GaussianPrototype, nearest: Sequence[keras.layers.Layer]) -> Apart:
+    """Whiten the features of each scale on its own grid, as yet without the spread."""
+    matrices = prototype.whitening[:, np.newaxis, np.newaxis]
+    means = prototype.mean.astype(np.float32).reshape(len(matrices), -1)
+    # As a convolution, the matrix leaves features in the layout that a runtime gives to convolutions.
+    biases = [-mean @ matrix[0, 0] for mean, matrix in zip(means, matrices, strict=True)]
+
+    def whitened(scales: list[tf.Tensor]) -> list[tf.Tensor]:
+        if len(scales) != len(matrices):
+            scales = [_joined(scales, nearest)]
+        return [
+            tf.nn.conv2d(features, matrix, 1, "VALID") + bias
+            for features, matrix, bias in zip(scales, matrices, biases, strict=True)
+        ]
+
+    return whitened
+
+
+def _on_one_grid(scales: list[tf.Tensor], nearest: Sequence[keras.layers.Layer]) -> list[tf.Tensor]:
+    first, *others = scales
+    return [first, *(bring([other, first]) for other, bring in zip(others, nearest, strict=False))]
+
+
+def _joined(scales: list[tf.Tensor], nearest: Sequence[keras.layers.Layer]) -> tf.Tensor:
+    """Features of all scales as the network joins them: (N, h', w', d)."""
+    return tf.concat(_on_one_grid(scales, nearest), axis=-1)
+
+
+def _spread(prototype: GaussianPrototype, shape: tf.Tensor) -> tf.Tensor:
+    """Of each feature of maps of this shape, (N, h', w')."""
+    rows, columns = (_depth(shape[axis]) for axis in (1, 2))
+    depth = tf.minimum(tf.minimum(tf.expand_dims(rows, 1), columns), prototype.border)
+    return tf.gather(prototype.spread, depth)
+
+
+def _depth(count: tf.Tensor) -> tf.Tensor:
+    """How many features lie between each of a row and its nearer end."""
+    return tf.minimum(tf.range(count), tf.range(count - 1, -1, -1))
+
+
+def _in_tiles(prototype: PositionalPrototype, nearest: Sequence[keras.layers.Layer]) -> Joined:
+    mean, matrices = prototype.mean.astype(np.float32), prototype.whitening
+    height, width, dimensions = mean.shape
+    rows, columns, count, size, _ = matrices.shape
+
+    def whitened(scales: list[tf.Tensor]) -> tf.Tensor:
+        features = _joined(scales, nearest)
+        beyond = [(0, 0), (0, rows * TILE - height), (0, columns * TILE - width), (0, 0)]
+        padded = tf.pad(features - mean, beyond)
+        tiles = tf.reshape(padded, (-1, rows, TILE, columns, TILE, count, size))
+        tiles = tf.transpose(tiles, (0, 1, 3, 5, 2, 4, 6))
+        white = tf.matmul(tf.reshape(tiles, (-1, rows, columns, count, TILE**2, size)), matrices)
+        white = tf.reshape(white, (-1, rows, columns, count, TILE, TILE, size))
+        white = tf.transpose(white, (0, 1, 4, 2, 5, 3, 6))
+        white = tf.reshape(white, (-1, rows * TILE, columns * TILE, dimensions))
+        return white[:, :height, :width]
+
+    return whitened
+
+
+def _whitened(
+    prototype: GaussianPrototype | PositionalPrototype, nearest: Sequence[keras.layers.Layer]
+) -> Joined:
+    """As the prototype's own `whitened`."""
+    if isinstance(prototype, PositionalPrototype):
+        return _in_tiles(prototype, nearest)
+    apart = _whitened_apart(prototype, nearest)
+
+    def whitened(scales: list[tf.Tensor]) -> tf.Tensor:
+        white = _joined(apart(scales), nearest)
+        return white / tf.expand_dims(_spread(prototype, tf.shape(white)), -1) if prototype.border else white
+
+    return whitened
+
+
+def _head(prototype: HeadPrototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+    whitened = _whitened(prototype.base, nearest)
+    first, first_bias, second, second_bias = prototype.layers
+    parts = prototype.scales.astype(np.float32)
+
+    def distance(scales: list[tf.Tensor]) -> tf.Tensor:
+        white = whitened(scales)
+        square = tf.square(white)
+        compressed = tf.sign(white) * tf.math.log(1.0 + tf.abs(white))  # ONNX knows no log1p
+        size = tf.math.log(tf.reduce_mean(square, axis=-1, keepdims=True) + FLOOR)
+        hidden = tf.nn.relu(tf.matmul(tf.concat([compressed, size], axis=-1), first) + first_bias)
+        logit = tf.squeeze(tf.matmul(hidden, second) + second_bias, -1)
+        length = tf.sqrt(tf.reduce_sum(square, axis=-1))
+        standard = (tf.stack([length, logit], axis=-1) - parts[:, 0]) / parts[:, 1]
+        return tf.nn.softplus(tf.reduce_sum(standard, axis=-1))
+
+    return distance
+
+
+def _score(distances: tf.Tensor, reduction: str) -> tf.Tensor:
+    """As `maps.image_score`, of each map: (N,)."""
+    flat = tf.reshape(distances, (tf.shape(distances)[0], -1))
+    among = maps.REDUCTIONS[reduction]
+    if among is None:
+        return tf.reduce_max(flat, axis=1)
+    count, rest = tf.shape(flat)[1] // among, tf.shape(flat)[1] % among
+    count = tf.maximum(1, count + tf.cast(2 * rest + count % 2 > among, tf.int32))
+    return tf.reduce_mean(tf.math.top_k(flat, count, sorted=False).values, axis=1)
+
+
+def _peak(distances: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+    """As `maps.peak`, of each map: (N, 2)."""
+    columns = tf.shape(distances)[2]
+    flat = tf.reshape(distances, (tf.shape(distances)[0], -1))
+    farthest = tf.argmax(flat, axis=1, output_type=tf.int32)
+    position = tf.stack([farthest // columns, farthest % columns], axis=1)
+    return position * sampling.stride + maps.middle(sampling)
+
+
+def _place(distances: tf.Tensor, shape: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+    """As `maps.place`, each map: (N, H, W)."""
+    for axis in (1, 2):
+        last = tf.shape(distances)[axis] - 1
+        pixels = tf.cast(tf.range(shape[axis - 1]), tf.float32)
+        position = tf.clip_by_value(
+            (pixels - sampling.first) / sampling.stride, 0.0, tf.cast(last, tf.float32)
+        )
+        below = tf.cast(position, tf.int32)
+        weight = tf.reshape(position - tf.cast(below, tf.float32), (-1, *[1] * (2 - axis)))
+        above = tf.gather(distances, tf.minimum(below + 1, last), axis=axis)
+        distances = tf.gather(distances, below, axis=axis) * (1.0 - weight) + above * weight
+    return distances
