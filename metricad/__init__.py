@@ -19,7 +19,7 @@ _EXPORTS = {
     "TripletDetector": "metricad.detector",
     "find_images": ("metricad.images", "find"),
     "fit_inspector": "metricad.inspector",
-    "load_inspector": ("metricad.bundle", "load"),
+    "load_inspector": ("metricad.opening", "load"),
     "load_network": "metricad.runs",
     "load_shipped_network": ("metricad.pretrained", "load"),
     "load_surfaces": ("metricad.datasets", "load"),

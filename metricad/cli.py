@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from metricad import console
-from metricad.verbs import parts, studies
+from metricad.verbs import line, parts, studies
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 app = typer.Typer(
@@ -37,6 +37,7 @@ for verb in (
     parts.tune,
     parts.inspect,
     parts.detectability,
+    line.export,
     studies.evaluate,
     studies.report,
     studies.reproduce,

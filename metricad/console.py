@@ -6,11 +6,14 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from metricad.errors import MetricadError
+
+if TYPE_CHECKING:
+    from metricad.inspection import Inspector
 
 EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
 INTERRUPTED = 130  # what typer gives back after Ctrl-C
@@ -61,6 +64,15 @@ def explain_os_error(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the device; nothing was half-written; free some space and run again"
     return f"{where}{reason}"
+
+
+def load_inspector(path: str | os.PathLike, *, workers: int = 1) -> "Inspector":
+    """Read an inspector of any kind, see `opening.load`; quietly, where it needs TensorFlow."""
+    from metricad import exported, opening
+
+    if exported.needs_tensorflow(path):
+        load_tensorflow()
+    return opening.load(path, workers=workers)
 
 
 def load_tensorflow() -> None:

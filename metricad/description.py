@@ -84,9 +84,7 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
         found = json.loads(text)
         version = found.pop("format_version")
         if version != FORMAT_VERSION:
-            raise BundleError(
-                f"{path}: export format {version}, expected {FORMAT_VERSION}; export it again"
-            )
+            raise BundleError(f"{path}: export format {version}, expected {FORMAT_VERSION}; export it again")
         sampling = found.pop("sampling")
         sizes, mask = found.pop("sizes"), found.pop("mask")
         scores = np.array(found.pop("calibration_scores"), np.float64)

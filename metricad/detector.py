@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import keras
 import numpy as np
 
-from metricad import architectures, maps
+from metricad import architectures, maps, tiles
 from metricad.clock import Clock
 from metricad.errors import DataError
 from metricad.prototype import NOTHING, Prototype
@@ -125,12 +125,19 @@ class TripletDetector:
         DataError
             The image does not suit the region or the prototype.
         """
+        if image.size > tiles.LARGE and not self.prototype.needs_positions:
+            distances = tiles.distance_map(self._distances, image, self.sampling)
+        else:
+            distances = self._distances(image)
+        inside = self.inside(image, distances.shape)
+        return distances if inside is None else np.where(inside, distances, np.float32(0))
+
+    def _distances(self, image: np.ndarray) -> np.ndarray:
+        """Distance at each feature, wherever it is."""
         with self.clock("network"):
             features = self.features(image)
         with self.clock("distance"):
-            distances = self.prototype.distance(features)
-            inside = self.inside(image, distances.shape)
-        return distances if inside is None else np.where(inside, distances, np.float32(0))
+            return self.prototype.distance(features)
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""

@@ -25,6 +25,7 @@ from rich.table import Table
 from metricad.settings import Settings
 
 if TYPE_CHECKING:
+    from metricad.clock import Clock
     from metricad.grid import Cell
     from metricad.inspection import Inspection
     from metricad.reproduction import Progress as Calls
@@ -91,6 +92,22 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
     else:
         # Escaped beyond ASCII: file names need not be UTF-8, and JSON must be.
         yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
+
+
+def profile(clock: "Clock", images: int, *, seconds: float, workers: int) -> None:
+    """Print on standard error where the time of an inspection went, and how fast it was."""
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in ("stage", "ms per image", "share"):
+        shown.add_column(name, justify="left" if name == "stage" else "right")
+    total = sum(clock.seconds.values())
+    for stage, taken in clock.seconds.items():
+        shown.add_row(stage, f"{1e3 * taken / max(images, 1):.2f}", f"{100 * taken / max(total, 1e-9):.1f} %")
+    console = _console(stderr=True)
+    console.print(shown)
+    console.print(
+        f"{images} images in {seconds:.2f} s, {images / seconds:.1f} a second, {workers} at once; stages are "
+        "summed over what ran side by side, waiting included"
+    )
 
 
 @contextlib.contextmanager

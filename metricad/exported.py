@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import description, maps, runtimes
+from metricad import description, maps, runtimes, tiles
 from metricad.clock import Clock
 from metricad.description import Description
 from metricad.errors import BundleError, DataError
@@ -38,6 +38,11 @@ class ExportedDetector:
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
         """See `DistanceDetector`."""
+        if image.size > tiles.LARGE and self._description.sizes is None:
+            return tiles.distance_map(self._distances, image, self.sampling)
+        return self._distances(image)
+
+    def _distances(self, image: np.ndarray) -> np.ndarray:
         pixels = to_pixels(image, self._description)
         with self.clock("network and distance"):
             return self._run(pixels)["distance_map"][0]
@@ -50,6 +55,11 @@ class ExportedDetector:
 def is_exported(path: str | os.PathLike) -> bool:
     """Whether there is an exported file or folder, going by names alone."""
     return _opener(Path(path)) is not None
+
+
+def needs_tensorflow(path: str | os.PathLike) -> bool:
+    """Whether an inspector, exported or not, is one that TensorFlow has to run."""
+    return _opener(Path(path)) in (None, runtimes.open_saved_model)
 
 
 def load(path: str | os.PathLike, *, workers: int = 1, threads: int | None = None) -> Inspector:

@@ -79,6 +79,22 @@ class Preset(StrEnum):
     quick = "quick"
 
 
+class ExportFormat(StrEnum):
+    """Formats that inspectors are exported to."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    litert = "litert"
+    saved_model = "saved-model"
+
+
+class InputType(StrEnum):
+    """What an exported inspector is given pixels as."""
+
+    float32 = "float32"
+    uint8 = "uint8"
+
+
 class Metric(StrEnum):
     """Distances to a mean prototype."""
 

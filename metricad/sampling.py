@@ -20,6 +20,11 @@ class Sampling:
         in most networks.
     border : int
         Features from the image's edge inwards of which parts are held, since they reach beyond the image.
+    lattice : int
+        Pixels by which an image may be cut off at its top or left with the other features unchanged: a
+        multiple of every stride in the network.
+    reach : int
+        Pixels from an edge of the image within which features depend on where it is.
     """
 
     first: float
@@ -27,6 +32,8 @@ class Sampling:
     smallest: int
     scales: tuple[float, ...] = (1.0,)
     border: int = 0
+    lattice: int = 1
+    reach: int = 0
 
     def check(self, shape: tuple[int, int]) -> None:
         """Refuse an image without features.

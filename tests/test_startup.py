@@ -5,7 +5,18 @@ import sys
 
 import pytest
 
-VERBS = ["train", "prototype", "tune", "inspect", "detectability", "evaluate", "report", "reproduce", "demo"]
+VERBS = [
+    "train",
+    "prototype",
+    "tune",
+    "inspect",
+    "detectability",
+    "export",
+    "evaluate",
+    "report",
+    "reproduce",
+    "demo",
+]
 
 # Runs a command line and tells, after it has left, whether TensorFlow was imported.
 WATCH = """

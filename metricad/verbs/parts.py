@@ -2,12 +2,13 @@
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metricad import console, display, images
+from metricad import console, display, images, runtimes
 from metricad.calibration import check_split
 from metricad.options import SHIPPED, DefectKind, FalseAlarmRate, Format, Kind, Metric, PartPreset
 from metricad.region import ForegroundRegion, MaskRegion, Region
@@ -150,7 +151,7 @@ def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Regio
 
 
 def inspect(
-    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype', or an export of it.")],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of them.")],
     maps: Annotated[
         Path | None, typer.Option(help="Write heat maps over the images into this folder.")
@@ -158,6 +159,12 @@ def inspect(
     format: Annotated[Format, typer.Option(help="How the verdicts are printed.")] = Format.table,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Leave with exit status 1 when a defect was found.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Images judged at once.", show_default="one for each core")
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say on standard error where the time went.")
     ] = False,
 ) -> None:
     """Judge images: score, threshold, percentile among good images, verdict, and where the peak is.
@@ -167,10 +174,8 @@ def inspect(
     Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
     """
     found = images.find(paths, missing_ok=True)
-    console.load_tensorflow()
-    from metricad import bundle
-
-    inspector = bundle.load(part)
+    workers = runtimes.cores() if workers is None else workers
+    inspector = console.load_inspector(part, workers=workers)
     names = dict(zip(found, images.map_names(found), strict=True))
 
     def draw(path: Path, image: "np.ndarray", distance_map: "np.ndarray") -> None:
@@ -178,10 +183,15 @@ def inspect(
         images.write(maps / names[path], images.overlay(image, anomaly_map, **inspector.map_scale()))
 
     verdicts = set()
+    began = time.perf_counter()
     with display.verdicts(format, len(found)) as show:
-        for inspection, _, _ in inspector.inspect_files(found, draw=None if maps is None else draw):
+        judged = inspector.inspect_files(found, workers=workers, draw=None if maps is None else draw)
+        for inspection, _, _ in judged:
             show(inspection)
             verdicts.add(inspection.verdict)
+    if profile:
+        taken = time.perf_counter() - began
+        display.profile(inspector.detector.clock, len(found), seconds=taken, workers=workers)
     if "error" in verdicts:
         raise typer.Exit(console.EXIT_ERROR)
     if fail_on_defect and "defect" in verdicts:

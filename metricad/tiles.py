@@ -1,0 +1,63 @@
+"""Large images in overlapping tiles: the same distances in memory that does not grow with the image."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from metricad.sampling import Sampling
+
+LARGE = 2**23
+"""Pixels, 8 million, above which an image is cut: a network's largest layer takes 64 bytes for each."""
+
+_SIDE = 2048  # pixels of a tile without its overlap, at most
+
+
+def distance_map(
+    distances: Callable[[np.ndarray], np.ndarray], image: np.ndarray, sampling: Sampling, *, side: int = _SIDE
+) -> np.ndarray:
+    """Put an image's distance map together from those of tiles.
+
+    A network without padding sees its surroundings and nothing else, and what it knows of the image's edge
+    ends `sampling.reach` away from it: tiles that overlap by that much, and begin where all of its strides
+    do, have the features of the whole image but for the last bits, in which a sum depends on its order.
+
+    Parameters
+    ----------
+    distances : function
+        Of an image, float32 (H, W); gives its distance map, float32 (h', w').
+    image : float32 (H, W)
+    sampling : Sampling
+        Of the network behind it.
+    side : int
+        Largest height and width of a tile, in pixels, without the overlap.
+
+    Returns
+    -------
+    float32 (h', w')
+    """
+    return np.concatenate(
+        [
+            np.concatenate(
+                [
+                    distances(image[rows, columns])[below, right]
+                    for columns, right in _cut(image.shape[1], sampling, side)
+                ],
+                axis=1,
+            )
+            for rows, below in _cut(image.shape[0], sampling, side)
+        ]
+    )
+
+
+def _cut(pixels: int, sampling: Sampling, side: int) -> Iterator[tuple[slice, slice]]:
+    """Along one axis: the pixels of each tile, and which of their features are the tile's own."""
+    count = -(-pixels // side)
+    bounds = [round(number * pixels / count / sampling.stride) for number in range(count)]
+    for first, after in zip(bounds, [*bounds[1:], None], strict=True):
+        begin = max(0, (first * sampling.stride - sampling.reach) // sampling.lattice * sampling.lattice)
+        skipped = begin // sampling.stride
+        if after is None:
+            yield slice(begin, pixels), slice(first - skipped, None)
+        else:
+            end = after * sampling.stride + sampling.smallest + sampling.reach + sampling.lattice
+            yield slice(begin, min(pixels, end)), slice(first - skipped, after - skipped)
