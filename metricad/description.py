@@ -33,6 +33,8 @@ class Description:
         One of `maps.REDUCTIONS`.
     input_type : {"float32", "uint8"}
         What pixels are given as.
+    precision : {"float32", "bfloat16", "int8"}
+        Of the network's numbers inside.
     sizes : ((int, int), (int, int)) or None
         Least and largest height, least and largest width of an image, in pixels; None for any from
         `sampling.smallest` up.
@@ -47,6 +49,7 @@ class Description:
     sampling: Sampling
     reduction: str = "max"
     input_type: str = "float32"
+    precision: str = "float32"
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     mask: MaskRegion | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Description:
                 "sampling": asdict(self.sampling),
                 "reduction": self.reduction,
                 "input_type": self.input_type,
+                "precision": self.precision,
                 "sizes": self.sizes,
                 "mask": None if self.mask is None else _pack(self.mask.mask),
                 **self.facts,
@@ -93,12 +97,21 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
             sampling=Sampling(**{**sampling, "scales": tuple(sampling["scales"])}),
             reduction=checked_reduction(found.pop("reduction")),
             input_type=found.pop("input_type"),
+            precision=found.pop("precision"),
             sizes=None if sizes is None else tuple(map(tuple, sizes)),
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
             facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path}: a damaged description ({error!r}); export it again") from error
+
+
+def precision(text: str | None) -> str | None:
+    """Only the precision in a text, None where there is none: for a runtime that has to know it first."""
+    try:
+        return json.loads(text or "")["precision"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _pack(mask: np.ndarray) -> dict[str, object]:

@@ -5,10 +5,12 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -17,14 +19,23 @@ from metricad import exported, files, graph, maps
 from metricad.description import KEY, Description
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection import Inspector
-from metricad.runtimes import DESCRIPTION, OPENVINO, Run
+from metricad.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.versions import versions
 
-TOLERANCE = 1e-4
-"""Largest difference of a score, as a share of it, with which an export is kept."""
+if TYPE_CHECKING:
+    import onnx
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2, "int8": 1.0}
+"""Largest difference of a score, as a share of it, with which an export of a precision is kept."""
+
+FASTER = {"bfloat16": ("openvino",), "int8": ("onnx", "openvino")}
+"""Reduced precisions, and the formats that know them."""
 
 _OPSET = 18  # of ONNX: what ONNX Runtime and OpenVINO have known for years
 _GENERATED = ((0, 0), (1, 3), (62, 31), (93, 138))  # pixels beyond the smallest image
+
+
+Change = Callable[["onnx.ModelProto"], "onnx.ModelProto"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ def export(
     *,
     format: str,
     input_type: str = "float32",
+    precision: str = "float32",
+    samples: Sequence[np.ndarray] = (),
     bundle: str | os.PathLike | None = None,
     images: Iterable[np.ndarray] | None = None,
 ) -> Comparison:
@@ -62,6 +75,10 @@ def export(
     format : {"onnx", "litert", "openvino", "saved-model"}
     input_type : {"float32", "uint8"}
         What pixels are given as; see `graph.build`.
+    precision : {"float32", "bfloat16", "int8"}
+        Of the network's numbers; what less than float32 costs is told by `reduced.export`.
+    samples : sequence of float32 (H, W) in [-1, 1]
+        Good images, of which int8 learns the range of the network's numbers.
     bundle : path, optional
         Where the inspector is from: its name and checksum are written down.
     images : iterable of float32 (H, W) in [-1, 1], optional
@@ -76,6 +93,10 @@ def export(
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, received {format!r}")
+    if precision not in TOLERANCE:
+        raise ValueError(f"precision must be one of {', '.join(TOLERANCE)}, received {precision!r}")
+    if format not in FASTER.get(precision, FORMATS):
+        raise DataError(f"{precision} is for {' and '.join(FASTER[precision])}, received {format}")
     suffix, write = FORMATS[format]
     path = Path(path)
     if path.suffix != suffix:
@@ -90,12 +111,17 @@ def export(
         detector.sampling,
         detector.reduction,
         input_type,
+        precision,
         graph.sizes(detector),
         detector.region,
         {"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:
-        write(module, description.to_text(), temporary)
+        if precision == "int8":
+            pixels = [exported.to_pixels(image, description) for image in samples]
+            write(module, description.to_text(), temporary, partial(quantised, pixels=pixels))
+        else:
+            write(module, description.to_text(), temporary)
         _, run = exported.open_runtime(temporary)
         chosen = generated(description) if images is None else images
         return compare(inspector, description, run(graph.OUTPUTS), chosen)
@@ -105,6 +131,7 @@ def compare(
     inspector: Inspector, description: Description, run: Run, images: Iterable[np.ndarray]
 ) -> Comparison:
     """Run images both ways; raises ExportError when they differ by more than `TOLERANCE`."""
+    tolerance = TOLERANCE[description.precision]
     worst, count = 0.0, 0
     for count, image in enumerate(images, start=1):
         found = {name: value[0] for name, value in run(exported.to_pixels(image, description)).items()}
@@ -120,14 +147,14 @@ def compare(
         scale = max(expected.score, np.finfo(np.float32).tiny)
         for name, difference in differences.items():
             share = abs(float(difference)) / scale
-            if not share <= TOLERANCE:  # so that NaN is a difference, too
+            if not share <= tolerance:  # so that NaN is a difference, too
                 raise ExportError(
                     f"the exported {name} differs by {share:.1e} of the score on image {count} (score "
-                    f"{found['score']:.6g}, expected {expected.score:.6g}); at most {TOLERANCE:.0e} is kept: "
+                    f"{found['score']:.6g}, expected {expected.score:.6g}); at most {tolerance:.0e} is kept: "
                     "nothing was written; try another format, and report this"
                 )
             worst = max(worst, share)
-        close = abs(expected.score - inspector.threshold) <= TOLERANCE * scale
+        close = abs(expected.score - inspector.threshold) <= tolerance * scale
         if not close and bool(found["is_defect"]) != (expected.score > inspector.threshold):
             raise ExportError(
                 f"the exported verdict differs on image {count}: nothing was written; report this"
@@ -151,6 +178,10 @@ def generated(description: Description) -> Iterator[np.ndarray]:
         yield np.clip(np.rint(light), 0, 255).astype(np.float32) * np.float32(2 / 255) - np.float32(1)
 
 
+def _as_it_is(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    return model
+
+
 def _source(bundle: str | os.PathLike | None) -> dict[str, str]:
     if bundle is None:
         return {}
@@ -158,7 +189,43 @@ def _source(bundle: str | os.PathLike | None) -> dict[str, str]:
     return {"bundle": Path(bundle).name, "bundle_sha256": digest}
 
 
-def _to_onnx(module: tf.Module) -> object:
+def quantised(model: "onnx.ModelProto", pixels: Sequence[np.ndarray]) -> "onnx.ModelProto":
+    """Give a model's convolutions weights and inputs of 8 bits, by ONNX Runtime's quantiser.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    pixels : sequence of array (1, H, W)
+        Of good images, as the model takes them; of their numbers' ranges 8 bits are made.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        """Gives one image after the other, as the quantiser asks for them."""
+
+        def __init__(self) -> None:
+            self._images = iter(pixels)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self._images, None)
+            return None if image is None else {PIXELS: image}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet("root"):
+        written = Path(folder) / "int8.onnx"
+        quantize_static(
+            model,
+            written,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(written)
+
+
+def _to_onnx(module: tf.Module, change: Change) -> "onnx.ModelProto":
     try:
         import onnx
         import tf2onnx
@@ -173,21 +240,21 @@ def _to_onnx(module: tf.Module) -> object:
     del model.graph.output[:]
     model.graph.output.extend(outputs[name] for name in graph.OUTPUTS)
     onnx.checker.check_model(model)
-    return model
+    return change(model)
 
 
-def _write_onnx(module: tf.Module, text: str, path: Path) -> None:
-    model = _to_onnx(module)
+def _write_onnx(module: tf.Module, text: str, path: Path, change: Change = _as_it_is) -> None:
+    model = _to_onnx(module, change)
     model.metadata_props.add(key=KEY, value=text)
     path.write_bytes(model.SerializeToString())
 
 
-def _write_openvino(module: tf.Module, text: str, path: Path) -> None:
+def _write_openvino(module: tf.Module, text: str, path: Path, change: Change = _as_it_is) -> None:
     try:
         import openvino
     except ImportError as error:
         raise _missing(error) from error
-    model = openvino.Core().read_model(_to_onnx(module).SerializeToString())
+    model = openvino.Core().read_model(_to_onnx(module, change).SerializeToString())
     model.set_rt_info(text, KEY)
     path.mkdir()
     openvino.save_model(model, path / OPENVINO, compress_to_fp16=False)
@@ -214,7 +281,7 @@ def _save(module: tf.Module, folder: Path) -> None:
         tf.saved_model.save(module, str(folder), signatures=module.inspect.get_concrete_function())
 
 
-FORMATS: dict[str, tuple[str, Callable[[tf.Module, str, Path], None]]] = {
+FORMATS: dict[str, tuple[str, Callable[..., None]]] = {
     "onnx": (".onnx", _write_onnx),
     "litert": (".tflite", _write_litert),
     "openvino": ("", _write_openvino),

@@ -95,6 +95,14 @@ class InputType(StrEnum):
     uint8 = "uint8"
 
 
+class Precision(StrEnum):
+    """Numbers that an exported network counts with."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 class Metric(StrEnum):
     """Distances to a mean prototype."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad.description import KEY
+from metricad.description import KEY, precision
 from metricad.errors import BundleError
 
 PIXELS = "pixels"
@@ -58,13 +58,19 @@ def open_onnx(path: Path, *, threads: int, workers: int) -> Opened:
 def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
     """Open an OpenVINO model, its folder or the .xml file in it, on the CPU; see `open_onnx`.
 
-    In full float32: where a processor has faster, coarser numbers OpenVINO would take them unasked.
+    In full float32, unless it was exported for less: where a processor has faster, coarser numbers OpenVINO
+    would take them unasked.
     """
     with _installed("openvino", path):
         import openvino
     core = openvino.Core()
     model = core.read_model(path / OPENVINO if path.is_dir() else path)
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": workers}
+    text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision(text) == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": workers,
+    }
 
     def run(outputs: Sequence[str]) -> Run:
         wanted = openvino.Model([model.output(name) for name in outputs], model.get_parameters(), KEY)
@@ -92,7 +98,6 @@ def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
 
         return infer
 
-    text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
     return text, run
 
 

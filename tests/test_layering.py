@@ -13,14 +13,14 @@ ORDER = [
     "datasets", "settings", "loss", "network", "hypercolumn", "architectures", "pretrained", "runs",
     "training", "shapes", "defects", "textures", "episodes", "episodic", "prototype", "positional",
     "tone", "kinds", "head", "detector", "adaptation", "inspector", "metrics", "tuning",
-    "detectability", "limits", "bundle", "graph", "export", "opening", "pixels", "results", "examples",
-    "evaluation", "backbones", "fitting", "registration", "methods.adapted", "methods.variation",
-    "methods.autoencoder", "methods.cae_kde", "methods.cpcae_knn", "methods.deep_feature_knn",
-    "methods.denoising", "methods.f_anogan_networks", "methods.f_anogan", "methods.nearest_image",
-    "methods.patch_bank", "methods.patch_gaussian", "methods", "comparison", "document", "markdown",
-    "page", "paper", "overview", "tables", "figures", "embeddings", "chapters", "report", "datasheet",
-    "console", "workers", "grid", "reproduction", "display", "demonstration", "options", "verbs.line",
-    "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",
+    "detectability", "limits", "bundle", "graph", "export", "reduced", "opening", "pixels", "results",
+    "examples", "evaluation", "backbones", "fitting", "registration", "methods.adapted",
+    "methods.variation", "methods.autoencoder", "methods.cae_kde", "methods.cpcae_knn",
+    "methods.deep_feature_knn", "methods.denoising", "methods.f_anogan_networks", "methods.f_anogan",
+    "methods.nearest_image", "methods.patch_bank", "methods.patch_gaussian", "methods", "comparison",
+    "document", "markdown", "page", "paper", "overview", "tables", "figures", "embeddings", "chapters",
+    "report", "datasheet", "console", "workers", "grid", "reproduction", "display", "demonstration",
+    "options", "verbs.line", "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",
 ]  # fmt: skip
 
 

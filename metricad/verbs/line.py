@@ -3,12 +3,15 @@
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metricad import console, images
-from metricad.options import ExportFormat, InputType
+from metricad.options import DataDir, ExportFormat, InputType, Precision
+
+if TYPE_CHECKING:
+    from metricad.inspection import Inspector
 
 
 def export(
@@ -24,29 +27,79 @@ def export(
         list[Path] | None,
         typer.Option(help="Images, or folders of them, to compare on.", show_default="made-up textures"),
     ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network's numbers: faster and coarser than float32.")
+    ] = Precision.float32,
+    good: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Good images that took no part in fitting it, for reduced precision.", show_default=False
+        ),
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Surface, as of 'evaluate', on which the AUROC is compared.", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Write an inspector for another runtime: from pixels to distance map, score and verdict.
 
-    Both are run on images, and nothing is kept when a score differs by more than 0.01 %.
+    Both are run on images, and nothing is kept when a score differs by more than 0.01 %. Reduced precision
+    moves scores: it gets a threshold of its own from more good images, and its cost is measured.
 
     Example: metricad export part.metricad --format onnx --out part.onnx
     """
-    paths = images.find(compare) if compare else None
+    _check_precision(precision, good, compare, labelled)
+    paths = images.find(good or compare or [])
     console.load_tensorflow()
     from metricad import bundle
     from metricad import export as exporting
 
     inspector = bundle.load(part)
+    settings = {"format": format, "input_type": input_type, "bundle": part}
+    if precision is not Precision.float32:
+        typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
+        return
     smallest = inspector.detector.sampling.smallest
-    found = exporting.export(
-        inspector,
-        out,
-        format=format,
-        input_type=input_type,
-        bundle=part,
-        images=None if paths is None else (images.read(path, minimum_size=smallest) for path in paths),
-    )
+    chosen = (images.read(path, minimum_size=smallest) for path in paths) if paths else None
+    found = exporting.export(inspector, out, images=chosen, **settings)
     typer.echo(
         f"{out}: {format}, the same as {part.name} on {found.images} images; largest difference "
         f"{found.difference:.1e} of the score"
     )
+
+
+def _check_precision(
+    precision: Precision, good: list[Path] | None, compare: list[Path] | None, labelled: str | None
+) -> None:
+    if precision is Precision.float32 and (good or labelled):
+        raise typer.BadParameter("--good and --labelled are for reduced precision: give --precision as well")
+    if precision is not Precision.float32 and (compare or not good):
+        raise typer.BadParameter(
+            f"--precision {precision} moves scores and needs a threshold of its own: give --good images that "
+            "took no part in fitting the inspector, and no --compare"
+        )
+
+
+def _reduced(
+    inspector: "Inspector",
+    out: Path,
+    good: list[Path],
+    labelled: str | None,
+    data_dir: Path | None,
+    **settings: object,
+) -> str:
+    """Export in reduced precision; say what it costs."""
+    from metricad import datasets, reduced
+
+    surfaces = datasets.load(labelled, data_dir=data_dir) if labelled else []
+    known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)
+    cost = reduced.export(inspector, out, good=good, labelled=known, **settings)
+    said = (
+        f"{out}: {settings['precision']}; scores of {cost.images} good images differ by {100 * cost.median:.1f} %"
+        f" (median) and {100 * cost.largest:.1f} % (at most); threshold {cost.inspector.threshold:.4g} from them, "
+        f"before {inspector.threshold:.4g}"
+    )
+    if cost.aurocs is None:
+        return f"{said}; AUROC not compared: give --labelled"
+    return f"{said}; AUROC {cost.aurocs[1]:.4f}, in float32 {cost.aurocs[0]:.4f}"
