@@ -96,9 +96,9 @@ def _reduced(
     known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)
     cost = reduced.export(inspector, out, good=good, labelled=known, **settings)
     said = (
-        f"{out}: {settings['precision']}; scores of {cost.images} good images differ by {100 * cost.median:.1f} %"
-        f" (median) and {100 * cost.largest:.1f} % (at most); threshold {cost.inspector.threshold:.4g} from them, "
-        f"before {inspector.threshold:.4g}"
+        f"{out}: {settings['precision']}; scores of {cost.images} good images differ by "
+        f"{100 * cost.median:.1f} % (median) and {100 * cost.largest:.1f} % (at most); threshold "
+        f"{cost.inspector.threshold:.4g} from them, before {inspector.threshold:.4g}"
     )
     if cost.aurocs is None:
         return f"{said}; AUROC not compared: give --labelled"

@@ -1,0 +1,80 @@
+"""Export on the command line, and inspecting with what was exported."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import save, scratched, texture
+from test_startup import run
+
+FORMATS = {"onnx": "part.onnx", "openvino": "part", "litert": "part.tflite", "saved-model": "part"}
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """Images as they come along the line: good, scratched, and one that is none."""
+    folder = tmp_path_factory.mktemp("line")
+    rng = np.random.default_rng(9)
+    for number in range(5):
+        save(folder / f"{number}.png", texture(rng, side=70 + 9 * number))
+    save(folder / "scratched.png", scratched(texture(rng), 20, 30))
+    (folder / "bad.png").write_bytes(b"no image")
+    return folder
+
+
+def verdicts(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_was_exported_says_the_same(run_metricad, part, line, tmp_path, format):
+    out = tmp_path / FORMATS[format]
+    done = run_metricad("export", part, "--format", format, "--out", out)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(f"{out}: {format}, the same as part.metricad on 4 images; largest difference ")
+    command = ["inspect", line, "--format", "jsonl", "--workers", 2]
+    expected = run_metricad("inspect", part, *command[1:])
+    found = run_metricad("inspect", out, *command[1:])
+    assert expected.status == found.status == 2  # of the bad file
+    for one, other in zip(verdicts(expected.out), verdicts(found.out), strict=True):
+        if one["error"] is None:
+            assert other.pop("score") == pytest.approx(one.pop("score"), rel=1e-4)
+        assert one == other
+
+
+def test_inspecting_with_an_export_does_without_tensorflow(run_metricad, part, line, tmp_path):
+    out = tmp_path / "part.onnx"
+    assert run_metricad("export", part, "--out", out, "--input-type", "uint8").status == 0
+    done = run("inspect", str(out), str(line / "scratched.png"), "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert ",defect," in done.stdout
+    assert done.stdout.strip().splitlines()[-1] == "LOADED"
+
+
+def test_images_to_compare_on_can_be_given(run_metricad, refused, part, good_folder, line, tmp_path):
+    out = tmp_path / "part.onnx"
+    done = run_metricad("export", part, "--out", out, "--compare", good_folder)
+    assert "on 30 images" in done.out
+    assert "bad.png: not a readable image" in refused(
+        "export", part, "--out", tmp_path / "b.onnx", "--compare", line
+    )
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_heat_maps_are_those_of_the_bundle(run_metricad, part, line, tmp_path):
+    from skimage.io import imread
+
+    out = tmp_path / "part.onnx"
+    run_metricad("export", part, "--out", out)
+    for name, inspector in (("a", part), ("b", out)):
+        run_metricad("inspect", inspector, line / "scratched.png", line / "3.png", "--maps", tmp_path / name)
+    for name in ("scratched.png.png", "3.png.png"):
+        one, other = (imread(tmp_path / folder / name).astype(int) for folder in "ab")
+        assert np.abs(one - other).max() <= 2
+
+
+def test_a_profile_tells_the_stages_on_standard_error(run_metricad, part, line):
+    done = run_metricad("inspect", part, line / "0.png", line / "1.png", "--profile", "--format", "csv")
+    assert len(done.out.splitlines()) == 3
+    for stage in ("read", "network", "distance", "score", "2 images in", "a second"):
+        assert stage in done.err
