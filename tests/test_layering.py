@@ -8,10 +8,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
-    "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
+    "errors", "versions", "files", "journal", "images", "arrivals", "patches", "triplets", "datasets",
+    "settings", "loss",
     "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
     "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head", "foreground",
-    "region", "calibration", "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
+    "region", "calibration", "drift", "detector", "adaptation", "inspector", "watch",
+    "metrics", "tuning", "detectability",
     "limits", "bundle", "pixels", "results", "examples", "evaluation", "backbones", "fitting",
     "registration", "methods.adapted", "methods.variation", "methods.autoencoder", "methods.cae_kde",
     "methods.cpcae_knn", "methods.deep_feature_knn", "methods.denoising", "methods.f_anogan_networks",
@@ -19,7 +21,7 @@ ORDER = [
     "comparison", "document", "markdown", "page", "paper", "overview", "tables", "figures", "embeddings",
     "chapters",
     "report", "datasheet", "console", "workers", "grid", "reproduction", "display", "demonstration",
-    "options", "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",
+    "options", "verbs.parts", "verbs.line", "verbs.studies", "verbs", "cli", "__main__",
 ]  # fmt: skip
 
 
