@@ -44,6 +44,10 @@ class DriftTest:
     calibration's scores, those strictly below it are exchangeable with the stream's strictly below it. A
     drift that leaves few below it is seen by another bet, that most images are defects.
 
+    Whatever makes scores not exchangeable counts as drift: another batch of material, a machine that warms
+    up, defects that score below the threshold and become more frequent. How small a drift can be found is set
+    by how many scores there are to compare with: from the first image on, those of the calibration alone.
+
     The capital of 1 is divided among the bets, and along the stream: after t images the share 1/√(t + 1) is
     still held back for bets that begin later. A drift that comes late is found about as fast as one that is
     there at the start: the wait grows with the logarithm of t.

@@ -11,7 +11,7 @@ from typing import Self
 
 from metricad.errors import DataError
 
-_BEGINNING = b'{"time": '
+_BEGINNING = b'{"time": '  # of each line, `Watch` puts it first: a file that begins otherwise is not ours
 _NEEDED = {"time", "path", "threshold", "score", "verdict", "size", "mtime_ns"}
 
 

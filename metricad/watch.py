@@ -25,7 +25,8 @@ FIELDS = ("path", "score", "threshold", "percentile", "verdict", "peak_row", "pe
 INTERVAL = 0.25
 """Seconds between two looks at the folder, at least; also how soon a watch notices that it is to stop."""
 
-_REST = 20  # times as long as a look has taken is waited: a folder of very many files is looked at less often
+# Times the processor time of a look is waited: a folder of very many files is looked at less often.
+_REST = 20
 
 
 class Watch:
@@ -104,12 +105,12 @@ class Watch:
         """
         first = self.arrivals.scan() if once else {}
         while not stop():
-            began = time.monotonic()
+            began = time.thread_time()
             found = self.arrivals.scan()
             if once:
                 found = {path: found[path] for path, identity in first.items() if found.get(path) == identity}
             ready = self.arrivals.ready(found)
-            took = time.monotonic() - began
+            took = time.thread_time() - began
             for path in ready:
                 if stop():
                     return

@@ -23,7 +23,7 @@ def run(*arguments, module="metricad.cli"):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--version"], *([verb] for verb in VERBS)], ids=str)
+@pytest.mark.parametrize("arguments", [[], ["--version"], ["watch"], *([verb] for verb in VERBS)], ids=str)
 def test_help_does_without_tensorflow(arguments):
     done = run(*arguments, *([] if arguments == ["--version"] else ["--help"]))
     assert done.returncode == 0, done.stderr
@@ -41,6 +41,9 @@ def test_help_does_without_tensorflow(arguments):
         ["prototype", "nowhere", "--out", "part.metricad", "--network", "run"],
         ["prototype", "--kind", "nonsense", "good", "--out", "part.metricad", "--network", "run"],
         ["inspect", "part.metricad"],
+        ["watch", "part.metricad", "line"],
+        ["watch", "part.metricad", "nowhere", "--out", "line.jsonl"],
+        ["watch", "part.metricad", ".", "--out", "line.jsonl", "--maps", "maps"],
         ["prototype", "good", "--out", "part.metricad", "--preset", "paper"],
         ["prototype", "good", "--out", "part.metricad", "--network", "run", "--adapt"],
         ["evaluate", "--data", "d", "--out", "results.json", "--network", "run", "--adapt"],

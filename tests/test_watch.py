@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -641,9 +642,12 @@ def test_watch_through_the_command_line(run_metricad, refused, part, folder, out
     arguments = ["watch", part, folder, "--out", out, "--settle", 0, "--once"]
     done = run_metricad(*arguments, "--maps", tmp_path / "maps")
     assert (done.status, done.err) == (0, "")
-    assert done.out == f"{out}: 6 images judged: 4 good, 1 defect, 1 error\n"
     inspected = run_metricad("inspect", part, folder, "--format", "jsonl")
     expected = {Path(row["path"]).name: row for row in map(json.loads, inspected.out.splitlines())}
+    verdicts = Counter(row["verdict"] for row in expected.values())
+    assert (verdicts.total(), verdicts["error"], expected["scratched.png"]["verdict"]) == (6, 1, "defect")
+    counts = f"{verdicts['good']} good, {verdicts['defect']} defect, 1 error"
+    assert done.out == f"{out}: 6 images judged: {counts}\n"
     for line in lines(out):
         assert {field: line[field] for field in FIELDS} == expected[line["path"]] | {"path": line["path"]}
     maps = sorted(path.name for path in (tmp_path / "maps").iterdir())
@@ -656,14 +660,52 @@ def test_watch_through_the_command_line(run_metricad, refused, part, folder, out
         assert "another watch is writing this file" in refused(*arguments)
 
 
+def test_drift_is_said_once_on_standard_error(run_metricad, folder, out, tmp_path, monkeypatch):
+    from metricad import bundle
+
+    monkeypatch.setattr(bundle, "load", lambda path: Brightness())
+    arguments = ["watch", "any.metricad", folder, "--out", out, "--settle", 0, "--once"]
+    deliver(folder, [105, 95] * 5)
+    assert run_metricad(*arguments).err == ""
+    deliver(folder, [70] * 50, first=10)
+    done = run_metricad(*arguments, "--drift-level", 0.01)
+    since = next(line["time"] for line in lines(out) if line["drift"])
+    said = (
+        f"drift: scores are lower than when the inspector was made (noticed {since}, level 0.01); look at "
+        "light, lens and material, or make the inspector anew\n"
+    )
+    assert (done.status, done.err) == (0, said)
+    assert run_metricad(*arguments, "--drift-level", 0.01).err == said  # and at the next start
+    assert run_metricad(*arguments, "--drift-level", 0).err == ""
+
+
+# The command line with an inspector in no time, to end it by signals.
+QUICK = """
+import sys
+from types import SimpleNamespace
+
+sys.path.insert(0, {tests!r})
+from test_watch import Brightness
+from metricad import cli, console
+
+console.load_tensorflow = lambda: None
+sys.modules["metricad.bundle"] = SimpleNamespace(load=lambda path: Brightness())
+sys.argv = ["metricad", "watch", "any.metricad", {folder!r}, "--out", {out!r}, "--settle", "0"]
+cli.main()
+"""
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
-def test_signals_end_it_after_the_current_image(part, folder, out, number, status):
-    put_texture = [save(folder / f"{n}.png", texture(np.random.default_rng(n))) for n in range(3)]
-    command = [sys.executable, "-m", "metricad", "watch", part, folder, "--out", out, "--settle", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_signals_end_it_after_the_current_image(folder, out, number, status):
+    for name in range(3):
+        put(folder / f"{name}.png")
+    code = QUICK.format(tests=str(Path(__file__).parent), folder=str(folder), out=str(out))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while not out.exists() or out.read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(number)
     printed, complained = process.communicate()
     assert process.returncode == status, complained
@@ -672,4 +714,4 @@ def test_signals_end_it_after_the_current_image(part, folder, out, number, statu
         f"{folder}: watching; lines go to {out}, which has 0",
         f"{out}: 3 images judged: 3 good, 0 defect, 0 error",
     ]
-    assert len(lines(out)) == len(put_texture)
+    assert len(lines(out)) == 3
