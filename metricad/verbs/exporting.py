@@ -1,4 +1,4 @@
-"""Verbs that take an inspector to the line: it is exported to where TensorFlow is not."""
+"""The verb that takes an inspector to where TensorFlow is not."""
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 
