@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metricad.inspection import Inspector
 
 EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
+_OURS = ("", "metricad", "data_prep")  # whose modules cannot be missing but through a fault of ours
 INTERRUPTED = 130  # what typer gives back after Ctrl-C
 
 
@@ -39,7 +40,12 @@ def run(app: typer.Typer, *, prog: str) -> NoReturn:
         fail(str(error))
     except OSError as error:
         fail(explain_os_error(error))
-    except Exception:  # a fault of ours, with its traceback; status 1 would mean that a defect was found
+    except Exception as error:  # a fault of ours, with its traceback; status 1 would mean a defect was found
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in _OURS:
+            fail(
+                f"this needs {error.name}, which is not installed here: install it, or the whole of metricad "
+                "with all that it asks for, or inspect with what 'metricad export' wrote"
+            )
         traceback.print_exc()
         raise SystemExit(EXIT_ERROR) from None
     if status == INTERRUPTED:

@@ -78,3 +78,13 @@ def test_a_profile_tells_the_stages_on_standard_error(run_metricad, part, line):
     assert len(done.out.splitlines()) == 3
     for stage in ("read", "network", "distance", "score", "2 images in", "a second"):
         assert stage in done.err
+
+
+def test_what_is_not_installed_is_told_in_a_line(refused, part, line, monkeypatch):
+    import metricad.bundle
+
+    def missing(path):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(metricad.bundle, "load", missing)
+    assert "this needs tensorflow, which is not installed here" in refused("inspect", part, line)
