@@ -235,10 +235,10 @@ def _to_onnx(module: tf.Module, change: Change) -> "onnx.ModelProto":
         model, _ = tf2onnx.convert.from_function(
             module.inspect, input_signature=module.inspect.input_signature, opset=_OPSET
         )
-    # In the order of `graph.OUTPUTS`: whoever looks at the file sees the score first.
+    # In their own order: whoever looks at the file sees the score first.
     outputs = {output.name: output for output in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in graph.OUTPUTS)
+    model.graph.output.extend(outputs[name] for name in module.outputs)
     onnx.checker.check_model(model)
     return change(model)
 

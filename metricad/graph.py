@@ -82,14 +82,41 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
             "anomaly_map": placed if mask is None else tf.where(tf.constant(mask), placed, 0.0),
         }
 
-    size = (None, None) if mask is None else mask.shape
+    return frozen(inspect, OUTPUTS, size=(None, None) if mask is None else mask.shape, input_type=input_type)
+
+
+def frozen(
+    function: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    outputs: Sequence[str],
+    *,
+    size: tuple[int | None, int | None] = (None, None),
+    input_type: str = "float32",
+) -> tf.Module:
+    """Make a function of pixels (N, H, W) a module that can be exported: its weights become constants.
+
+    Parameters
+    ----------
+    function : function
+        Gives a dictionary.
+    outputs : sequence of str
+        The keys of the dictionary, in the order that they shall have in a file.
+    size : (int or None, int or None)
+        H and W, where they are not free.
+    input_type : {"float32", "uint8"}
+
+    Returns
+    -------
+    tf.Module
+        With the function as `inspect`, and `outputs`.
+    """
     signature = [tf.TensorSpec((None, *size), input_type, PIXELS)]
-    traced = tf.function(inspect, input_signature=signature, autograph=False).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(traced)
-    names = sorted(OUTPUTS)  # the order of a dictionary's outputs in a graph
+    traced = tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+    constant = convert_variables_to_constants_v2(traced)
+    names = sorted(outputs)  # the order of a dictionary's outputs in a graph
     module = tf.Module()
+    module.outputs = tuple(outputs)
     module.inspect = tf.function(
-        lambda pixels: dict(zip(names, frozen(pixels), strict=True)),
+        lambda pixels: dict(zip(names, constant(pixels), strict=True)),
         input_signature=signature,
         autograph=False,
     )

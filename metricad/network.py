@@ -48,8 +48,10 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         )
 
     pixels = keras.Input((None, None, 1), name="image")
-    x = convolution(7, "elu", "stem")(pixels)
+    # ELU rises, so that it may follow the pool: the same numbers from a quarter of the exponentials.
+    x = convolution(7, None, "stem")(pixels)
     x = keras.layers.MaxPooling2D(2, name="pool")(x)
+    x = keras.layers.Activation("elu", name="stem_elu")(x)
     for block in (1, 2, 3):
         residual = convolution(5, "elu", f"block{block}_window")(x)
         residual = convolution(1, None, f"block{block}_residual")(residual)

@@ -58,6 +58,21 @@ def test_whole_image_equals_patch_by_patch(model):
         np.testing.assert_allclose(extract(patch)[0, 0], whole[row, column], rtol=1e-4, atol=1e-5)
 
 
+def test_elu_after_the_pool_gives_the_papers_numbers(model):
+    """The paper's stem is a convolution with ELU, then the pool: bit for bit the same features."""
+    given = keras.models.clone_model(
+        model,
+        clone_function=lambda layer: layer.__class__.from_config(
+            layer.get_config()
+            | {"stem": {"activation": "elu"}, "stem_elu": {"activation": "linear"}}.get(layer.name, {})
+        ),
+    )
+    given.set_weights(model.get_weights())
+    image = np.random.default_rng(3).uniform(-1, 1, (77, 90)).astype(np.float32)
+    features = architectures.extractor(model)(image)
+    np.testing.assert_array_equal(features, architectures.extractor(given)(image))
+
+
 def test_one_trace_for_all_sizes(model):
     extract = architectures.extractor(model)
     for size in (32, 40, 64, 51, 40, 64):
