@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from metricad import console
-from metricad.verbs import parts, studies
+from metricad.verbs import parts, serving, studies
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 app = typer.Typer(
@@ -36,6 +36,7 @@ for verb in (
     parts.prototype,
     parts.tune,
     parts.inspect,
+    serving.serve,
     parts.detectability,
     studies.evaluate,
     studies.report,

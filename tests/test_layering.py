@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
-    "errors", "versions", "files", "images", "patches", "triplets", "datasets", "settings", "loss",
+    "errors", "versions", "files", "images", "uploads", "gate", "patches", "triplets", "datasets", "settings",
+    "loss",
     "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
     "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head", "foreground",
     "region", "calibration", "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
@@ -19,7 +20,8 @@ ORDER = [
     "comparison", "document", "markdown", "page", "paper", "overview", "tables", "figures", "embeddings",
     "chapters",
     "report", "datasheet", "console", "workers", "grid", "reproduction", "display", "demonstration",
-    "options", "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",
+    "options", "answers", "meters", "watch", "connections", "intake", "judging", "service", "verbs.parts",
+    "verbs.serving", "verbs.studies", "verbs", "cli", "__main__",
 ]  # fmt: skip
 
 

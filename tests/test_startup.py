@@ -5,12 +5,15 @@ import sys
 
 import pytest
 
-VERBS = ["train", "prototype", "tune", "inspect", "detectability", "evaluate", "report", "reproduce", "demo"]
+VERBS = [
+    "train", "prototype", "tune", "inspect", "serve", "detectability", "evaluate", "report", "reproduce",
+    "demo",
+]  # fmt: skip
 
 # Runs a command line and tells, after it has left, whether TensorFlow was imported.
 WATCH = """
 import atexit, sys
-heavy = set(["tensorflow", "keras", "matplotlib"])
+heavy = set(["tensorflow", "keras", "matplotlib", "fastapi", "uvicorn"])
 atexit.register(lambda: print("LOADED", *sorted(heavy & set(sys.modules))))
 from {module} import main
 sys.argv = {arguments!r}
@@ -41,6 +44,10 @@ def test_help_does_without_tensorflow(arguments):
         ["prototype", "nowhere", "--out", "part.metricad", "--network", "run"],
         ["prototype", "--kind", "nonsense", "good", "--out", "part.metricad", "--network", "run"],
         ["inspect", "part.metricad"],
+        ["serve"],
+        ["serve", "a/part.metricad", "b/part.metricad"],
+        ["serve", "part.metricad", "--host", "0.0.0.0"],
+        ["serve", "part.metricad", "--port", "70000"],
         ["prototype", "good", "--out", "part.metricad", "--preset", "paper"],
         ["prototype", "good", "--out", "part.metricad", "--network", "run", "--adapt"],
         ["evaluate", "--data", "d", "--out", "results.json", "--network", "run", "--adapt"],
