@@ -21,12 +21,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from metricad.answers import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
+from metricad.envelope import Envelope
 from metricad.errors import DataError
 from metricad.gate import BusyError
 from metricad.judging import Judge, Limits
 from metricad.meters import CONTENT_TYPE
 from metricad.uploads import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
-from metricad.watch import Watch
 
 if TYPE_CHECKING:
     from metricad.inspector import Inspector
@@ -96,7 +96,7 @@ def app(
     api.include_router(
         _parts(judge, api), dependencies=needs, responses={} if token is None else refused(401)
     )
-    api.add_middleware(Watch, meters=judge.meters, hosts=hosts)
+    api.add_middleware(Envelope, meters=judge.meters, hosts=hosts)
     return api
 
 

@@ -20,7 +20,7 @@ ORDER = [
     "comparison", "document", "markdown", "page", "paper", "overview", "tables", "figures", "embeddings",
     "chapters",
     "report", "datasheet", "console", "workers", "grid", "reproduction", "display", "demonstration",
-    "options", "answers", "meters", "watch", "connections", "intake", "judging", "service", "verbs.parts",
+    "options", "answers", "meters", "envelope", "connections", "intake", "judging", "service", "verbs.parts",
     "verbs.serving", "verbs.studies", "verbs", "cli", "__main__",
 ]  # fmt: skip
 

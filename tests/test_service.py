@@ -25,7 +25,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from test_uploads import FILES, encoded, png_bomb, tiff
 
-from metricad import answers, connections, images, judging, service, watch
+from metricad import answers, connections, envelope, images, judging, service
 from metricad.errors import DataError
 from metricad.gate import BusyError, Gate
 
@@ -439,7 +439,7 @@ def test_a_slow_sender_is_cut_off(small):
 
 
 def test_a_drip_is_cut_off_as_well(small, monkeypatch):
-    monkeypatch.setattr(watch, "_LINGER", 0.1)
+    monkeypatch.setattr(envelope, "_LINGER", 0.1)
     answer = small.raw(head(IMAGE, "Content-Length: 1000"), *[b"a"] * 40, pause=0.05)
     assert answer.startswith(b"HTTP/1.1 408 ")
 

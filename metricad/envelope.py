@@ -31,7 +31,7 @@ _HEADERS = [
 _LINGER, _MOST_DRAINED = 2.0, 2**26  # seconds and bytes
 
 
-class Watch:
+class Envelope:
     """ASGI middleware around the whole service.
 
     Parameters
