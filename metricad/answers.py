@@ -1,6 +1,7 @@
 """What the service answers: the JSON of its results, and one shape for all that it refuses."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -32,7 +33,7 @@ class Verdict(BaseModel):
     percentile: float = Field(
         ge=0, le=100, description="Share of held-out good images that score at most as much, in percent."
     )
-    verdict: str = Field(json_schema_extra={"enum": ["good", "defect"]})
+    verdict: Literal["good", "defect"]
     peak: Peak
     version: str = Field(description="Of metricad.")
     milliseconds: float = Field(ge=0, description="For decoding and inspecting, without the upload.")

@@ -7,6 +7,8 @@ from starlette.requests import ClientDisconnect
 
 from metricad.answers import Refusal
 
+_MOST_DIGITS = 18
+
 
 def check_head(request: Request, *, most_bytes: int) -> None:
     """Refuse a request by its headers, before its body is asked for.
@@ -26,7 +28,8 @@ def check_head(request: Request, *, most_bytes: int) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, "type", "Content-Encoding: expected none; send the image file as it is")
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most_bytes:
+    # Python refuses to read numbers of thousands of digits.
+    if declared.isdecimal() and (len(declared) > _MOST_DIGITS or int(declared) > most_bytes):
         raise _too_long(most_bytes)
 
 

@@ -208,8 +208,9 @@ def test_the_number_of_metrics_does_not_grow_with_what_is_asked():
         (picture(), {"content-type": "text/plain"}, 415, "received 'text/plain'"),
         (picture(), {"content-type": "multipart/form-data; boundary=x"}, 415, "expected image/png"),
         (picture(), PNG | {"content-encoding": "gzip"}, 415, "Content-Encoding: expected none"),
+        (picture(), PNG | {"content-length": "9" * 5000}, 413, "expected 33554432 bytes at most"),
     ],
-    ids=["no image", "empty", "truncated", "small", "bomb", "untyped", "text", "form", "compressed"],
+    ids=["no image", "empty", "truncated", "small", "bomb", "untyped", "text", "form", "compressed", "long"],
 )
 def test_what_is_no_image_is_refused(client, what, content, headers, status, says):
     answer = client.post(f"/parts/part/{what}", content=content, headers=headers)
@@ -703,9 +704,10 @@ def test_bodies_are_never_written_to_disk(client, monkeypatch):
         return real(path, flags, *rest, **more)
 
     monkeypatch.setattr(os, "open", spy)
-    monkeypatch.setattr("builtins.open", lambda *arguments, **more: opened.append(arguments) or 1 / 0)
+    monkeypatch.setattr("builtins.open", lambda *arguments, **more: opened.append(arguments))
     large = np.zeros((1500, 2000), np.uint8)
-    for content in (encoded(large, "BMP"), tiff(large), picture(), b"x" * 2_000_000):
-        post(client, content)
-        post(client, content, what="map")
+    for content in (encoded(large, "BMP"), tiff(large), picture()):
+        assert post(client, content).status_code == 200
+        assert post(client, content, what="map").status_code == 200
+    assert post(client, b"x" * 2_000_000).status_code == 422
     assert opened == []

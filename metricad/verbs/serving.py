@@ -154,16 +154,21 @@ def _run(api: object, listener: socket.socket, *, log_requests: bool) -> None:
 
     from metricad.connections import Protocol
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("metricad").setLevel(logging.INFO if log_requests else logging.WARNING)
-    # Decoders warn about odd files: others' texts, which would fill the log and Python's memory of warnings.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # Not on the root: by what decoders log and warn about odd files anybody could fill disk and memory.
+    for name, level in (
+        ("metricad", logging.INFO if log_requests else logging.WARNING),
+        ("uvicorn", logging.ERROR),
+    ):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(level)
     warnings.simplefilter("ignore")
     config = uvicorn.Config(
         api,
         http=Protocol,
         ws="none",
         log_config=None,
-        log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_LAST_SECONDS,
