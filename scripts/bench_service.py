@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from service_traffic import BODY_MIB, PART, SHARES, SIDE, Answered, Body, bombs, damaged, encoded, send
+from service_traffic import BODY_MIB, PART, SHARES, SIDES, Answered, Body, bombs, damaged, encoded, send
 
 from data_prep.surfaces import generator
 from metricad import console, files, images, markdown, uploads
@@ -66,7 +66,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
 
     paths = [folder / f"{i:03}.png" for i in range(40)]
     for i, path in enumerate(paths):
-        images.write(path, generator.render(1, i, size=SIDE)[0])
+        images.write(path, generator.render(1, i, size=SIDES[i % len(SIDES)])[0])
     model = methods.load_network(options.network)
     made = inspector.fit_inspector(paths, model, false_alarm_rate=0.1, holdout=0.3)
     bundle.save(made, folder / f"{PART}.metricad")
@@ -159,7 +159,8 @@ def build(
             f"{options.clients} --network {options.network} --seed {options.seed}",
             f"On {datetime.now(UTC):%Y-%m-%d} with {os.cpu_count()} CPU cores, Python {found['python']}, "
             f"TensorFlow {found['tensorflow']}; service and clients on the same computer. Images are "
-            f"{SIDE}×{SIDE}, in six file formats; its limits are {BODY_MIB} MiB, {PIXELS} megapixel "
+            f"{SIDES[0]} to {SIDES[-1]} pixels wide and high, in six file formats; its limits are {BODY_MIB} "
+            f"MiB, {PIXELS} megapixel "
             f"and {UPLOAD} s for a body.",
             f"{later / seconds:.1f} requests a second after the first round. The service {ended}.",
             f"Its resident memory was {megabytes[0]:.0f} MB after the first of {ROUNDS} rounds, the warm-up; "

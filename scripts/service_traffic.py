@@ -17,7 +17,7 @@ import tifffile
 
 from data_prep.surfaces import generator
 
-PART, SIDE = "woven", 128
+PART, SIDES = "woven", (96, 128, 192, 300)
 BODY_MIB = 4
 """The service's limit of a body here: small, so that what is beyond it is soon sent."""
 
@@ -49,7 +49,9 @@ class Answered:
 
 def encoded(number: int) -> list[bytes]:
     """One rendered surface, good or with a defect, as files of several kinds."""
-    pixels = generator.render(1, 100 + number, size=SIDE, defect=bool(number % 2))[0]
+    pixels = generator.render(1, 100 + number, size=SIDES[number // 2 % len(SIDES)], defect=bool(number % 2))[
+        0
+    ]
     color = np.stack([pixels, pixels // 2, 255 - pixels], axis=-1)
     deep = pixels.astype(np.uint16) * 257
     found = []
