@@ -22,6 +22,8 @@ from metricad.errors import MetricadError
 _EXTRA = ("fastapi", "uvicorn", "prometheus_client")
 _TOKEN = "METRICAD_TOKEN"  # the name of the variable
 _SHORTEST_TOKEN = 16
+# A connection stays between a line's images: closed meanwhile, it would fail simple clients on the next one.
+_IDLE_SECONDS = 75
 _LAST_SECONDS = 30  # for requests that are being answered when the service is to end
 
 
@@ -171,6 +173,7 @@ def _run(api: object, listener: socket.socket, *, log_requests: bool) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
     # uvicorn raises a signal once more when it is done; to end as asked is no failure.
