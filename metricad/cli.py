@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from metricad import console
-from metricad.verbs import exporting, parts, studies, watching
+from metricad.verbs import exporting, parts, serving, studies, watching
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 app = typer.Typer(
@@ -36,9 +36,10 @@ for verb in (
     parts.prototype,
     parts.tune,
     parts.inspect,
-    watching.watch,
     parts.detectability,
     exporting.export,
+    watching.watch,
+    serving.serve,
     studies.evaluate,
     studies.report,
     studies.reproduce,

@@ -6,22 +6,14 @@ import sys
 import pytest
 
 VERBS = [
-    "train",
-    "prototype",
-    "tune",
-    "inspect",
-    "detectability",
-    "export",
-    "evaluate",
-    "report",
-    "reproduce",
-    "demo",
-]
+    "train", "prototype", "tune", "inspect", "detectability", "export", "watch", "serve", "evaluate",
+    "report", "reproduce", "demo",
+]  # fmt: skip
 
 # Runs a command line and tells, after it has left, whether TensorFlow was imported.
 WATCH = """
 import atexit, sys
-heavy = set(["tensorflow", "keras", "matplotlib"])
+heavy = set(["tensorflow", "keras", "matplotlib", "fastapi", "uvicorn"])
 atexit.register(lambda: print("LOADED", *sorted(heavy & set(sys.modules))))
 from {module} import main
 sys.argv = {arguments!r}
@@ -55,6 +47,10 @@ def test_help_does_without_tensorflow(arguments):
         ["watch", "part.metricad", "line"],
         ["watch", "part.metricad", "nowhere", "--out", "line.jsonl"],
         ["watch", "part.metricad", ".", "--out", "line.jsonl", "--maps", "maps"],
+        ["serve"],
+        ["serve", "a/part.metricad", "b/part.metricad"],
+        ["serve", "part.metricad", "--host", "0.0.0.0"],
+        ["serve", "part.metricad", "--port", "70000"],
         ["prototype", "good", "--out", "part.metricad", "--preset", "paper"],
         ["prototype", "good", "--out", "part.metricad", "--network", "run", "--adapt"],
         ["evaluate", "--data", "d", "--out", "results.json", "--network", "run", "--adapt"],

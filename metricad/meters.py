@@ -1,0 +1,40 @@
+"""What the service counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Meters:
+    """Counters of one service, in a registry of its own.
+
+    Labels hold only names of parts that exist, statuses and fixed words: whatever is sent, there are never
+    more of them. `requests` and `seconds` count all requests but those for health and for the page's files;
+    their part is empty where none was asked for or it is unknown.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "metricad_requests", "Requests answered.", ["part", "status"], registry=registry
+        )
+        self.verdicts = Counter("metricad_verdicts", "Images judged.", ["part", "verdict"], registry=registry)
+        self.rejected = Counter(
+            "metricad_rejected", "Requests refused, by the reason.", ["reason"], registry=registry
+        )
+        self.seconds = Histogram(
+            "metricad_request_seconds",
+            "From a request's head to the end of its answer, the upload included.",
+            ["part"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.in_flight = Gauge("metricad_in_flight", "Requests being answered.", registry=registry)
+
+    def page(self) -> bytes:
+        """All of them as Prometheus reads them."""
+        return generate_latest(self.registry)

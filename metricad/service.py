@@ -1,0 +1,203 @@
+"""The service: images are posted and judged by the parts' inspectors, over HTTP.
+
+The path of one image: `app` → `Judge.answer` → `intake` → `Gate.run` → `decode` →
+`Inspector.inspect` → `Verdict`. Whatever can be refused without reading the body is; bodies stay in memory;
+decoding and inspecting are done in threads.
+
+Other sites' pages cannot use it through a visitor's browser: it sends no CORS headers, without which a
+browser posts no image type to another site, and it refuses all other types.
+"""
+
+import functools
+import hmac
+from collections.abc import Callable, Collection, Mapping
+from importlib import resources
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+
+from metricad.answers import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
+from metricad.envelope import Envelope
+from metricad.errors import DataError
+from metricad.gate import BusyError
+from metricad.inspection import Inspector
+from metricad.judging import Judge, Limits
+from metricad.meters import CONTENT_TYPE
+from metricad.uploads import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
+
+_PAGE = {
+    "/": ("service.html", "text/html"),
+    "/service.css": ("service.css", "text/css"),
+    "/service.js": ("service.js", "text/javascript"),
+}
+_IMAGE_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": f"One image file as it is: {', '.join(FORMATS)}.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES},
+    }
+}
+_PNG = {200: {"description": "The map.", "content": {"image/png": {}}}}
+_TEXT = {200: {"description": "In Prometheus' text format.", "content": {"text/plain": {}}}}
+
+
+def app(
+    parts: Mapping[str, Inspector],
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+) -> FastAPI:
+    """Make the service of some parts.
+
+    Parameters
+    ----------
+    parts : mapping of str to Inspector
+        By name. Several threads ask an inspector at once.
+    limits : Limits, optional
+    token : str, optional
+        Asked for as ``Authorization: Bearer``, but for health and the files of the page.
+    hosts : collection of str, optional
+        Names that requests may call this computer by; any when not given.
+
+    Returns
+    -------
+    FastAPI
+        To be run in one process.
+    """
+    judge = Judge(parts, limits=limits or Limits())
+    # FastAPI's own pages of documentation load scripts from elsewhere, which a line's computer cannot reach.
+    api = FastAPI(
+        title="metricad",
+        summary="Inspect textured surfaces.",
+        version=judge.version,
+        lifespan=lambda _: judge.running(),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=refused(421, 500),
+    )
+    api.state.meters = judge.meters
+    for kind in (HTTPException, RequestValidationError, BusyError, DataError):
+        api.add_exception_handler(kind, _refuse)
+    for path, (name, media_type) in _PAGE.items():
+        content = resources.files("metricad").joinpath(name).read_bytes()
+        answer = functools.partial(Response, content, media_type=media_type)
+        api.add_api_route(path, lambda answer=answer: answer(), include_in_schema=False)
+    api.include_router(_health(judge))
+    needs = [] if token is None else [Depends(_authorised(token))]
+    api.include_router(
+        _parts(judge, api), dependencies=needs, responses={} if token is None else refused(401)
+    )
+    api.add_middleware(Envelope, meters=judge.meters, hosts=hosts)
+    return api
+
+
+def _health(judge: "Judge") -> APIRouter:
+    router = APIRouter(prefix="/health", tags=["health"])
+
+    @router.get("/live")
+    async def live() -> Health:
+        """Tell that the process answers."""
+        return Health(status="live")
+
+    @router.get("/ready", responses=refused(503))
+    async def ready() -> Health:
+        """Tell whether every part has judged an image since the start."""
+        judge.check_ready()
+        return Health(status="ready")
+
+    return router
+
+
+def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
+    """Everything that a token is needed for, where there is one."""
+    router = APIRouter()
+    Name = Annotated[str, Path(json_schema_extra={"enum": list(judge.parts)})]
+    refusals = refused(400, 404, 408, 413, 415, 422, 503)
+
+    @router.get("/parts", tags=["parts"])
+    async def parts() -> Parts:
+        """List the parts, and what the service takes."""
+        return judge.describe()
+
+    @router.post(
+        "/parts/{part}/inspect", tags=["parts"], responses=refusals, openapi_extra=_IMAGE_BODY,
+    )  # fmt: skip
+    async def inspect(part: Name, request: Request) -> Verdict:
+        """Judge an image: score, threshold, percentile among good images, verdict, and where the peak is."""
+        return await judge.answer(request, part, judge.verdict)
+
+    @router.post(
+        "/parts/{part}/map", tags=["parts"], responses={**refusals, **_PNG}, response_class=Response,
+        openapi_extra=_IMAGE_BODY,
+    )  # fmt: skip
+    async def heat_map(part: Name, request: Request) -> Response:
+        """Draw the distance over an image, as a PNG of its size; red outlines what is above the threshold."""
+        return Response(await judge.answer(request, part, judge.picture), media_type="image/png")
+
+    @router.get("/metrics", tags=["health"], responses=_TEXT, response_class=Response)
+    async def metrics() -> Response:
+        """Count requests, verdicts, refusals, seconds and memory, for Prometheus."""
+        return Response(judge.meters.page(), headers={"content-type": CONTENT_TYPE})
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(api.openapi())
+
+    return router
+
+
+def _authorised(token: str) -> Callable[..., None]:
+    """Make the check that a request brings this token."""
+    expected = token.encode()
+    scheme = HTTPBearer(auto_error=False, description="The token that the service was started with.")
+
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+        # Headers are read as Latin-1: so any bytes come back as they were sent.
+        received = given.credentials.encode("latin-1") if given else b""
+        if not hmac.compare_digest(received, expected):
+            raise Refusal(
+                401,
+                "token",
+                "expected the header 'Authorization: Bearer TOKEN' with this service's token",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    return check
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    """Answer in the one shape whatever has kept a request from its result."""
+    status, reason, message, headers = _explained(error)
+    request.app.state.meters.rejected.labels(reason).inc()
+    return problem(status, message, headers)
+
+
+def _explained(error: Exception) -> tuple[int, str, str, Mapping[str, str] | None]:
+    """Status, word for the metrics, message and headers."""
+    match error:
+        case Refusal():
+            return error.status_code, error.reason, error.detail, error.headers
+        case HTTPException(status_code=404):
+            return 404, "path", "no such page; expected /parts or another path of /openapi.json", None
+        case HTTPException(status_code=405):
+            allowed = (error.headers or {}).get("Allow", "another")
+            return 405, "method", f"wrong method for this path; expected {allowed}", error.headers
+        case HTTPException():
+            return error.status_code, "http", error.detail, error.headers
+        case BusyError():
+            return 503, "busy", f"too many requests at once: {error}; come back in a moment", COME_BACK
+        case TooManyPixelsError():
+            return 413, "pixels", str(error), None
+        case UnreadableError():
+            return 422, "unreadable", str(error), None
+        case DataError():
+            return 422, "unsuitable", str(error), None
+        case _:
+            return 422, "invalid", f"the request does not fit /openapi.json: {error}", None
