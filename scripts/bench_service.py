@@ -27,9 +27,10 @@ import numpy as np
 from service_traffic import BODY_MIB, PART, SHARES, SIDES, Answered, Body, bombs, damaged, encoded, send
 
 from data_prep.surfaces import generator
-from metricad import console, files, images, markdown, uploads
+from metricad import console, files, images, markdown
 from metricad.document import Cell, Document, Table
 from metricad.errors import DataError
+from metricad.service import uploads
 from metricad.versions import versions
 
 PIXELS, UPLOAD = 1, 5  # the service's limits here, in 10⁶ pixels and seconds

@@ -15,9 +15,9 @@ PARTS = {"part": FakeInspector(), "other part": FakeInspector(threshold=2.0)}
 def test_its_files_are_packaged():
     root = Path(__file__).parent.parent
     packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    names = {path.name for path in Path(metricad.__file__).parent.glob("service.*")} - {"service.py"}
+    names = {path.name for path in (Path(metricad.__file__).parent / "service").glob("service.*")}
     assert names == {"service.html", "service.css", "service.js"}
-    assert names <= set(packaged["metricad"])
+    assert {f"*{Path(name).suffix}" for name in names} == set(packaged["metricad.service"])
 
 
 def test_it_is_served_as_it_is_and_asks_nothing_of_others():

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from test_service import TOKEN, FakeInspector, Server
 from test_uploads import FILES
 
-from metricad import service, uploads
+from metricad.service import app as service
+from metricad.service import uploads
 
 schemathesis = pytest.importorskip("schemathesis")
 

@@ -71,8 +71,8 @@ def serve(
             "in anybody"
         )
     with _bind(host, port) as listener:
-        from metricad import service
-        from metricad.judging import Limits
+        from metricad.service import app as service
+        from metricad.service.judging import Limits
 
         limits = Limits(
             body_bytes=round(max_megabytes * 2**20),
@@ -153,7 +153,7 @@ def _run(api: object, listener: socket.socket, *, log_requests: bool) -> None:
     """Answer until SIGTERM or Ctrl-C, and finish what has been begun."""
     import uvicorn
 
-    from metricad.connections import Protocol
+    from metricad.service.connections import Protocol
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from metricad.answers import Refusal
+from metricad.service.answers import Refusal
 
 _MOST_DIGITS = 18
 

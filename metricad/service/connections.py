@@ -6,7 +6,7 @@ import h11
 from starlette.status import HTTP_400_BAD_REQUEST
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from metricad.answers import problem
+from metricad.service.answers import problem
 
 HEAD_SECONDS = 10.0
 """How long a connection may take to send a request's line and headers."""

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metricad.answers import problem
-from metricad.meters import Meters
+from metricad.service.answers import problem
+from metricad.service.meters import Meters
 
 log = logging.getLogger(__name__)
 

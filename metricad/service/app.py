@@ -20,14 +20,14 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from metricad.answers import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
-from metricad.envelope import Envelope
 from metricad.errors import DataError
-from metricad.gate import BusyError
 from metricad.inspection import Inspector
-from metricad.judging import Judge, Limits
-from metricad.meters import CONTENT_TYPE
-from metricad.uploads import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
+from metricad.service.answers import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
+from metricad.service.envelope import Envelope
+from metricad.service.gate import BusyError
+from metricad.service.judging import Judge, Limits
+from metricad.service.meters import CONTENT_TYPE
+from metricad.service.uploads import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
 
 _PAGE = {
     "/": ("service.html", "text/html"),
@@ -86,7 +86,7 @@ def app(
     for kind in (HTTPException, RequestValidationError, BusyError, DataError):
         api.add_exception_handler(kind, _refuse)
     for path, (name, media_type) in _PAGE.items():
-        content = resources.files("metricad").joinpath(name).read_bytes()
+        content = resources.files(__package__).joinpath(name).read_bytes()
         answer = functools.partial(Response, content, media_type=media_type)
         api.add_api_route(path, lambda answer=answer: answer(), include_in_schema=False)
     api.include_router(_health(judge))

@@ -14,12 +14,13 @@ import numpy as np
 import PIL.Image
 from fastapi import Request
 
-from metricad import images, intake, uploads
-from metricad.answers import COME_BACK, Part, Parts, Peak, Refusal, Verdict
+from metricad import images
 from metricad.errors import DataError
-from metricad.gate import Gate
 from metricad.inspection import Inspection, Inspector
-from metricad.meters import Meters
+from metricad.service import intake, uploads
+from metricad.service.answers import COME_BACK, Part, Parts, Peak, Refusal, Verdict
+from metricad.service.gate import Gate
+from metricad.service.meters import Meters
 from metricad.versions import versions
 
 T = TypeVar("T")

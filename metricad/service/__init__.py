@@ -1,0 +1,1 @@
+"""The service: parts judged over HTTP. Nothing outside needs FastAPI."""
