@@ -8,22 +8,22 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
-    "errors", "versions", "files", "clock", "sampling", "images", "foreground", "region", "calibration",
-    "maps", "tiles", "inspection", "drift", "arrivals", "journal", "watch", "description", "runtimes",
-    "exported", "patches", "triplets", "datasets", "settings", "loss", "network", "hypercolumn",
-    "architectures", "pretrained", "runs", "training", "shapes", "defects", "textures", "episodes",
-    "episodic", "prototype", "positional", "tone", "kinds", "head", "detector", "adaptation",
-    "inspector", "metrics", "tuning", "detectability", "limits", "bundle", "graph", "export", "reduced",
-    "opening", "pixels", "results", "examples", "evaluation", "backbones", "fitting", "registration",
-    "methods.adapted", "methods.variation", "methods.autoencoder", "methods.cae_kde",
-    "methods.cpcae_knn", "methods.deep_feature_knn", "methods.denoising", "methods.f_anogan_networks",
-    "methods.f_anogan", "methods.nearest_image", "methods.patch_bank", "methods.patch_gaussian",
-    "methods", "comparison", "document", "markdown", "page", "paper", "overview", "tables", "figures",
-    "embeddings", "chapters", "report", "datasheet", "service.uploads", "service.gate",
-    "service.answers", "service.meters", "service.envelope", "service.connections", "service.intake",
-    "service.judging", "service.app", "service", "console", "workers", "grid", "reproduction",
-    "display", "demonstration", "options", "verbs.exporting", "verbs.watching", "verbs.serving",
-    "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",
+    "errors", "versions", "files", "silence", "clock", "sampling", "images", "foreground", "region",
+    "calibration", "maps", "tiles", "inspection", "drift", "arrivals", "journal", "watch",
+    "description", "runtimes", "exported", "patches", "triplets", "datasets", "settings", "loss",
+    "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
+    "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head", "detector",
+    "adaptation", "inspector", "metrics", "tuning", "detectability", "limits", "bundle", "graph",
+    "export", "reduced", "opening", "pixels", "results", "examples", "evaluation", "backbones",
+    "fitting", "registration", "methods.adapted", "methods.variation", "methods.autoencoder",
+    "methods.cae_kde", "methods.cpcae_knn", "methods.deep_feature_knn", "methods.denoising",
+    "methods.f_anogan_networks", "methods.f_anogan", "methods.nearest_image", "methods.patch_bank",
+    "methods.patch_gaussian", "methods", "comparison", "document", "markdown", "page", "paper",
+    "overview", "tables", "figures", "embeddings", "chapters", "report", "datasheet", "service.uploads",
+    "service.gate", "service.answers", "service.meters", "service.envelope", "service.connections",
+    "service.intake", "service.judging", "service.app", "service", "console", "workers", "grid",
+    "reproduction", "display", "demonstration", "options", "verbs.exporting", "verbs.watching",
+    "verbs.serving", "verbs.parts", "verbs.studies", "verbs", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -42,6 +42,11 @@ def test_what_was_exported_says_the_same(run_metricad, part, line, tmp_path, for
         assert one == other
 
 
+@pytest.mark.parametrize(("name", "format"), [("a.onnx", "onnx"), ("a.tflite", "litert"), ("a", "openvino")])
+def test_the_name_tells_the_format(run_metricad, part, tmp_path, name, format):
+    assert f"{name}: {format}, the same" in run_metricad("export", part, "--out", tmp_path / name).out
+
+
 def test_inspecting_with_an_export_does_without_tensorflow(run_metricad, part, line, tmp_path):
     out = tmp_path / "part.onnx"
     assert run_metricad("export", part, "--out", out, "--input-type", "uint8").status == 0

@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from metricad.inspection import Inspector
 
 
+_BY_SUFFIX = {".onnx": ExportFormat.onnx, ".tflite": ExportFormat.litert}
+
+
 def export(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
     out: Annotated[
         Path, typer.Option(help="The .onnx or .tflite file, or the new folder of the other formats.")
     ],
-    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.onnx,
+    format: Annotated[
+        ExportFormat | None,
+        typer.Option(help="What to write.", show_default="by the name: .onnx, .tflite, else openvino"),
+    ] = None,
     input_type: Annotated[
         InputType, typer.Option(help="What pixels are given as: levels 0 to 255, uint8 only whole ones.")
     ] = InputType.float32,
@@ -47,9 +53,12 @@ def export(
     Both are run on images, and nothing is kept when a score differs by more than 0.01 %. Reduced precision
     moves scores: it gets a threshold of its own from more good images, and its cost is measured.
 
-    Example: metricad export part.metricad --format onnx --out part.onnx
+    OpenVINO is the fastest on most processors, ONNX the one that most programs read.
+
+    Example: metricad export part.metricad --out part.onnx
     """
     _check_precision(precision, good, compare, labelled)
+    format = _BY_SUFFIX.get(out.suffix, ExportFormat.openvino) if format is None else format
     paths = images.find(good or compare or [])
     console.load_tensorflow()
     from metricad import bundle
