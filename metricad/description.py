@@ -20,6 +20,9 @@ KEY = "metricad"
 
 FORMAT_VERSION = 1
 
+INPUT_TYPES = ("float32", "uint8")
+"""What pixels can be given as."""
+
 
 @dataclass(frozen=True)
 class Description:
@@ -39,8 +42,7 @@ class Description:
     mask : MaskRegion or None
         Where images are judged; everywhere when None.
     facts : mapping
-        For the record: what it was fitted on, versions, the bundle's name and SHA-256, and what the
-        comparison with it has shown.
+        For the record: what it was fitted on, versions, the bundle's name and SHA-256.
     """
 
     calibration: Calibration
@@ -50,6 +52,14 @@ class Description:
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     mask: MaskRegion | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """Height and width of the smallest image, in pixels."""
+        if self.sizes is None:
+            return self.sampling.smallest, self.sampling.smallest
+        (height, _), (width, _) = self.sizes
+        return height, width
 
     def to_text(self) -> str:
         """Write as JSON."""
@@ -84,14 +94,19 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
         found = json.loads(text)
         version = found.pop("format_version")
         if version != FORMAT_VERSION:
-            raise BundleError(
-                f"{path}: export format {version}, expected {FORMAT_VERSION}; export it again"
-            )
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            advice = "a newer metricad wrote it: upgrade this one" if newer else "export it again"
+            raise BundleError(f"{path}: export format {version}, expected {FORMAT_VERSION}; {advice}")
         sampling = found.pop("sampling")
         sizes, mask = found.pop("sizes"), found.pop("mask")
         scores = np.array(found.pop("calibration_scores"), np.float64)
+        calibration = Calibration(scores, found.pop("false_alarm_rate"))
+        if calibration.threshold != found["threshold"]:
+            raise ValueError(f"scores with the threshold {calibration.threshold}, not {found['threshold']}")
+        if found["input_type"] not in INPUT_TYPES:
+            raise ValueError(f"unknown input type {found['input_type']!r}")
         return Description(
-            calibration=Calibration(scores, found.pop("false_alarm_rate")),
+            calibration=calibration,
             sampling=Sampling(**{**sampling, "scales": tuple(sampling["scales"])}),
             reduction=checked_reduction(found.pop("reduction")),
             input_type=found.pop("input_type"),
@@ -99,7 +114,7 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
             facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise BundleError(f"{path}: a damaged description ({error!r}); export it again") from error
 
 
@@ -110,4 +125,4 @@ def _pack(mask: np.ndarray) -> dict[str, object]:
 
 def _unpack(shape: list[int], bits: str) -> np.ndarray:
     flat = np.frombuffer(zlib.decompress(base64.b64decode(bits)), np.uint8)
-    return np.unpackbits(flat, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+    return np.unpackbits(flat)[: shape[0] * shape[1]].reshape(shape).astype(bool)

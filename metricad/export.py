@@ -141,11 +141,9 @@ def generated(description: Description) -> Iterator[np.ndarray]:
     """Textures to compare on, of several sizes where a part has no size of its own: 8-bit gray levels."""
     rng = np.random.default_rng(0)
     for rows, columns in _GENERATED:
+        shape = description.smallest
         if description.sizes is None:
-            smallest = description.sampling.smallest
-            shape = (smallest + rows, smallest + columns)
-        else:
-            shape = tuple(least for least, _ in description.sizes)
+            shape = (shape[0] + rows, shape[1] + columns)
         coarse = rng.normal(size=[side // 8 + 1 for side in shape]).repeat(8, axis=0).repeat(8, axis=1)
         light = 127.5 + 25 * coarse[: shape[0], : shape[1]] + rng.normal(scale=15, size=shape)
         yield np.clip(np.rint(light), 0, 255).astype(np.float32) * np.float32(2 / 255) - np.float32(1)

@@ -12,10 +12,12 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from metricad import architectures, maps
+from metricad.description import INPUT_TYPES
 from metricad.detector import TripletDetector
 from metricad.errors import DataError
 from metricad.head import FLOOR, HeadPrototype
 from metricad.inspection import Inspector
+from metricad.kinds import AutoPrototype
 from metricad.positional import TILE, PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
 from metricad.region import MaskRegion
@@ -26,7 +28,8 @@ from metricad.tone import DARK, LOGARITHMIC, Tone
 OUTPUTS = ("score", "is_defect", "peak", "distance_map", "anomaly_map")
 """Names of the outputs, in their order."""
 
-INPUT_TYPES = ("float32", "uint8")
+Nearest = Callable[[list[tf.Tensor]], tf.Tensor]
+"""Brings the first of two maps onto the grid of the second."""
 
 Distance = Joined = Callable[[list[tf.Tensor]], tf.Tensor]
 Apart = Callable[[list[tf.Tensor]], list[tf.Tensor]]
@@ -38,7 +41,7 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
     Parameters
     ----------
     inspector : Inspector
-        As `bundle.load` gives it.
+        Fitted, or as `bundle.load` gives it.
     input_type : {"float32", "uint8"}
         What pixels are given as.
 
@@ -60,8 +63,9 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
         raise ValueError(f"input type must be one of {', '.join(INPUT_TYPES)}, received {input_type!r}")
     detector = inspector.detector
     mask = _mask(detector)
-    network, nearest = architectures.by_scale(detector.model)
-    distance = _distance(detector.prototype, nearest)
+    prototype = _chosen(detector.prototype)
+    network, nearest = _by_parts(detector.model, prototype)
+    distance = _distance(prototype, nearest)
     sampling = detector.sampling
 
     def inspect(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -105,7 +109,7 @@ def sizes(detector: TripletDetector) -> tuple[tuple[int, int], tuple[int, int]] 
     if isinstance(detector.region, MaskRegion):
         height, width = detector.region.mask.shape
         return (height, height), (width, width)
-    prototype = getattr(detector.prototype, "base", detector.prototype)
+    prototype = _base(_chosen(detector.prototype))
     if not prototype.needs_positions:
         return None
     return tuple(
@@ -121,6 +125,26 @@ def _sides(detector: TripletDetector, axis: int, count: int) -> tuple[int, int]:
         side for side in tried if detector.model.compute_output_shape((1, side, side, 1))[axis] == count
     ]
     return min(suited), max(suited)
+
+
+def _chosen(prototype: Prototype) -> Prototype:
+    return prototype.chosen if isinstance(prototype, AutoPrototype) else prototype
+
+
+def _base(prototype: Prototype) -> Prototype:
+    return prototype.base if isinstance(prototype, HeadPrototype) else prototype
+
+
+def _by_parts(
+    model: keras.Model, prototype: Prototype
+) -> tuple[Callable[[tf.Tensor], list[tf.Tensor]], Sequence[Nearest]]:
+    """As `architectures.by_scale`, in the parts that a prototype takes features to be made of."""
+    network, nearest = architectures.by_scale(model)
+    count = len(getattr(_base(prototype), "scales", (1.0,)))
+    if count == len(nearest) + 1:
+        return network, nearest
+    on_one_grid = [lambda both: both[0]] * (count - 1)
+    return lambda light: tf.split(_joined(network(light), nearest), count, axis=-1), on_one_grid
 
 
 def _mask(detector: TripletDetector) -> np.ndarray | None:
@@ -144,7 +168,7 @@ def _tone(tone: Tone | None, light: tf.Tensor) -> tf.Tensor:
     return (tf.math.log((light + 1.0) * 0.5 + DARK) - low) * (2 / (high - low)) - 1.0
 
 
-def _distance(prototype: Prototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+def _distance(prototype: Prototype, nearest: Sequence[Nearest]) -> Distance:
     """Features of each scale, (N, h, w, d), to distances (N, h', w') on the grid of the first."""
     if isinstance(prototype, HeadPrototype):
         return _head(prototype, nearest)
@@ -156,13 +180,13 @@ def _distance(prototype: Prototype, nearest: Sequence[keras.layers.Layer]) -> Di
     return _gaussian(prototype, nearest)
 
 
-def _mean(prototype: MeanPrototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+def _mean(prototype: MeanPrototype, nearest: Sequence[Nearest]) -> Distance:
     mean = prototype.mean.astype(np.float32)
     order = 1 if prototype.metric == "manhattan" else 2
     return lambda scales: tf.norm(_joined(scales, nearest) - mean, ord=order, axis=-1)
 
 
-def _gaussian(prototype: GaussianPrototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+def _gaussian(prototype: GaussianPrototype, nearest: Sequence[Nearest]) -> Distance:
     apart = _whitened_apart(prototype, nearest)
 
     def distance(scales: list[tf.Tensor]) -> tf.Tensor:
@@ -173,7 +197,7 @@ def _gaussian(prototype: GaussianPrototype, nearest: Sequence[keras.layers.Layer
     return distance
 
 
-def _whitened_apart(prototype: GaussianPrototype, nearest: Sequence[keras.layers.Layer]) -> Apart:
+def _whitened_apart(prototype: GaussianPrototype, nearest: Sequence[Nearest]) -> Apart:
     """Whiten the features of each scale on its own grid, as yet without the spread."""
     matrices = prototype.whitening[:, np.newaxis, np.newaxis]
     means = prototype.mean.astype(np.float32).reshape(len(matrices), -1)
@@ -181,8 +205,6 @@ def _whitened_apart(prototype: GaussianPrototype, nearest: Sequence[keras.layers
     biases = [-mean @ matrix[0, 0] for mean, matrix in zip(means, matrices, strict=True)]
 
     def whitened(scales: list[tf.Tensor]) -> list[tf.Tensor]:
-        if len(scales) != len(matrices):
-            scales = [_joined(scales, nearest)]
         return [
             tf.nn.conv2d(features, matrix, 1, "VALID") + bias
             for features, matrix, bias in zip(scales, matrices, biases, strict=True)
@@ -191,12 +213,12 @@ def _whitened_apart(prototype: GaussianPrototype, nearest: Sequence[keras.layers
     return whitened
 
 
-def _on_one_grid(scales: list[tf.Tensor], nearest: Sequence[keras.layers.Layer]) -> list[tf.Tensor]:
+def _on_one_grid(scales: list[tf.Tensor], nearest: Sequence[Nearest]) -> list[tf.Tensor]:
     first, *others = scales
-    return [first, *(bring([other, first]) for other, bring in zip(others, nearest, strict=False))]
+    return [first, *(bring([other, first]) for other, bring in zip(others, nearest, strict=True))]
 
 
-def _joined(scales: list[tf.Tensor], nearest: Sequence[keras.layers.Layer]) -> tf.Tensor:
+def _joined(scales: list[tf.Tensor], nearest: Sequence[Nearest]) -> tf.Tensor:
     """Features of all scales as the network joins them: (N, h', w', d)."""
     return tf.concat(_on_one_grid(scales, nearest), axis=-1)
 
@@ -213,29 +235,30 @@ def _depth(count: tf.Tensor) -> tf.Tensor:
     return tf.minimum(tf.range(count), tf.range(count - 1, -1, -1))
 
 
-def _in_tiles(prototype: PositionalPrototype, nearest: Sequence[keras.layers.Layer]) -> Joined:
+def _in_tiles(prototype: PositionalPrototype, nearest: Sequence[Nearest]) -> Joined:
     mean, matrices = prototype.mean.astype(np.float32), prototype.whitening
     height, width, dimensions = mean.shape
     rows, columns, count, size, _ = matrices.shape
+    tiles = rows * columns
+    matrices = matrices.reshape(tiles * count, size, size)
+    beyond = [(0, 0), (0, rows * TILE - height), (0, columns * TILE - width), (0, 0)]
 
     def whitened(scales: list[tf.Tensor]) -> tf.Tensor:
-        features = _joined(scales, nearest)
-        beyond = [(0, 0), (0, rows * TILE - height), (0, columns * TILE - width), (0, 0)]
-        padded = tf.pad(features - mean, beyond)
-        tiles = tf.reshape(padded, (-1, rows, TILE, columns, TILE, count, size))
-        tiles = tf.transpose(tiles, (0, 1, 3, 5, 2, 4, 6))
-        white = tf.matmul(tf.reshape(tiles, (-1, rows, columns, count, TILE**2, size)), matrices)
-        white = tf.reshape(white, (-1, rows, columns, count, TILE, TILE, size))
-        white = tf.transpose(white, (0, 1, 4, 2, 5, 3, 6))
+        padded = tf.pad(_joined(scales, nearest) - mean, beyond)
+        # One pair of axes after the other: LiteRT knows no tensors of seven axes.
+        cut = tf.reshape(padded, (-1, TILE, columns, TILE, dimensions))
+        cut = tf.reshape(tf.transpose(cut, (0, 2, 1, 3, 4)), (-1, tiles, TILE**2, count, size))
+        cut = tf.reshape(tf.transpose(cut, (0, 1, 3, 2, 4)), (-1, tiles * count, TILE**2, size))
+        white = tf.reshape(tf.matmul(cut, matrices), (-1, tiles, count, TILE**2, size))
+        white = tf.reshape(tf.transpose(white, (0, 1, 3, 2, 4)), (-1, columns, TILE, TILE, dimensions))
+        white = tf.transpose(white, (0, 2, 1, 3, 4))
         white = tf.reshape(white, (-1, rows * TILE, columns * TILE, dimensions))
         return white[:, :height, :width]
 
     return whitened
 
 
-def _whitened(
-    prototype: GaussianPrototype | PositionalPrototype, nearest: Sequence[keras.layers.Layer]
-) -> Joined:
+def _whitened(prototype: GaussianPrototype | PositionalPrototype, nearest: Sequence[Nearest]) -> Joined:
     """As the prototype's own `whitened`."""
     if isinstance(prototype, PositionalPrototype):
         return _in_tiles(prototype, nearest)
@@ -248,7 +271,7 @@ def _whitened(
     return whitened
 
 
-def _head(prototype: HeadPrototype, nearest: Sequence[keras.layers.Layer]) -> Distance:
+def _head(prototype: HeadPrototype, nearest: Sequence[Nearest]) -> Distance:
     whitened = _whitened(prototype.base, nearest)
     first, first_bias, second, second_bias = prototype.layers
     parts = prototype.scales.astype(np.float32)
@@ -262,7 +285,8 @@ def _head(prototype: HeadPrototype, nearest: Sequence[keras.layers.Layer]) -> Di
         logit = tf.squeeze(tf.matmul(hidden, second) + second_bias, -1)
         length = tf.sqrt(tf.reduce_sum(square, axis=-1))
         standard = (tf.stack([length, logit], axis=-1) - parts[:, 0]) / parts[:, 1]
-        return tf.nn.softplus(tf.reduce_sum(standard, axis=-1))
+        # A distance is 0 at least; OpenVINO's softplus falls a little below.
+        return tf.maximum(tf.nn.softplus(tf.reduce_sum(standard, axis=-1)), 0.0)
 
     return distance
 
