@@ -1,15 +1,14 @@
 """What both command lines share: the way out of a verb, and a quiet TensorFlow."""
 
-import contextlib
 import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from typing import NoReturn
 
 import typer
 
+from metricad import silence
 from metricad.errors import MetricadError
 
 EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
@@ -70,21 +69,7 @@ def load_tensorflow() -> None:
     cannot have them. Python errors are not touched: they travel as exceptions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_standard_error():
+    with silence.standard_error():
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # looking for GPUs prints as well
-
-
-@contextlib.contextmanager
-def _without_standard_error() -> Iterator[None]:
-    sys.stderr.flush()
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metricad import description, silence
 from metricad.description import KEY
 from metricad.errors import BundleError
 
@@ -100,25 +101,35 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
     """Open a LiteRT (TensorFlow Lite) file; see `open_onnx`."""
     with _installed("ai_edge_litert", path):
         from ai_edge_litert.interpreter import Interpreter
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(DESCRIPTION).decode("utf-8")
+    except (zipfile.BadZipFile, KeyError):
+        text = None
+    found = description.read(text, path)
     content = path.read_bytes()
+
+    def interpreter() -> Interpreter:
+        return Interpreter(model_content=content, num_threads=max(1, threads // workers))
+
+    with silence.standard_error():  # where the first of a process says by what means it runs
+        first = interpreter()
+        first.resize_tensor_input(first.get_input_details()[0]["index"], (1, *found.smallest))
+        first.allocate_tensors()  # so that a damaged model is found now
 
     def run(outputs: Sequence[str]) -> Run:
         own = threading.local()  # an interpreter is for one thread
 
         def infer(pixels: np.ndarray) -> dict[str, np.ndarray]:
             if not hasattr(own, "runner"):
-                own.interpreter = Interpreter(model_content=content, num_threads=max(1, threads // workers))
+                own.interpreter = interpreter()
                 own.runner = own.interpreter.get_signature_runner()
             found = own.runner(**{PIXELS: np.ascontiguousarray(pixels)})
             return {name: found[name] for name in outputs}
 
         return infer
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(DESCRIPTION).decode("utf-8"), run
-    except (zipfile.BadZipFile, KeyError):
-        return None, run
+    return text, run
 
 
 def open_saved_model(path: Path, *, threads: int, workers: int) -> Opened:

@@ -8,12 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = [
-    "errors", "versions", "files", "clock", "sampling", "images", "foreground", "region", "calibration",
-    "maps", "inspection", "description", "runtimes", "exported", "patches", "triplets", "datasets", "settings", "loss",
-    "network", "hypercolumn", "architectures", "pretrained", "runs", "training", "shapes", "defects",
+    "errors", "versions", "files", "silence", "clock", "sampling", "images", "foreground", "region",
+    "calibration", "maps", "inspection", "description", "runtimes", "exported", "patches", "triplets",
+    "datasets", "settings", "loss", "network", "hypercolumn", "architectures", "pretrained", "runs",
+    "training", "shapes", "defects",
     "textures", "episodes", "episodic", "prototype", "positional", "tone", "kinds", "head",
     "detector", "adaptation", "inspector", "metrics", "tuning", "detectability",
-    "limits", "bundle", "graph", "export", "pixels", "results", "examples", "evaluation", "backbones", "fitting",
+    "limits", "bundle", "graph", "export", "pixels", "results", "examples", "evaluation", "backbones",
+    "fitting",
     "registration", "methods.adapted", "methods.variation", "methods.autoencoder", "methods.cae_kde",
     "methods.cpcae_knn", "methods.deep_feature_knn", "methods.denoising", "methods.f_anogan_networks",
     "methods.f_anogan", "methods.nearest_image", "methods.patch_bank", "methods.patch_gaussian", "methods",
