@@ -3,13 +3,14 @@
 TensorFlow is imported only by the fixtures that need it.
 """
 
+import functools
 import hashlib
 import json
 import os
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,61 @@ def scratched(image: np.ndarray, row: int, column: int, *, side: int = 6) -> np.
     marked[row : row + side, column : column + side : 2] = 1
     marked[row : row + side, column + 1 : column + side : 2] = -1
     return marked
+
+
+def surface(rng: np.random.Generator, shape: tuple[int, int], *, scratch: bool = False) -> np.ndarray:
+    """Draw a striped surface of any shape as an 8-bit image file holds it, scratched somewhere or not."""
+    image = texture(rng, side=max(shape))[: shape[0], : shape[1]]
+    if scratch:
+        image = scratched(image, *(int(rng.integers(side - 20)) for side in shape), side=12)
+    return images.from_uint8(images.to_uint8(image))
+
+
+def make_part(model, prototype, shape: tuple[int, int] = (96, 96), *, head: bool = False, **options: object):
+    """Fit an inspector to surfaces of a shape in no time; a head, where there is to be one, is made up."""
+    from metricad.calibration import calibrate
+    from metricad.detector import TripletDetector
+    from metricad.head import of
+    from metricad.inspection import Inspector
+
+    rng = np.random.default_rng(7)
+    detector = TripletDetector(model, prototype, **options)
+    good = [surface(rng, shape) for _ in range(8)]
+    detector.fit(good)
+    if head:
+        detector.prototype = of(detector.prototype)
+        inputs = detector.prototype.base.mean.shape[-1] + 1
+        sizes = (inputs, 8), (8,), (8, 1), (1,)
+        detector.prototype.layers = [rng.normal(size=size).astype(np.float32) for size in sizes]
+        parts = (detector.prototype.parts(detector.features(image)) for image in good)
+        farthest = np.mean([part.max(axis=(1, 2)) for part in parts], axis=0)
+        # Not their own deviation: these images are so alike that it would blow up every rounding.
+        detector.prototype.scales = np.stack([farthest, 1 + np.abs(farthest) / 4], axis=1)
+    scores = [detector.score(surface(rng, shape)) for _ in range(12)]
+    return Inspector(detector, calibrate(scores, 0.1), {"fit_images": 8})
+
+
+def assert_outputs(found: dict, inspector, image: np.ndarray) -> None:
+    """Hold that one image's outputs, by the names of `graph.OUTPUTS`, are what the library says of it."""
+    expected, distances = inspector.inspect(image)
+    near = {"rtol": 0, "atol": 5e-5 * expected.score}
+    np.testing.assert_allclose(found["score"], expected.score, **near)
+    np.testing.assert_allclose(found["distance_map"], distances, **near)
+    np.testing.assert_allclose(found["anomaly_map"], inspector.detector.on_pixels(distances, image), **near)
+    assert tuple(found["peak"]) == (expected.peak_row, expected.peak_col)
+    assert bool(found["is_defect"]) == (expected.verdict == "defect")
+
+
+def assert_same(one, other, image: np.ndarray) -> str:
+    """Hold that two inspectors say the same of an image; give the verdict."""
+    (expected, distances), (found, others) = one.inspect(image), other.inspect(image)
+    near = {"rtol": 0, "atol": 5e-5 * expected.score}
+    assert replace(found, score=expected.score) == expected
+    np.testing.assert_allclose(found.score, expected.score, **near)
+    np.testing.assert_allclose(others, distances, **near)
+    placed, others = (each.detector.on_pixels(distances, image) for each in (one, other))
+    np.testing.assert_allclose(others, placed, **near)
+    return found.verdict
 
 
 def save(path: Path, image: np.ndarray) -> Path:
@@ -124,6 +180,65 @@ def part(fitted, tmp_path_factory):
     path = tmp_path_factory.mktemp("parts") / "part.metricad"
     bundle.save(fitted, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def free_part(tmp_path_factory):
+    """An inspector of images of any size, made as for the shipped network; and its file."""
+    from metricad import bundle, hypercolumn
+    from metricad.prototype import GaussianPrototype
+    from metricad.tone import Tone
+
+    prototype = GaussianPrototype(border=hypercolumn.SAMPLING.border)
+    options = {"tone": Tone("logarithmic"), "reduction": "top-1%"}
+    inspector = make_part(hypercolumn.build(2, seed=1), prototype, **options)
+    path = tmp_path_factory.mktemp("free") / "free.metricad"
+    bundle.save(inspector, path)
+    return inspector, path
+
+
+@pytest.fixture(scope="session")
+def registered_part(tmp_path_factory):
+    """An inspector of images of one odd size, with a head and a mask; and its file."""
+    from metricad import bundle, network
+    from metricad.positional import PositionalPrototype
+    from metricad.region import MaskRegion
+
+    mask = np.zeros((63, 75), bool)
+    mask[9:50, 21:60] = True
+    mask[20:33, 40:51] = False
+    options = {"head": True, "region": MaskRegion(mask), "reduction": "top-10%"}
+    inspector = make_part(network.build(2, seed=1), PositionalPrototype(), mask.shape, **options)
+    path = tmp_path_factory.mktemp("registered") / "registered.metricad"
+    bundle.save(inspector, path)
+    return inspector, path
+
+
+def exporter(part, folder: Path, **options: object) -> Callable[[str], Path]:
+    """Make a function that exports a part to a format, once, and gives the path."""
+    from metricad import export
+
+    inspector, path = part
+
+    @functools.cache
+    def exported(format: str) -> Path:
+        target = folder / f"{format}{export.FORMATS[format][0]}"
+        export.export(inspector, target, format=format, bundle=path, **options)
+        return target
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def free_export(free_part, tmp_path_factory) -> Callable[[str], Path]:
+    """Export that part, which takes float32, to a format, once for all tests."""
+    return exporter(free_part, tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="session")
+def registered_export(registered_part, tmp_path_factory) -> Callable[[str], Path]:
+    """Export that part, to take uint8, to a format, once for all tests."""
+    return exporter(registered_part, tmp_path_factory.mktemp("exports"), input_type="uint8")
 
 
 @pytest.fixture
