@@ -111,16 +111,10 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
             text = archive.read(DESCRIPTION).decode("utf-8")
     except (zipfile.BadZipFile, KeyError):
         text = None
-    found = description.read(text, path)
     content = path.read_bytes()
 
     def interpreter() -> Interpreter:
         return Interpreter(model_content=content, num_threads=max(1, threads // workers))
-
-    with silence.standard_error():  # where the first of a process says by what means it runs
-        first = interpreter()
-        first.resize_tensor_input(first.get_input_details()[0]["index"], (1, *found.smallest))
-        first.allocate_tensors()  # so that a damaged model is found now
 
     def run(outputs: Sequence[str]) -> Run:
         own = threading.local()  # an interpreter is for one thread
@@ -134,6 +128,13 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
 
         return infer
 
+    if not text:
+        return None, run
+    shape = (1, *description.read(text, path).smallest)
+    with silence.standard_error():  # where the first of a process says by what means it runs
+        first = interpreter()
+        first.resize_tensor_input(first.get_input_details()[0]["index"], shape)
+        first.allocate_tensors()  # so that a damaged model is found now
     return text, run
 
 
