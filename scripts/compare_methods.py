@@ -30,10 +30,13 @@ from metricad.detector import TripletDetector
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method
 from metricad.options import SHIPPED
-from metricad.results import Study
+from metricad.results import Result, Study
 
 OWN = (*SHIPPED, SHIPPED[0] + methods.ADAPTED)
 """metricad's own rows."""
+
+CONTROLS = ("untrained", "variation")
+"""Beside which every figure stands: the default with an untrained network, and each pixel for itself."""
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def main() -> None:
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*OWN, *methods.COMPARED]
+    names = options.method or [*OWN, *CONTROLS, *methods.COMPARED]
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
         for number in range(len(surfaces)):
             for name in names:
@@ -89,10 +92,14 @@ def run_one(
 ) -> None:
     """Evaluate one method on one surface and keep the results and what they took."""
     path = place(work, name, int(number))
-    if name in OWN:
-        chosen = [one for one in methods.of_network(name) if one.role == "trained"]
-    else:
+    if name in methods.COMPARED:
         chosen = [methods.of_name(name, epochs=epochs.get(name), weights=weights)]
+    elif name == "variation":
+        chosen = methods.BASELINES
+    else:
+        role = "untrained" if name == "untrained" else "trained"
+        of = SHIPPED[0] if name == "untrained" else name
+        chosen = [one for one in methods.of_network(of) if one.role == role]
     made = []
     task = comparison.Task(tuple(keeping(one, made) for one in chosen), surfaces[int(number)])
     with display.progress(f"{name}, {task.surface.name}", task.step_count) as advance:
@@ -140,7 +147,7 @@ def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
     """Put the page together: a summary, a table for each surface, the settings, the images."""
     rows: dict[str, dict[tuple[str, str], tuple]] = {}
     for result, cost, took in zip(study.results, study.costs, taken, strict=True):
-        name = f"metricad {result.network}" if result.role == "trained" else result.method
+        name = _name(result)
         rows.setdefault(name, {})[result.dataset, result.surface] = (result, cost, took)
     surfaces = list(dict.fromkeys((one.dataset, one.surface) for one in study.results))
     summary = [
@@ -163,6 +170,12 @@ def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
             Section("Images and versions", [_images(study), _versions(study)]),
         ],
     )
+
+
+def _name(result: Result) -> str:
+    if result.role == "trained":
+        return f"metricad {result.network}"
+    return f"{SHIPPED[0]}, untrained" if result.role == "untrained" else result.method
 
 
 def describe(options: argparse.Namespace) -> str:

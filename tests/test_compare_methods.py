@@ -48,16 +48,21 @@ def result(method, role, auroc, **more):
 def test_the_page_has_every_method_with_what_it_takes():
     found = [
         result("auto", "trained", 0.9, network="fast"),
+        result("auto", "untrained", 0.55, network="accurate"),
+        result("per-pixel variation", "baseline", 0.5),
         result("cae-kde (3 of 100 epochs)", "compared", 0.6),
     ]
     taken = [
         {"peak_mib": 900.4, "bytes": 12_000, "settings": {}},
+        *2 * [{"peak_mib": 900.4, "bytes": 12_000, "settings": {}}],
         {"peak_mib": 1200.0, "bytes": 1_000_000, "settings": {"epochs": 3}},
     ]
-    study = Study(found, [[], []], [Cost(1.0, 20.0), Cost(60.0, 30.0)])
+    study = Study(found, [[]] * 4, [*3 * [Cost(1.0, 20.0)], Cost(60.0, 30.0)])
     text = markdown.render(script.build(study, taken, command="python x"))
     assert "| metricad fast | 0.900 | 0.500 | – | – | 1.0 | 20.0 | 900 | 12 |" in text
     assert "| cae-kde (3 of 100 epochs) | 0.600 | 0.500 | – | – | 60.0 | 30.0 | 1200 | 1000 |" in text
+    assert "| accurate, untrained | 0.550 |" in text
+    assert "| per-pixel variation | 0.500 |" in text
     assert "| cae-kde (3 of 100 epochs) | epochs 3 |" in text
     assert "python x" in text
 
