@@ -29,7 +29,8 @@ _LAST_SECONDS = 30  # for requests that are being answered when the service is t
 
 def serve(
     parts: Annotated[
-        list[Path], typer.Argument(metavar="PART...", help="Inspectors made by 'metricad prototype'.")
+        list[Path],
+        typer.Argument(metavar="PART...", help="Inspectors made by 'metricad prototype', or exports."),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
