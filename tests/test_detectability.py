@@ -9,6 +9,7 @@ from conftest import save, texture
 
 from metricad import defects, detectability
 from metricad.calibration import calibrate
+from metricad.clock import Clock
 from metricad.detectability import CONTRASTS, MARGIN, SIZES, Chart, Count, Measurement, Setting, measure
 from metricad.errors import DataError
 from metricad.inspection import Inspector
@@ -24,6 +25,7 @@ class Plain:
 
     def __init__(self, region=None):
         self.region = region
+        self.clock = Clock()
         self.seen = []
 
     def distance_map(self, image):
