@@ -7,10 +7,10 @@ from typing import Protocol, Self
 import keras
 import numpy as np
 
-from metricad import architectures, maps, tiles
+from metricad import architectures, mahalanobis, maps, tiles
 from metricad.clock import Clock
 from metricad.errors import DataError
-from metricad.prototype import NOTHING, Prototype
+from metricad.prototype import NOTHING, GaussianPrototype, Prototype
 from metricad.region import Region
 from metricad.tone import LOOK, Tone, stabilising
 
@@ -134,10 +134,8 @@ class TripletDetector:
 
     def _distances(self, image: np.ndarray) -> np.ndarray:
         """Distance at each feature, wherever it is."""
-        with self.clock("network"):
-            features = self.features(image)
-        with self.clock("distance"):
-            return self.prototype.distance(features)
+        with self.clock("network and distance"):
+            return self.extractor.distance(image, self.prototype, self.tone)
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""
@@ -187,10 +185,19 @@ class Features:
 
     def __init__(self, model: keras.Model) -> None:
         self.extract = architectures.extractor(model)
+        self._mahalanobis = mahalanobis.compiled(model)
+        self._scales = len(architectures.sampling(model).scales)
 
     def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""
         return self.extract(image if tone is None else tone(image))
+
+    def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
+        """Distance of each feature from a prototype: float32 (h', w'); a Gaussian's without leaving TensorFlow."""
+        chosen = getattr(prototype, "chosen", prototype)
+        if not isinstance(chosen, GaussianPrototype) or len(chosen.scales) != self._scales:
+            return prototype.distance(self(image, tone))
+        return chosen.levelled(self._mahalanobis(image if tone is None else tone(image), *chosen.affine))
 
 
 class SharedFeatures(Features):
@@ -210,6 +217,10 @@ class SharedFeatures(Features):
         self._image: np.ndarray | None = None  # held, so that no other image can come to its address
         self._tone: Tone | None = None
         self._features: np.ndarray | None = None
+
+    def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
+        """See `Features`; of the features that are shared."""
+        return prototype.distance(self(image, tone))
 
     def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
         """See `Features`. They are shared: the array is read-only and must not be written to."""

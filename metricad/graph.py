@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from metricad import architectures, maps
+from metricad import architectures, mahalanobis, maps
 from metricad.description import INPUT_TYPES
 from metricad.detector import TripletDetector
 from metricad.errors import DataError
 from metricad.head import FLOOR, HeadPrototype
 from metricad.inspection import Inspector
 from metricad.kinds import AutoPrototype
+from metricad.mahalanobis import Nearest, on_one_grid
 from metricad.positional import TILE, PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
 from metricad.region import MaskRegion
@@ -28,11 +29,7 @@ from metricad.tone import DARK, LOGARITHMIC, Tone
 OUTPUTS = ("score", "is_defect", "peak", "distance_map", "anomaly_map")
 """Names of the outputs, in their order."""
 
-Nearest = Callable[[list[tf.Tensor]], tf.Tensor]
-"""Brings the first of two maps onto the grid of the second."""
-
 Distance = Joined = Callable[[list[tf.Tensor]], tf.Tensor]
-Apart = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 
 
 def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
@@ -214,40 +211,18 @@ def _mean(prototype: MeanPrototype, nearest: Sequence[Nearest]) -> Distance:
 
 
 def _gaussian(prototype: GaussianPrototype, nearest: Sequence[Nearest]) -> Distance:
-    apart = _whitened_apart(prototype, nearest)
+    means, matrices = prototype.affine
 
     def distance(scales: list[tf.Tensor]) -> tf.Tensor:
-        squares = [tf.reduce_sum(tf.square(white), axis=-1, keepdims=True) for white in apart(scales)]
-        length = tf.squeeze(tf.sqrt(tf.add_n(_on_one_grid(squares, nearest))), -1)
+        length = mahalanobis.distances(scales, nearest, means, matrices)
         return length / _spread(prototype, tf.shape(length)) if prototype.border else length
 
     return distance
 
 
-def _whitened_apart(prototype: GaussianPrototype, nearest: Sequence[Nearest]) -> Apart:
-    """Whiten the features of each scale on its own grid, as yet without the spread."""
-    matrices = prototype.whitening[:, np.newaxis, np.newaxis]
-    means = prototype.mean.astype(np.float32).reshape(len(matrices), -1)
-    # As a convolution, the matrix leaves features in the layout that a runtime gives to convolutions.
-    biases = [-mean @ matrix[0, 0] for mean, matrix in zip(means, matrices, strict=True)]
-
-    def whitened(scales: list[tf.Tensor]) -> list[tf.Tensor]:
-        return [
-            tf.nn.conv2d(features, matrix, 1, "VALID") + bias
-            for features, matrix, bias in zip(scales, matrices, biases, strict=True)
-        ]
-
-    return whitened
-
-
-def _on_one_grid(scales: list[tf.Tensor], nearest: Sequence[Nearest]) -> list[tf.Tensor]:
-    first, *others = scales
-    return [first, *(bring([other, first]) for other, bring in zip(others, nearest, strict=True))]
-
-
 def _joined(scales: list[tf.Tensor], nearest: Sequence[Nearest]) -> tf.Tensor:
     """Features of all scales as the network joins them: (N, h', w', d)."""
-    return tf.concat(_on_one_grid(scales, nearest), axis=-1)
+    return tf.concat(on_one_grid(scales, nearest), axis=-1)
 
 
 def _spread(prototype: GaussianPrototype, shape: tf.Tensor) -> tf.Tensor:
@@ -289,10 +264,10 @@ def _whitened(prototype: GaussianPrototype | PositionalPrototype, nearest: Seque
     """As the prototype's own `whitened`."""
     if isinstance(prototype, PositionalPrototype):
         return _in_tiles(prototype, nearest)
-    apart = _whitened_apart(prototype, nearest)
+    means, matrices = prototype.affine
 
     def whitened(scales: list[tf.Tensor]) -> tf.Tensor:
-        white = _joined(apart(scales), nearest)
+        white = _joined(mahalanobis.whitened(scales, means, matrices), nearest)
         return white / tf.expand_dims(_spread(prototype, tf.shape(white)), -1) if prototype.border else white
 
     return whitened

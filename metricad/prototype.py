@@ -219,6 +219,15 @@ class GaussianPrototype(Streamed):
             self._prepare()
         return self._whitening
 
+    @property
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means (scales, d / scales) and `whitening`, by which distances can be had elsewhere, both float32."""
+        return parts(self.mean.astype(np.float32), len(self.scales)), self.whitening
+
+    def levelled(self, distance: np.ndarray) -> np.ndarray:
+        """Distances (h', w') that know nothing of the border, divided by how much wider good ones spread there."""
+        return distance / self.spread[_depth(distance.shape, self.border)] if self.border else distance
+
     def whitened(self, features: np.ndarray) -> np.ndarray:
         """Features (h', w', d) in coordinates in which good ones have a scale's weight as variance."""
         vectors = parts(features - self.mean.astype(np.float32), len(self.scales))

@@ -276,7 +276,8 @@ def test_shared_features_give_the_same_numbers_as_separate_ones(model, good):
     alone = [TripletDetector(model, kind()).fit(good) for kind in KINDS_TOGETHER]
     for image in (good[0], scratched(good[1], 10, 20)):
         for one, other in zip(together, alone, strict=True):
-            np.testing.assert_array_equal(one.distance_map(image), other.distance_map(image))
+            # Alone, a Gaussian's distance is taken in TensorFlow: sums in another order.
+            np.testing.assert_allclose(one.distance_map(image), other.distance_map(image), rtol=2e-6)
 
 
 def test_shared_features_know_an_image_by_identity(model, good, counted):
