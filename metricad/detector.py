@@ -193,7 +193,7 @@ class Features:
         return self.extract(image if tone is None else tone(image))
 
     def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
-        """Distance of each feature from a prototype: float32 (h', w'); a Gaussian's without leaving TensorFlow."""
+        """Distance of each feature from a prototype: float32 (h', w'), a Gaussian's within TensorFlow."""
         chosen = getattr(prototype, "chosen", prototype)
         if not isinstance(chosen, GaussianPrototype) or len(chosen.scales) != self._scales:
             return prototype.distance(self(image, tone))

@@ -221,11 +221,11 @@ class GaussianPrototype(Streamed):
 
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Means (scales, d / scales) and `whitening`, by which distances can be had elsewhere, both float32."""
+        """Means, float32 (scales, d / scales), and `whitening`: what `mahalanobis` needs."""
         return parts(self.mean.astype(np.float32), len(self.scales)), self.whitening
 
     def levelled(self, distance: np.ndarray) -> np.ndarray:
-        """Distances (h', w') that know nothing of the border, divided by how much wider good ones spread there."""
+        """Distances (h', w') divided by how much wider good ones spread at the border."""
         return distance / self.spread[_depth(distance.shape, self.border)] if self.border else distance
 
     def whitened(self, features: np.ndarray) -> np.ndarray:
