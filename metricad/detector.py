@@ -190,14 +190,14 @@ class Features:
 
     def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""
-        return self.extract(image if tone is None else tone(image))
+        return self.extract(_shown(image, tone))
 
     def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
         """Distance of each feature from a prototype: float32 (h', w'), a Gaussian's within TensorFlow."""
         chosen = getattr(prototype, "chosen", prototype)
         if not isinstance(chosen, GaussianPrototype) or len(chosen.scales) != self._scales:
             return prototype.distance(self(image, tone))
-        return chosen.levelled(self._mahalanobis(image if tone is None else tone(image), *chosen.affine))
+        return chosen.levelled(self._mahalanobis(_shown(image, tone), *chosen.affine))
 
 
 class SharedFeatures(Features):
@@ -229,3 +229,8 @@ class SharedFeatures(Features):
             features.flags.writeable = False
             self._image, self._tone, self._features = image, tone, features
         return self._features
+
+
+def _shown(image: np.ndarray, tone: Tone | None) -> np.ndarray:
+    """What a network is shown of an image in this tone."""
+    return image if tone is None else tone(image)

@@ -40,12 +40,13 @@ def test_distances_are_the_prototypes_at_every_size(model, features, images):
         np.testing.assert_allclose(features.distance(image, prototype), expected, rtol=5e-6)
 
 
-def test_one_trace_serves_every_prototype(model, features, images):
+def test_one_trace_serves_every_prototype_and_size(model, features, images):
     distance = mahalanobis.compiled(model)
     for count in (1, 2, 3):
-        prototype = fitted(model, features, images[:count])
-        expected = prototype.levelled(distance(images[0], *prototype.affine))
-        np.testing.assert_allclose(expected, prototype.distance(features(images[0])), rtol=5e-6)
+        prototype, image = fitted(model, features, images[:count]), images[count]
+        found = prototype.levelled(distance(image, *prototype.affine))
+        np.testing.assert_allclose(found, prototype.distance(features(image)), rtol=5e-6)
+    assert distance.trace_count() == 1
 
 
 def test_what_never_varies_is_at_no_distance(model, features):

@@ -56,7 +56,7 @@ class Envelope:
         with self.meters.in_flight.track_inprogress():
             try:
                 await self._answer(scope, exchange)
-            except Exception:
+            except Exception:  # whatever it is: logged whole, counted, and answered, if nothing has been yet
                 log.exception("request %s failed", exchange.id)
                 self.meters.rejected.labels("fault").inc()
                 if exchange.status is None:

@@ -88,7 +88,7 @@ class Judge:
         try:
             for name in self.parts:
                 await gate.run(functools.partial(self._first_image, name))
-        except Exception:
+        except Exception:  # nobody awaits this task: what is not logged and told by readiness is lost
             log.exception("part %s fails", name)
             self._not_ready = f"part {name} cannot judge images; see the service's log"
         else:
