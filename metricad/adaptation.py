@@ -68,21 +68,23 @@ def adapt(
     rng = np.random.default_rng(seed)
     kept = [image for _, image in zip(range(MOST_IMAGES), images, strict=False)]
     share = _GOOD_FEATURES // len(kept)
-    good = np.concatenate([_some(_rows(base, detector, image), share, rng) for image in kept])
-    found = []
+    good = [_some(_rows(base, detector, image), share, rng) for image in kept]
+    found = [[] for _ in kept]
     for number in range(count):
-        image = kept[number % len(kept)]
-        found.append(_defective(detector, base, image, rng))
+        found[number % len(kept)].append(_defective(detector, base, kept[number % len(kept)], rng))
         on_step()
-    defective = np.concatenate(found)
-    if not len(defective):
+    defective = [np.concatenate(rows) if rows else good[0][:0] for rows in found]
+    if not any(map(len, defective)):
         raise DataError("no synthetic defect can be seen on these images; leave out the adaptation")
     made.train(good, defective, seed=seed)
     for _ in range(_ROUNDS):
         hard = [_hardest(made, _rows(base, detector, image), _HARD_FEATURES // len(kept)) for image in kept]
-        good = np.concatenate([good, *hard])
+        good = [np.concatenate(rows) for rows in zip(good, hard, strict=True)]
         made.train(good, defective, seed=seed)
-    farthest = [_inside(detector, image, made.parts(detector.features(image))).max(axis=1) for image in kept]
+    farthest = []
+    for number, image in enumerate(kept):
+        parts = made.held_out_parts(detector.features(image), number)
+        farthest.append(_inside(detector, image, parts).max(axis=1))
     made.standardise(np.array(farthest))
     detector.prototype = made
 

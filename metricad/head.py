@@ -1,7 +1,7 @@
 """A head on the distance: which ways from good surface are defects, and which are harmless, on one part."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype
 
 _BASES = {prototype.kind: prototype for prototype in (GaussianPrototype, PositionalPrototype)}
-_HIDDEN, _EPOCHS, _LEARNING_RATE = 64, 12, 2e-3
+_MEMBERS, _HIDDEN, _EPOCHS, _LEARNING_RATE = 4, 32, 12, 2e-3  # an even number of members
 
 FLOOR = 1e-2
 """Of the mean square of whitened features, below which its logarithm says nothing."""
@@ -25,7 +25,8 @@ class HeadPrototype:
     vary, what is rare and harmless lies as far as a defect. The head has seen both, harmless variation on the
     part's good images and synthetic defects put onto them, and says for each feature how likely it is a
     defect's. The distance is the sum of the prototype's and the head's, each in standard deviations of what
-    the farthest features of good images have: so a defect that no synthetic one resembles is still far.
+    the farthest features of good images have: so a defect that no synthetic one resembles is still far, and a
+    head that is unsure of new good images counts for less.
 
     Follows `metricad.prototype.Prototype`, but learns from images and so is made by `adaptation.adapt`.
 
@@ -44,6 +45,8 @@ class HeadPrototype:
             raise ValueError(f"base must be one of {', '.join(_BASES)}, received {base!r}")
         self.base = _BASES[base](**settings)
         self.layers: list[np.ndarray] = []
+        self._members: list[list[np.ndarray]] = []  # what the layers were joined from
+        self._learns = np.empty((0, 0), bool)
         self.scales = np.array([[0.0, 1.0], [0.0, 1.0]])
 
     @property
@@ -51,39 +54,50 @@ class HeadPrototype:
         """Whether the prototype below does."""
         return self.base.needs_positions
 
-    def train(self, good: np.ndarray, defective: np.ndarray, *, seed: int) -> None:
-        """Train the head on whitened features (n, d) of good surface and of synthetic defects.
+    def train(self, good: Sequence[np.ndarray], defective: Sequence[np.ndarray], *, seed: int) -> None:
+        """Train the head on whitened features (n, d) of good images and of synthetic defects on them.
 
-        scikit-learn's multilayer perceptron, one hidden layer.
+        Several of scikit-learn's multilayer perceptrons with one hidden layer, whose mean is one with a wider
+        one. Each learns from half of the images, and the next from the other half: so some have not seen an
+        image, and can tell how the head takes to good images that are new to it (bagging: Breiman, 1996).
+
+        Parameters
+        ----------
+        good, defective : sequence of float32 (n, d)
+            As many as there are images: what is taken of each. Some may be empty, not all.
+        seed : int
         """
-        samples = _inputs(np.concatenate([good, defective]))
-        labels = np.repeat([0, 1], [len(good), len(defective)])
-        classifier = MLPClassifier(
-            (_HIDDEN,), max_iter=_EPOCHS, learning_rate_init=_LEARNING_RATE, random_state=seed, tol=0
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is meant
-            classifier.fit(samples, labels)
-        self.layers = [
-            array.astype(np.float32)
-            for pair in zip(classifier.coefs_, classifier.intercepts_, strict=True)
-            for array in pair
-        ]
+        self._learns = _halves(len(good), np.random.default_rng(seed))
+        self._members = []
+        for number, learns in enumerate(self._learns):
+            taught = np.concatenate([rows for rows, is_its in zip(good, learns, strict=True) if is_its])
+            wrong = [rows for rows, is_its in zip(defective, learns, strict=True) if is_its and len(rows)]
+            wrong = np.concatenate(wrong or list(defective))  # a few defects may all lie on the other half
+            self._members.append(_member(taught, wrong, seed=seed + number))
+        self.layers = _joined(self._members)
 
     def standardise(self, farthest: np.ndarray) -> None:
-        """Set the scales from the largest distance and the largest logit of each good image: (n, 2)."""
+        """Set the scales from the largest distance and the largest logit of each good image: (n, 2).
+
+        Of `held_out_parts`: a head is surer of images that it learned from, and would count for too much.
+        """
         self.scales = np.stack([farthest.mean(axis=0), np.maximum(farthest.std(axis=0), 1e-6)], axis=1)
 
     def parts(self, features: np.ndarray) -> np.ndarray:
         """The prototype's distance and the head's logit at each feature of (h', w', d): (2, h', w')."""
-        white = self.base.whitened(features)
-        return np.stack([np.sqrt(np.square(white).sum(axis=-1)), self.logits(white)])
+        return _parts(self.base.whitened(features), self.layers)
+
+    def held_out_parts(self, features: np.ndarray, image: int) -> np.ndarray:
+        """The same of an image that the head was trained with, from those that have not learned from it.
+
+        Only while what `train` made is at hand; with one image there are none but those that have.
+        """
+        others = [one for one, learns in zip(self._members, self._learns, strict=True) if not learns[image]]
+        return _parts(self.base.whitened(features), _joined(others or self._members))
 
     def logits(self, white: np.ndarray) -> np.ndarray:
         """How much whitened features (..., d) look like a defect to the head: float32 (...)."""
-        first, first_bias, second, second_bias = self.layers
-        hidden = np.maximum(_inputs(white) @ first + first_bias, 0)
-        return (hidden @ second + second_bias)[..., 0]
+        return _logits(white, self.layers)
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """See `Prototype`; through a softplus, so that it is never below 0."""
@@ -122,6 +136,52 @@ def of(base: GaussianPrototype | PositionalPrototype) -> HeadPrototype:
     made = HeadPrototype(base=base.kind, **base.settings())
     made.base = base
     return made
+
+
+def _halves(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Which of so many images each member learns from, two and two all of them: bool (members, count)."""
+    learns = np.ones((_MEMBERS, count), bool)
+    if count > 1:
+        for first in range(0, _MEMBERS, 2):
+            order = rng.permutation(count)
+            learns[first, order[: count // 2]] = False
+            learns[first + 1, order[count // 2 :]] = False
+    return learns
+
+
+def _member(good: np.ndarray, defective: np.ndarray, *, seed: int) -> list[np.ndarray]:
+    """Train one perceptron on whitened features (n, d): weights and biases of its two layers."""
+    samples = _inputs(np.concatenate([good, defective]))
+    labels = np.repeat([0, 1], [len(good), len(defective)])
+    classifier = MLPClassifier(
+        (_HIDDEN,), max_iter=_EPOCHS, learning_rate_init=_LEARNING_RATE, random_state=seed, tol=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is meant
+        classifier.fit(samples, labels)
+    pairs = zip(classifier.coefs_, classifier.intercepts_, strict=True)
+    return [array.astype(np.float32) for pair in pairs for array in pair]
+
+
+def _joined(members: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+    """Layers whose logit is the mean of the members'."""
+    first, first_bias, second, second_bias = zip(*members, strict=True)
+    return [
+        np.concatenate(first, axis=1),
+        np.concatenate(first_bias),
+        np.concatenate(second) / np.float32(len(members)),
+        np.mean(second_bias, axis=0),
+    ]
+
+
+def _parts(white: np.ndarray, layers: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([np.sqrt(np.square(white).sum(axis=-1)), _logits(white, layers)])
+
+
+def _logits(white: np.ndarray, layers: Sequence[np.ndarray]) -> np.ndarray:
+    first, first_bias, second, second_bias = layers
+    hidden = np.maximum(_inputs(white) @ first + first_bias, 0)
+    return (hidden @ second + second_bias)[..., 0]
 
 
 def _inputs(white: np.ndarray) -> np.ndarray:

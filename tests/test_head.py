@@ -24,7 +24,7 @@ def trained(base):
     defective = rng.normal(size=(400, 4))
     defective[:, 1] += 5
     made = head.of(base)
-    made.train(good.astype(np.float32), defective.astype(np.float32), seed=0)
+    made.train(*([rows[k::8].astype(np.float32) for k in range(8)] for rows in (good, defective)), seed=0)
     return made
 
 
@@ -54,6 +54,37 @@ def test_logits_are_those_of_a_slow_forward_pass(base, trained):
         inputs = [*(np.sign(v) * np.log(1 + abs(v)) for v in white), np.log(np.mean(white**2) + 0.01)]
         hidden = [max(0.0, float(np.dot(inputs, weights[:, k]) + biases[k])) for k in range(len(biases))]
         assert logits[row, column] == pytest.approx(float(np.dot(hidden, last[:, 0]) + bias[0]), abs=1e-4)
+
+
+def test_each_image_is_new_to_half_of_the_members():
+    for count in (2, 5, 8):
+        learns = head._halves(count, np.random.default_rng(count))
+        assert learns.any(axis=1).all()
+        assert (2 * learns.sum(axis=0) == len(learns)).all()
+    assert head._halves(1, np.random.default_rng(0)).all()
+
+
+def test_the_head_is_the_mean_of_its_members_and_without_an_image_of_those_that_have_not_seen_it(base, trained):
+    features = np.random.default_rng(2).normal(size=(6, 6, 4)).astype(np.float32)
+    each = np.stack([head._logits(base.whitened(features), member) for member in trained._members])
+    assert np.ptp(each, axis=0).max() > 0.1
+    np.testing.assert_allclose(trained.parts(features)[1], each.mean(axis=0), atol=1e-4)
+    for image in range(8):
+        distances, logits = trained.held_out_parts(features, image)
+        np.testing.assert_array_equal(distances, trained.parts(features)[0])
+        np.testing.assert_allclose(logits, each[~trained._learns[:, image]].mean(axis=0), atol=1e-4)
+
+
+def test_a_head_is_made_of_one_image_and_of_defects_on_one_alone(base):
+    rng = np.random.default_rng(3)
+    good = rng.normal(size=(6, 200, 4)).astype(np.float32)
+    defective = [*np.empty((5, 0, 4), np.float32), good[5, :50] + 6]
+    for first in (0, 5):
+        made = head.of(base)
+        made.train(good[first:], defective[first:], seed=0)
+        features = np.zeros((2, 2, 4), np.float32)
+        assert made.held_out_parts(features, 0).shape == (2, 2, 2)
+        assert made.logits(np.full((1, 4), 6, np.float32)) > made.logits(np.zeros((1, 4), np.float32))
 
 
 def test_distance_rises_with_both_parts_and_never_falls_below_0(trained):
