@@ -64,7 +64,7 @@ def test_each_image_is_new_to_half_of_the_members():
     assert head._halves(1, np.random.default_rng(0)).all()
 
 
-def test_the_head_is_the_mean_of_its_members_and_without_an_image_of_those_that_have_not_seen_it(base, trained):
+def test_the_head_is_the_mean_of_its_members_or_of_those_new_to_an_image(base, trained):
     features = np.random.default_rng(2).normal(size=(6, 6, 4)).astype(np.float32)
     each = np.stack([head._logits(base.whitened(features), member) for member in trained._members])
     assert np.ptp(each, axis=0).max() > 0.1
