@@ -12,7 +12,7 @@ from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype
 
 _BASES = {prototype.kind: prototype for prototype in (GaussianPrototype, PositionalPrototype)}
-_MEMBERS, _HIDDEN, _EPOCHS, _LEARNING_RATE = 4, 32, 12, 2e-3  # an even number of members
+_HIDDEN, _EPOCHS, _LEARNING_RATE = 64, 12, 2e-3
 
 FLOOR = 1e-2
 """Of the mean square of whitened features, below which its logarithm says nothing."""
@@ -57,9 +57,9 @@ class HeadPrototype:
     def train(self, good: Sequence[np.ndarray], defective: Sequence[np.ndarray], *, seed: int) -> None:
         """Train the head on whitened features (n, d) of good images and of synthetic defects on them.
 
-        Several of scikit-learn's multilayer perceptrons with one hidden layer, whose mean is one with a wider
-        one. Each learns from half of the images, and the next from the other half: so some have not seen an
-        image, and can tell how the head takes to good images that are new to it (bagging: Breiman, 1996).
+        Two of scikit-learn's multilayer perceptrons with one hidden layer, whose mean is one with a hidden
+        layer as wide as theirs together. Each learns from half of the images, so that every image is new to
+        one of them, which can tell how the head takes to good images that are new (bagging: Breiman, 1996).
 
         Parameters
         ----------
@@ -70,10 +70,8 @@ class HeadPrototype:
         self._learns = _halves(len(good), np.random.default_rng(seed))
         self._members = []
         for number, learns in enumerate(self._learns):
-            taught = np.concatenate([rows for rows, is_its in zip(good, learns, strict=True) if is_its])
-            wrong = [rows for rows, is_its in zip(defective, learns, strict=True) if is_its and len(rows)]
-            wrong = np.concatenate(wrong or list(defective))  # a few defects may all lie on the other half
-            self._members.append(_member(taught, wrong, seed=seed + number))
+            halves = (_chosen(rows, learns) for rows in (good, defective))
+            self._members.append(_member(*halves, seed=seed + number))
         self.layers = _joined(self._members)
 
     def standardise(self, farthest: np.ndarray) -> None:
@@ -88,9 +86,9 @@ class HeadPrototype:
         return _parts(self.base.whitened(features), self.layers)
 
     def held_out_parts(self, features: np.ndarray, image: int) -> np.ndarray:
-        """The same of an image that the head was trained with, from those that have not learned from it.
+        """The same of an image that the head was trained with, from the member that has not learned from it.
 
-        Only while what `train` made is at hand; with one image there are none but those that have.
+        Only while what `train` made is at hand; with one image both have learned from it.
         """
         others = [one for one, learns in zip(self._members, self._learns, strict=True) if not learns[image]]
         return _parts(self.base.whitened(features), _joined(others or self._members))
@@ -139,14 +137,18 @@ def of(base: GaussianPrototype | PositionalPrototype) -> HeadPrototype:
 
 
 def _halves(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Which of so many images each member learns from, two and two all of them: bool (members, count)."""
-    learns = np.ones((_MEMBERS, count), bool)
+    """Which of so many images each of the two members learns from: bool (2, count)."""
+    learns = np.ones((2, count), bool)
     if count > 1:
-        for first in range(0, _MEMBERS, 2):
-            order = rng.permutation(count)
-            learns[first, order[: count // 2]] = False
-            learns[first + 1, order[count // 2 :]] = False
+        learns[0, rng.permutation(count)[: count // 2]] = False
+        learns[1] = ~learns[0]
     return learns
+
+
+def _chosen(rows: Sequence[np.ndarray], learns: np.ndarray) -> np.ndarray:
+    """What a member learns from; all there is where its images have none, as a few defects may."""
+    chosen = [found for found, is_its in zip(rows, learns, strict=True) if is_its and len(found)]
+    return np.concatenate(chosen or list(rows))
 
 
 def _member(good: np.ndarray, defective: np.ndarray, *, seed: int) -> list[np.ndarray]:
