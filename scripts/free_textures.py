@@ -5,6 +5,7 @@
 
 Takes the ground textures of the game 0 A.D. (Wildfire Games, CC BY-SA 3.0) out of its archive, as gray PNG
 of 512 pixels a side. Left out are maps of normals and of gloss, water, and what is smaller or nearly even.
+Some names are in several biomes' folders: the last of each is kept, as it was for the networks that ship.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    count = 0
+    written = set()
     with zipfile.ZipFile(options.archive) as archive:
         for name in sorted(archive.namelist()):
             if not name.startswith(_FOLDER) or not name.endswith(".dds"):
@@ -37,9 +38,10 @@ def main() -> None:
                 continue
             gray = to_gray(archive.read(name))
             if gray is not None:
-                gray.save(options.out / f"{PurePosixPath(name).name.split('.')[0]}.png")
-                count += 1
-    print(f"{options.out}: {count} textures")
+                path = options.out / f"{PurePosixPath(name).name.split('.')[0]}.png"
+                gray.save(path)
+                written.add(path)
+    print(f"{options.out}: {len(written)} textures")
 
 
 def to_gray(content: bytes) -> Image.Image | None:
