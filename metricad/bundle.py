@@ -23,6 +23,7 @@ from metricad.errors import BundleError
 from metricad.head import HeadPrototype
 from metricad.inspection import Inspector
 from metricad.kinds import KINDS
+from metricad.lines import Lines
 from metricad.prototype import Prototype
 from metricad.region import KINDS as REGIONS
 from metricad.region import Region
@@ -30,8 +31,8 @@ from metricad.tone import Tone
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
-FORMAT_VERSION = 2
-_OLDER = 1  # without regions, reductions, tones, scales and heads; all else is alike
+FORMAT_VERSION = 3
+_OLDER = (1, 2)  # without lines, with heads of another kind; the first without regions, reductions, tones
 _MANIFEST = "manifest.json"
 _PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
@@ -44,6 +45,11 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
         **{f"network/{i:02d}": weights for i, weights in enumerate(detector.model.get_weights())},
         **{f"prototype/{name}": array for name, array in detector.prototype.arrays().items()},
         **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
+        **(
+            {}
+            if detector.lines is None
+            else {f"lines/{k}": array for k, array in detector.lines.arrays().items()}
+        ),
         "calibration/scores": inspector.calibration.scores,
     }
     members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
@@ -91,7 +97,15 @@ def load(path: str | os.PathLike) -> Inspector:
         reduction = manifest.get("reduction", "max")  # all that there was, when bundles did not say
         curve = manifest.get("tone")
         tone = None if curve is None else Tone(curve)
-        detector = TripletDetector(model, prototype, tone=tone, reduction=reduction, region=region)
+        lines = _below(arrays, "lines")  # not always looked for
+        detector = TripletDetector(
+            model,
+            prototype,
+            tone=tone,
+            lines=Lines().restore(lines) if lines else None,
+            reduction=reduction,
+            region=region,
+        )
         return Inspector(detector, calibration, manifest["fitted_on"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
@@ -129,12 +143,12 @@ def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
 
 
 def _check_version(version: object, path: Path) -> None:
-    if version in (_OLDER, FORMAT_VERSION):
+    if version in (*_OLDER, FORMAT_VERSION):
         return
     advice = "make the bundle again"
     if isinstance(version, int) and version > FORMAT_VERSION:
         advice = "a newer metricad made it: upgrade this one"
-    raise BundleError(f"{path}: bundle format {version}, expected {_OLDER} or {FORMAT_VERSION}; {advice}")
+    raise BundleError(f"{path}: bundle format {version}, expected {_OLDER[0]} to {FORMAT_VERSION}; {advice}")
 
 
 def _describe(one: Prototype | Region) -> dict[str, object]:

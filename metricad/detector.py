@@ -10,6 +10,7 @@ import numpy as np
 from metricad import architectures, mahalanobis, maps, tiles
 from metricad.clock import Clock
 from metricad.errors import DataError
+from metricad.lines import Lines
 from metricad.prototype import NOTHING, GaussianPrototype, Prototype
 from metricad.region import Region
 from metricad.tone import LOOK, Tone, stabilising
@@ -45,6 +46,8 @@ class TripletDetector:
     tone : Tone, optional
         What the network is shown of an image's light: all, as it is, when not given, as in the paper. One yet
         to be chosen is chosen by `prepare`.
+    lines : Lines, optional
+        Raises the distance where long lines and edges are; fitted as the prototype is; none in the paper.
     reduction : str
         How an image's distance map becomes its score, one of `maps.REDUCTIONS`: the maximum in the paper.
     region : Region, optional
@@ -59,6 +62,7 @@ class TripletDetector:
         *,
         features: "Features | None" = None,
         tone: Tone | None = None,
+        lines: Lines | None = None,
         reduction: str = "max",
         region: Region | None = None,
     ) -> None:
@@ -67,6 +71,7 @@ class TripletDetector:
         self.prototype = prototype
         self.extractor = Features(model) if features is None else features
         self.tone = tone
+        self.lines = lines
         self.sampling = architectures.sampling(model)
         self.region = region
         self.clock = Clock()
@@ -80,6 +85,8 @@ class TripletDetector:
         first = list(islice(images, LOOK))
         self.prepare(first)
         self.prototype.clear()
+        if self.lines is not None:
+            self.lines.clear()
         for image in chain(first, images):
             self.update(image)
         if not first:
@@ -111,7 +118,10 @@ class TripletDetector:
         """
         self.prepare([image])
         features = self.features(image)
-        self.prototype.update(features, self.inside(image, features.shape[:2]))
+        inside = self.inside(image, features.shape[:2])
+        self.prototype.update(features, inside)
+        if self.lines is not None:
+            self.lines.update(shown(image, self.tone), inside)
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""
@@ -135,7 +145,8 @@ class TripletDetector:
     def _distances(self, image: np.ndarray) -> np.ndarray:
         """Distance at each feature, wherever it is."""
         with self.clock("network and distance"):
-            return self.extractor.distance(image, self.prototype, self.tone)
+            distances = self.extractor.distance(image, self.prototype, self.tone)
+            return distances if self.lines is None else self.lines.raised(distances, shown(image, self.tone))
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""
@@ -190,14 +201,14 @@ class Features:
 
     def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""
-        return self.extract(_shown(image, tone))
+        return self.extract(shown(image, tone))
 
     def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
         """Distance of each feature from a prototype: float32 (h', w'), a Gaussian's within TensorFlow."""
         chosen = getattr(prototype, "chosen", prototype)
         if not isinstance(chosen, GaussianPrototype) or len(chosen.scales) != self._scales:
             return prototype.distance(self(image, tone))
-        return chosen.levelled(self._mahalanobis(_shown(image, tone), *chosen.affine))
+        return chosen.levelled(self._mahalanobis(shown(image, tone), *chosen.affine))
 
 
 class SharedFeatures(Features):
@@ -231,6 +242,6 @@ class SharedFeatures(Features):
         return self._features
 
 
-def _shown(image: np.ndarray, tone: Tone | None) -> np.ndarray:
+def shown(image: np.ndarray, tone: Tone | None) -> np.ndarray:
     """What a network is shown of an image in this tone."""
     return image if tone is None else tone(image)

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from metricad import architectures, mahalanobis, maps
+from metricad import architectures, lines, mahalanobis, maps
 from metricad.description import INPUT_TYPES
 from metricad.detector import TripletDetector
 from metricad.errors import DataError
-from metricad.head import FLOOR, HeadPrototype
+from metricad.head import FLOOR, MOST, HeadPrototype
 from metricad.inspection import Inspector
 from metricad.kinds import AutoPrototype
 from metricad.mahalanobis import Nearest, on_one_grid
@@ -68,6 +68,8 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
     def inspect(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         light = _tone(detector.tone, _light(pixels))
         distances = distance(network(light))
+        if detector.lines is not None:
+            distances *= lines.factor(light, distances, detector.lines.centre, detector.lines.spread)
         if mask is not None:
             first = maps.middle(sampling)
             inside = tf.constant(mask[first :: sampling.stride, first :: sampling.stride])
@@ -276,7 +278,7 @@ def _whitened(prototype: GaussianPrototype | PositionalPrototype, nearest: Seque
 def _head(prototype: HeadPrototype, nearest: Sequence[Nearest]) -> Distance:
     whitened = _whitened(prototype.base, nearest)
     first, first_bias, second, second_bias = prototype.layers
-    parts = prototype.scales.astype(np.float32)
+    typical, rate = prototype.exchange.astype(np.float32)
 
     def distance(scales: list[tf.Tensor]) -> tf.Tensor:
         white = whitened(scales)
@@ -286,9 +288,7 @@ def _head(prototype: HeadPrototype, nearest: Sequence[Nearest]) -> Distance:
         hidden = tf.nn.relu(tf.matmul(tf.concat([compressed, size], axis=-1), first) + first_bias)
         logit = tf.squeeze(tf.matmul(hidden, second) + second_bias, -1)
         length = tf.sqrt(tf.reduce_sum(square, axis=-1))
-        standard = (tf.stack([length, logit], axis=-1) - parts[:, 0]) / parts[:, 1]
-        # A distance is 0 at least; OpenVINO's softplus falls a little below.
-        return tf.maximum(tf.nn.softplus(tf.reduce_sum(standard, axis=-1)), 0.0)
+        return length * tf.exp(tf.minimum(rate * (logit - typical), MOST))
 
     return distance
 

@@ -17,6 +17,11 @@ _HIDDEN, _EPOCHS, _LEARNING_RATE = 64, 12, 2e-3
 FLOOR = 1e-2
 """Of the mean square of whitened features, below which its logarithm says nothing."""
 
+MOST = 20.0
+"""That the head can add to a distance's logarithm, so that it stays finite."""
+
+_NEAREST, _LEAST_SPREAD = 1e-6, 1e-3  # of good images, where they never vary
+
 
 class HeadPrototype:
     """A prototype with a small classifier on its whitened features.
@@ -24,9 +29,9 @@ class HeadPrototype:
     A Mahalanobis distance counts every unusual direction alike: on a part whose light, streaks and edges
     vary, what is rare and harmless lies as far as a defect. The head has seen both, harmless variation on the
     part's good images and synthetic defects put onto them, and says for each feature how likely it is a
-    defect's. The distance is the sum of the prototype's and the head's, each in standard deviations of what
-    the farthest features of good images have: so a defect that no synthetic one resembles is still far, and a
-    head that is unsure of new good images counts for less.
+    defect's. It stretches the prototype's distance: a standard deviation of what it says of good images' farthest
+    features counts as much as one of the logarithm of their distance. So a defect that no synthetic one
+    resembles is still far, and a head that is unsure of new good images counts for less.
 
     Follows `metricad.prototype.Prototype`, but learns from images and so is made by `adaptation.adapt`.
 
@@ -47,7 +52,7 @@ class HeadPrototype:
         self.layers: list[np.ndarray] = []
         self._members: list[list[np.ndarray]] = []  # what the layers were joined from
         self._learns = np.empty((0, 0), bool)
-        self.scales = np.array([[0.0, 1.0], [0.0, 1.0]])
+        self.exchange = np.array([0.0, 0.0])
 
     @property
     def needs_positions(self) -> bool:
@@ -75,11 +80,12 @@ class HeadPrototype:
         self.layers = _joined(self._members)
 
     def standardise(self, farthest: np.ndarray) -> None:
-        """Set the scales from the largest distance and the largest logit of each good image: (n, 2).
+        """Set what a logit is worth, by each good image's largest distance and logit: (n, 2).
 
         Of `held_out_parts`: a head is surer of images that it learned from, and would count for too much.
         """
-        self.scales = np.stack([farthest.mean(axis=0), np.maximum(farthest.std(axis=0), 1e-6)], axis=1)
+        spread = np.log(np.maximum(farthest[:, 0], _NEAREST)).std()
+        self.exchange = np.array([farthest[:, 1].mean(), spread / max(farthest[:, 1].std(), _LEAST_SPREAD)])
 
     def parts(self, features: np.ndarray) -> np.ndarray:
         """The prototype's distance and the head's logit at each feature of (h', w', d): (2, h', w')."""
@@ -98,9 +104,10 @@ class HeadPrototype:
         return _logits(white, self.layers)
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """See `Prototype`; through a softplus, so that it is never below 0."""
-        standard = (self.parts(features) - self.scales[:, 0, None, None]) / self.scales[:, 1, None, None]
-        return np.logaddexp(0, standard.sum(axis=0)).astype(np.float32)
+        """See `Prototype`."""
+        distances, logits = self.parts(features)
+        typical, rate = self.exchange.astype(np.float32)
+        return distances * np.exp(np.minimum(rate * (logits - typical), MOST))
 
     def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """Not to be had: raises ValueError."""
@@ -117,15 +124,19 @@ class HeadPrototype:
         return {"base": self.base.kind, **self.base.settings()}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """See `Prototype`: those of the prototype below, the head's layers, and the scales (2, 2)."""
+        """See `Prototype`: those of the prototype below, the head's layers, and what a logit is worth.
+
+        The latter is the typical one of a good image's farthest feature, and by how much the logarithm of the
+        distance grows for each unit above.
+        """
         layers = {f"layer{number}": array for number, array in enumerate(self.layers)}
-        return {**self.base.arrays(), **layers, "scales": self.scales}
+        return {**self.base.arrays(), **layers, "exchange": self.exchange}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """See `Prototype`."""
         self.base.restore(arrays)
         self.layers = [arrays[f"layer{number}"] for number in range(4)]
-        self.scales = arrays["scales"]
+        self.exchange = arrays["exchange"]
         return self
 
 

@@ -69,7 +69,9 @@ def fit_inspector(
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
     model = pretrained.load() if model is None else model
     empty = kinds.suited_to(model) if prototype is None else prototype
-    triplet = TripletDetector(model, empty, tone=kinds.tone_for(model), region=region)
+    triplet = TripletDetector(
+        model, empty, tone=kinds.tone_for(model), lines=kinds.lines_for(model), region=region
+    )
 
     def stream(chosen: Sequence[Path], use: Callable[[np.ndarray], object]) -> Iterator[object]:
         return for_each(chosen, use, smallest=triplet.sampling.smallest, on_image=on_image)

@@ -6,7 +6,8 @@ from typing import Self
 import keras
 import numpy as np
 
-from metricad import architectures, network
+from metricad import architectures, hypercolumn, network
+from metricad.lines import Lines
 from metricad.positional import PositionalPrototype
 from metricad.prototype import NOTHING, GaussianPrototype, MeanPrototype, Prototype
 from metricad.sampling import Sampling
@@ -130,6 +131,11 @@ def suited_to(model: keras.Model) -> Prototype:
     """Make an empty prototype of a network's default kind: the mean on the paper's, auto on any other."""
     kind = MeanPrototype.kind if model.name == network.NAME else "auto"
     return prototype_of(kind, architectures.sampling(model))
+
+
+def lines_for(model: keras.Model) -> Lines | None:
+    """What looks for long lines beside a network: the one of three scales has time for it, no other."""
+    return Lines() if model.name == hypercolumn.THREE_SCALES else None
 
 
 def tone_for(model: keras.Model) -> Tone | None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import keras
 
 from metricad import architectures, bundle, network, pretrained, runs
-from metricad.detector import Detector, SharedFeatures, TripletDetector
+from metricad.detector import Detector, Features, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
-from metricad.kinds import AutoPrototype, prototype_of, tone_for
+from metricad.kinds import AutoPrototype, lines_for, prototype_of, tone_for
 from metricad.methods.adapted import AdaptedDetector
 from metricad.methods.autoencoder import AutoencoderDetector
 from metricad.methods.cae_kde import CaeKdeDetector
@@ -87,11 +87,7 @@ def of_network(
             Method(
                 name=_kind_of(empty()),
                 role="trained",
-                make=lambda empty=empty: AdaptedDetector(
-                    TripletDetector(
-                        trained, empty(), features=SharedFeatures(trained), tone=tone_for(trained)
-                    )
-                ),
+                make=lambda empty=empty: AdaptedDetector(_on(trained, empty(), SharedFeatures(trained))),
                 network=name,
                 seen=(),
                 architecture=_shape(trained),
@@ -259,6 +255,11 @@ def _prototypes(
     ]
 
 
+def _on(model: keras.Model, prototype: Prototype, features: Features) -> TripletDetector:
+    """An empty detector with all that suits a network."""
+    return TripletDetector(model, prototype, features=features, tone=tone_for(model), lines=lines_for(model))
+
+
 def _of_model(
     model: keras.Model, prototypes: Sequence[Callable[[], Prototype]], **named: object
 ) -> list[Method]:
@@ -267,7 +268,7 @@ def _of_model(
         Method(
             name=_kind_of(empty()),
             architecture=_shape(model),
-            make=lambda empty=empty: TripletDetector(model, empty(), features=features, tone=tone_for(model)),
+            make=lambda empty=empty: _on(model, empty(), features),
             **named,
         )
         for empty in prototypes
