@@ -32,7 +32,7 @@ from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
 FORMAT_VERSION = 3
-_OLDER = (1, 2)  # without lines, with heads of another kind; the first without regions, reductions, tones
+_OLDER = (1, 2)  # without lines and gathering, with other heads; the first without regions, reductions, tones
 _MANIFEST = "manifest.json"
 _PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
@@ -62,6 +62,7 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
         "prototype": _describe(detector.prototype),
         "region": None if region is None else _describe(region),
         "tone": None if detector.tone is None else detector.tone.curve,
+        "gathers": detector.gathers,
         "reduction": detector.reduction,
         "calibration": {
             "false_alarm_rate": inspector.calibration.false_alarm_rate,
@@ -103,6 +104,7 @@ def load(path: str | os.PathLike) -> Inspector:
             prototype,
             tone=tone,
             lines=Lines().restore(lines) if lines else None,
+            gathers=manifest.get("gathers", False),
             reduction=reduction,
             region=region,
         )

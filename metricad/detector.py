@@ -11,6 +11,7 @@ from metricad import architectures, mahalanobis, maps, tiles
 from metricad.clock import Clock
 from metricad.errors import DataError
 from metricad.lines import Lines
+from metricad.neighbourhood import gathered
 from metricad.prototype import NOTHING, GaussianPrototype, Prototype
 from metricad.region import Region
 from metricad.tone import LOOK, Tone, stabilising
@@ -47,7 +48,9 @@ class TripletDetector:
         What the network is shown of an image's light: all, as it is, when not given, as in the paper. One yet
         to be chosen is chosen by `prepare`.
     lines : Lines, optional
-        Raises the distance where long lines and edges are; fitted as the prototype is; none in the paper.
+        Raises the distance where long lines are; fitted as the prototype is; none in the paper.
+    gathers : bool
+        Whether a feature's neighbours have a say in its distance, see `neighbourhood`; not in the paper.
     reduction : str
         How an image's distance map becomes its score, one of `maps.REDUCTIONS`: the maximum in the paper.
     region : Region, optional
@@ -63,6 +66,7 @@ class TripletDetector:
         features: "Features | None" = None,
         tone: Tone | None = None,
         lines: Lines | None = None,
+        gathers: bool = False,
         reduction: str = "max",
         region: Region | None = None,
     ) -> None:
@@ -72,6 +76,7 @@ class TripletDetector:
         self.extractor = Features(model) if features is None else features
         self.tone = tone
         self.lines = lines
+        self.gathers = gathers
         self.sampling = architectures.sampling(model)
         self.region = region
         self.clock = Clock()
@@ -121,7 +126,8 @@ class TripletDetector:
         inside = self.inside(image, features.shape[:2])
         self.prototype.update(features, inside)
         if self.lines is not None:
-            self.lines.update(shown(image, self.tone), inside)
+            everywhere = np.ones(features.shape[:2], bool)
+            self.lines.update(shown(image, self.tone), everywhere if inside is None else inside)
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""
@@ -136,17 +142,24 @@ class TripletDetector:
             The image does not suit the region or the prototype.
         """
         if image.size > tiles.LARGE and not self.prototype.needs_positions:
-            distances = tiles.distance_map(self._distances, image, self.sampling)
+            looks = tiles.distance_map(self._looks, image, self.sampling)
         else:
-            distances = self._distances(image)
+            looks = self._looks(image)
+        distances = looks[..., 0]
         inside = self.inside(image, distances.shape)
-        return distances if inside is None else np.where(inside, distances, np.float32(0))
+        if inside is not None:
+            distances = np.where(inside, distances, np.float32(0))
+        if self.gathers:
+            distances = gathered(distances, inside)
+        return distances * looks[..., 1]
 
-    def _distances(self, image: np.ndarray) -> np.ndarray:
-        """Distance at each feature, wherever it is."""
+    def _looks(self, image: np.ndarray) -> np.ndarray:
+        """Distance at each feature, wherever it is, and the factor of lines there: float32 (h', w', 2)."""
         with self.clock("network and distance"):
             distances = self.extractor.distance(image, self.prototype, self.tone)
-            return distances if self.lines is None else self.lines.raised(distances, shown(image, self.tone))
+            if self.lines is None:
+                return np.stack([distances, np.ones_like(distances)], axis=-1)
+            return np.stack([distances, self.lines.factor(shown(image, self.tone), distances)], axis=-1)
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""

@@ -19,6 +19,7 @@ from metricad.head import FLOOR, MOST, HeadPrototype
 from metricad.inspection import Inspector
 from metricad.kinds import AutoPrototype
 from metricad.mahalanobis import Nearest, on_one_grid
+from metricad.neighbourhood import RADIUS, WIDTH
 from metricad.positional import TILE, PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
 from metricad.region import MaskRegion
@@ -68,13 +69,19 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
     def inspect(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         light = _tone(detector.tone, _light(pixels))
         distances = distance(network(light))
+        raised = 1.0
         if detector.lines is not None:
-            distances *= lines.factor(light, distances, detector.lines.centre, detector.lines.spread)
+            raised = lines.factor(light, distances, detector.lines.centre, detector.lines.spread)
         if mask is not None:
             first = maps.middle(sampling)
             inside = tf.constant(mask[first :: sampling.stride, first :: sampling.stride])
             inside = inside[: tf.shape(distances)[1], : tf.shape(distances)[2]]
             distances = tf.where(inside, distances, 0.0)
+        else:
+            inside = tf.ones_like(distances, tf.bool)
+        if detector.gathers:
+            distances = _gathered(distances, tf.cast(inside, tf.float32))
+        distances *= raised
         placed = _place(distances, tf.shape(pixels)[1:], sampling)
         score = _score(distances, detector.reduction)
         return {
@@ -291,6 +298,21 @@ def _head(prototype: HeadPrototype, nearest: Sequence[Nearest]) -> Distance:
         return length * tf.exp(tf.minimum(rate * (logit - typical), MOST))
 
     return distance
+
+
+def _gathered(distances: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """As `neighbourhood.gathered`, of each map (N, h', w')."""
+    reach = np.arange(-RADIUS, RADIUS + 1)
+    kernel = np.exp(-0.5 * (reach / WIDTH) ** 2)
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+
+    def blurred(values: tf.Tensor) -> tf.Tensor:
+        down = tf.nn.conv2d(tf.expand_dims(values, -1), kernel[:, None, None, None], 1, "SAME")
+        return tf.squeeze(tf.nn.conv2d(down, kernel[None, :, None, None], 1, "SAME"), -1)
+
+    weights = tf.broadcast_to(weights, tf.shape(distances))
+    squares = blurred(tf.square(distances) * weights) / tf.maximum(blurred(weights), 1e-6)
+    return tf.sqrt(distances * tf.sqrt(squares))
 
 
 def _score(distances: tf.Tensor, reduction: str) -> tf.Tensor:

@@ -29,9 +29,9 @@ class HeadPrototype:
     A Mahalanobis distance counts every unusual direction alike: on a part whose light, streaks and edges
     vary, what is rare and harmless lies as far as a defect. The head has seen both, harmless variation on the
     part's good images and synthetic defects put onto them, and says for each feature how likely it is a
-    defect's. It stretches the prototype's distance: a standard deviation of what it says of good images' farthest
-    features counts as much as one of the logarithm of their distance. So a defect that no synthetic one
-    resembles is still far, and a head that is unsure of new good images counts for less.
+    defect's. It stretches the prototype's distance: a standard deviation of what it says of good images'
+    farthest features counts as much as one of the logarithm of their distance. So a defect that no synthetic
+    one resembles is still far, and a head that is unsure of new good images counts for less.
 
     Follows `metricad.prototype.Prototype`, but learns from images and so is made by `adaptation.adapt`.
 
@@ -52,7 +52,7 @@ class HeadPrototype:
         self.layers: list[np.ndarray] = []
         self._members: list[list[np.ndarray]] = []  # what the layers were joined from
         self._learns = np.empty((0, 0), bool)
-        self.exchange = np.array([0.0, 0.0])
+        self.exchange = np.array([0.0, 1.0])
 
     @property
     def needs_positions(self) -> bool:

@@ -20,10 +20,10 @@ NAME = "hypercolumn"
 THREE_SCALES = "hypercolumn-three-scales"
 """The same of the network that looks at the image at a half and a quarter of its size as well."""
 
-SAMPLING = Sampling(first=7.5, stride=4, smallest=68, border=8, lattice=8, reach=48)
+SAMPLING = Sampling(first=7.5, stride=4, smallest=68, border=8, lattice=8, reach=80)
 """Where features lie on the image."""
 
-THREE_SCALES_SAMPLING = replace(SAMPLING, scales=(1.0, 1.0, 0.5), lattice=32, reach=160)
+THREE_SCALES_SAMPLING = replace(SAMPLING, scales=(1.0, 1.0, 0.5), lattice=32, reach=192)
 """The same with three scales. At full weight the coarsest hides small defects among its own variation."""
 
 _SCALES = (  # units of a stage as multiples of the stem's; stride of its features; centre of the first

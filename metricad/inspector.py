@@ -70,7 +70,12 @@ def fit_inspector(
     model = pretrained.load() if model is None else model
     empty = kinds.suited_to(model) if prototype is None else prototype
     triplet = TripletDetector(
-        model, empty, tone=kinds.tone_for(model), lines=kinds.lines_for(model), region=region
+        model,
+        empty,
+        tone=kinds.tone_for(model),
+        lines=kinds.lines_for(model),
+        gathers=kinds.gathers(model),
+        region=region,
     )
 
     def stream(chosen: Sequence[Path], use: Callable[[np.ndarray], object]) -> Iterator[object]:

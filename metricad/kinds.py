@@ -138,6 +138,11 @@ def lines_for(model: keras.Model) -> Lines | None:
     return Lines() if model.name == hypercolumn.THREE_SCALES else None
 
 
+def gathers(model: keras.Model) -> bool:
+    """Whether a feature's neighbours have a say in its distance: on any network but the paper's."""
+    return model.name != network.NAME
+
+
 def tone_for(model: keras.Model) -> Tone | None:
     """The tone of a network's images: as they are on the paper's, chosen by good images on any other."""
     return None if model.name == network.NAME else Tone()

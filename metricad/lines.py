@@ -1,22 +1,24 @@
-"""Long lines and edges: what runs on over many features, each of which alone is inconspicuous.
+"""Long lines: what runs on over many features, each of which alone is inconspicuous.
 
-A bank of elongated first and second derivatives of Gaussians (Leung and Malik, 2001) over the light and over
+A bank of elongated second derivatives of Gaussians (as in Leung and Malik, 2001) over the light and over
 the texture's energy (filter, rectify, filter: Malik and Perona, 1990), at several sizes of the image. The
 network tells how unusual a place is; a faint scratch, a streak of another density or the border of another
 finish is told by its length. Nothing is trained: good images say how far each filter goes on them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
 import tensorflow as tf
 
-from metricad.hypercolumn import AtLeast, Nearest
+from metricad.hypercolumn import SAMPLING, AtLeast
 
-_ANGLES = 8
-_ALONG = 4.0  # standard deviation along a line, in pixels of the shrunk image; across it is 1
-_RADIUS = 10  # of a kernel, 2.5 of these
+_SHORT, _LONG = (
+    (8, 4.0),
+    (16, 6.0),
+)  # directions; standard deviation along a line, in pixels of the shrunk image
+_RADIUS = 10  # of a kernel
 _LIGHT, _ENERGY = (1, 2, 4, 8), (2, 4, 8)  # by how much the image is shrunk
 _STEP = 4  # pixels between responses, where the shrunk image's own are not wider apart
 _HIGH, _LOCAL = 5, 3  # pixels a side: what is taken away as slow, and what energy is an average of
@@ -40,31 +42,38 @@ class Lines:
     def __init__(self) -> None:
         self.centre: np.ndarray | None = None  # float32 (filters,)
         self.spread: np.ndarray | None = None
-        self._farthest: list[np.ndarray] | None = []  # None once restored: a bundle does not keep it
+        self._count: int | None = 0  # None once restored: a bundle does not keep it
+        self._sums = np.zeros((2, 1))  # of the largest responses of each image, and of their squares
 
     def clear(self) -> None:
         """Forget all that was learned."""
         self.__init__()
 
-    def update(self, light: np.ndarray, inside: np.ndarray | None = None) -> None:
-        """Take one more good image into account, float32 (H, W) in [-1, 1], as the network is shown it.
+    def update(self, light: np.ndarray, inside: np.ndarray) -> None:
+        """Take one more good image into account.
 
-        Where `inside`, bool (h', w'), is given, only features there are learned from.
+        Parameters
+        ----------
+        light : float32 (H, W) in [-1, 1]
+            As the network is shown it.
+        inside : bool (h', w')
+            The network's features; only what lies at those that are True is learned from.
         """
-        if self._farthest is None:
-            raise ValueError("restored lines do not know which images made them; fit them afresh")
-        places = np.ones((1, 1), bool) if inside is None else inside
-        self._farthest.append(_farthest(light[None, :, :, None], places, inside is not None).numpy())
-        farthest = np.array(self._farthest)
-        self.centre = farthest.mean(axis=0)
-        share = np.square(farthest.std(axis=0) / np.maximum(self.centre, _LEAST))
-        share = (len(farthest) * share + _IMAGES * share.mean()) / (len(farthest) + _IMAGES)
-        spread = self.centre * np.maximum(np.sqrt(share), _LEAST_SHARE)
-        self.spread = np.maximum(spread, np.float32(_LEAST)).astype(np.float32)
+        if self._count is None:
+            raise ValueError("restored lines do not know how many images made them; fit them afresh")
+        inside = inside[None, :, :, None].astype(np.float32)
+        farthest = _farthest(light[None, :, :, None], inside).numpy().astype(float)
+        self._count += 1
+        self._sums = self._sums + np.stack([farthest, np.square(farthest)])
+        mean, square = self._sums / self._count
+        share = (square - mean**2).clip(min=0) / np.maximum(mean, _LEAST) ** 2
+        share = (self._count * share + _IMAGES * share.mean()) / (self._count + _IMAGES)
+        spread = mean * np.maximum(np.sqrt(share), _LEAST_SHARE)
+        self.centre, self.spread = np.float32(mean), np.float32(np.maximum(spread, _LEAST))
 
-    def raised(self, distances: np.ndarray, light: np.ndarray) -> np.ndarray:
-        """Distances float32 (h', w') of an image float32 (H, W), times the factor at each place."""
-        return _raised(distances[None], light[None, :, :, None], self.centre, self.spread).numpy()[0]
+    def factor(self, light: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Factor, 1 or more, on each distance float32 (h', w') of an image float32 (H, W)."""
+        return _factor(like[None], light[None, :, :, None], self.centre, self.spread).numpy()[0]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What was learned."""
@@ -73,7 +82,7 @@ class Lines:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `arrays` gave."""
         self.centre, self.spread = arrays["centre"], arrays["spread"]
-        self._farthest = None
+        self._count = None
         return self
 
 
@@ -91,83 +100,93 @@ def factor(
         Of the largest responses on good images.
     """
     grid = tf.expand_dims(like, -1)
-    highest = None
-    first = 0
-    for responses, nearest in _banks(light):
+    first, highest = 0, []
+    for responses, place in _banks(light):
         filters = slice(first, first := first + responses.shape[-1])
-        standard = tf.reduce_max((responses - centre[filters]) / spread[filters], axis=-1, keepdims=True)
-        standard = nearest([standard, grid])
-        highest = standard if highest is None else tf.maximum(highest, standard)
-    return 1.0 + RATE * tf.nn.relu(tf.squeeze(highest, -1) - _COUNTS)
+        standard = (responses - centre[filters]) / spread[filters]
+        highest.append(place(tf.reduce_max(standard, axis=-1, keepdims=True), grid))
+    farther = tf.nn.relu(tf.concat(highest, axis=-1) - _COUNTS)
+    return 1.0 + RATE * tf.reduce_max(farther, axis=-1)
 
 
 @tf.function(
     input_signature=[
-        tf.TensorSpec((None, None, None), tf.float32),
-        tf.TensorSpec((None, None, None, 1), tf.float32),
+        tf.TensorSpec((1, None, None), tf.float32),
+        tf.TensorSpec((1, None, None, 1), tf.float32),
         tf.TensorSpec((None,), tf.float32),
         tf.TensorSpec((None,), tf.float32),
     ],
     autograph=False,
 )
-def _raised(distances: tf.Tensor, light: tf.Tensor, centre: tf.Tensor, spread: tf.Tensor) -> tf.Tensor:
-    return distances * factor(light, distances, centre, spread)
+def _factor(like: tf.Tensor, light: tf.Tensor, centre: tf.Tensor, spread: tf.Tensor) -> tf.Tensor:
+    return factor(light, like, centre, spread)
 
 
 @tf.function(
     input_signature=[
         tf.TensorSpec((1, None, None, 1), tf.float32),
-        tf.TensorSpec((None, None), tf.bool),
-        tf.TensorSpec((), tf.bool),
+        tf.TensorSpec((1, None, None, 1), tf.float32),
     ],
     autograph=False,
 )
-def _farthest(light: tf.Tensor, inside: tf.Tensor, is_bounded: tf.Tensor) -> tf.Tensor:
-    """Largest response of each filter, of those that are the nearest to a place inside: (filters,)."""
-    grid = tf.cast(inside, tf.float32)[None, :, :, None]
-
-    def bounded(responses: tf.Tensor, nearest: Nearest) -> tf.Tensor:
-        return tf.reduce_max(nearest([responses, grid]) * grid, axis=(0, 1, 2))
-
-    return tf.concat(
-        [
-            tf.cond(
-                is_bounded,
-                lambda responses=responses, nearest=nearest: bounded(responses, nearest),
-                lambda responses=responses: tf.reduce_max(responses, axis=(0, 1, 2)),
-            )
-            for responses, nearest in _banks(light)
-        ],
-        axis=0,
-    )
+def _farthest(light: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """Largest response of each filter at the places that are 1 and not 0: (filters,)."""
+    placed = [place(responses, inside) * inside for responses, place in _banks(light)]
+    return tf.reduce_max(tf.concat(placed, axis=-1), axis=(0, 1, 2))
 
 
-def _banks(light: tf.Tensor) -> Sequence[tuple[tf.Tensor, Callable[[list[tf.Tensor]], tf.Tensor]]]:
-    """Responses (N, h, w, 16), 0 or more, of light and energy at each size, and what brings them onto a grid.
-
-    Nothing is made up beyond the image: near its border the outermost responses are taken again.
-    """
+def _banks(light: tf.Tensor) -> Sequence[tuple[tf.Tensor, "_Place"]]:
+    """Responses (N, h, w, filters), 0 or more, of light and energy at each size, and where they lie."""
     shrunk = {1: light}
-    for factor_ in _LIGHT[1:]:
-        shrunk[factor_] = tf.nn.avg_pool2d(shrunk[factor_ // 2], 2, 2, "VALID")
+    for by in _LIGHT[1:]:
+        shrunk[by] = tf.nn.avg_pool2d(shrunk[by // 2], 2, 2, "VALID")
     banks = [(shrunk[by], by, (by - 1) / 2) for by in _LIGHT]
     # Valid windows of 5 and 3 take three pixels of the larger image off, before two become one.
     banks += [(_energy(shrunk[by // 2]), by, 2 * by - 0.5) for by in _ENERGY]
     return [_responses(pixels, by, first) for pixels, by, first in banks]
 
 
-def _responses(pixels: tf.Tensor, by: int, first: float) -> tuple[tf.Tensor, Nearest]:
+def _responses(pixels: tf.Tensor, by: int, first: float) -> tuple[tf.Tensor, "_Place"]:
     """Responses to pixels that are `by` of the image's apart, the first of them at `first`."""
     if by >= _STEP:  # else a network's smallest image is large enough
         pixels = AtLeast(2 * _RADIUS + 1)(pixels)
     first += _RADIUS * by
     stride = 2 if by < _STEP else 1
-    found = tf.abs(tf.nn.conv2d(pixels, _KERNELS, stride, "VALID"))
+    found = tf.abs(tf.nn.conv2d(pixels, _KERNELS[_SHORT if by == 1 else _LONG], stride, "VALID"))
     if by * stride < _STEP:
         found = tf.nn.max_pool2d(found, 2, 2, "VALID")
         first += by * stride / 2
         stride *= 2
-    return found, Nearest(by * stride, first)
+    return found, _Place(by * stride, first)
+
+
+class _Place:
+    """Bring responses onto the grid of a network's features: the nearest one for each.
+
+    Near the image's border, where a filter would reach beyond, there is none: 0.
+
+    Parameters
+    ----------
+    step : int
+        Pixels between the responses.
+    first : float
+        Centre of the first one, in pixels.
+    """
+
+    def __init__(self, step: int, first: float) -> None:
+        self.step = step
+        self.first = first
+
+    def __call__(self, responses: tf.Tensor, grid: tf.Tensor) -> tf.Tensor:
+        """Responses (N, h, w, n) at the places of a grid (N, h', w', 1): (N, h', w', n)."""
+        for axis in (1, 2):
+            last = tf.shape(responses)[axis] - 1
+            pixels = tf.cast(tf.range(tf.shape(grid)[axis]), tf.float32) * SAMPLING.stride + SAMPLING.first
+            nearest = tf.cast(tf.round((pixels - self.first) / self.step), tf.int32)
+            is_there = tf.cast((nearest >= 0) & (nearest <= last), tf.float32)
+            responses = tf.gather(responses, tf.clip_by_value(nearest, 0, last), axis=axis)
+            responses *= tf.reshape(is_there, (-1, *[1] * (3 - axis)))
+        return responses
 
 
 def _energy(pixels: tf.Tensor) -> tf.Tensor:
@@ -178,19 +197,17 @@ def _energy(pixels: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.nn.avg_pool2d(local, 2, 2, "VALID") + _DARKEST)
 
 
-def _kernels() -> np.ndarray:
-    """First and second derivatives across a line, of length 1 and without a mean: (side, side, 1, 16)."""
+def _kernels(angles: int, along: float) -> np.ndarray:
+    """Second derivatives across a line, of norm 1 and without a mean: float32 (side, side, 1, angles)."""
     y, x = np.mgrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1]
     kernels = []
-    for angle in np.arange(_ANGLES) * np.pi / _ANGLES:
-        along = x * np.cos(angle) + y * np.sin(angle)
-        across = y * np.cos(angle) - x * np.sin(angle)
-        bell = np.exp(-0.5 * (along / _ALONG) ** 2 - 0.5 * across**2)
-        for derivative in (across, across**2 - 1):
-            kernel = bell * derivative
-            kernel -= kernel.mean()
-            kernels.append(kernel / np.linalg.norm(kernel))
+    for angle in np.arange(angles) * np.pi / angles:
+        ahead = x * np.cos(angle) + y * np.sin(angle)
+        aside = y * np.cos(angle) - x * np.sin(angle)
+        kernel = np.exp(-0.5 * (ahead / along) ** 2 - 0.5 * aside**2) * (aside**2 - 1)
+        kernel -= kernel.mean()
+        kernels.append(kernel / np.linalg.norm(kernel))
     return np.stack(kernels, axis=-1)[:, :, None].astype(np.float32)
 
 
-_KERNELS = _kernels()
+_KERNELS = {bank: _kernels(*bank) for bank in (_SHORT, _LONG)}

@@ -73,8 +73,8 @@ def make_part(model, prototype, shape: tuple[int, int] = (96, 96), *, head: bool
         detector.prototype.layers = [rng.normal(size=size).astype(np.float32) for size in sizes]
         parts = (detector.prototype.parts(detector.features(image)) for image in good)
         farthest = np.mean([part.max(axis=(1, 2)) for part in parts], axis=0)
-        # Not their own deviation: these images are so alike that it would blow up every rounding.
-        detector.prototype.scales = np.stack([farthest, 1 + np.abs(farthest) / 4], axis=1)
+        # Not by their own deviation: these images are so alike that it would blow up every rounding.
+        detector.prototype.exchange = np.array([farthest[1], 0.2])
     scores = [detector.score(surface(rng, shape)) for _ in range(12)]
     return Inspector(detector, calibrate(scores, 0.1), {"fit_images": 8})
 

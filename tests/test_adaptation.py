@@ -63,9 +63,11 @@ def test_what_a_head_counts_for_is_measured_on_images_that_are_new_to_it(small, 
     features = [detector.features(image) for image in good]
     new = [made.held_out_parts(one, number).max(axis=(1, 2)) for number, one in enumerate(features)]
     learned = [made.parts(one).max(axis=(1, 2)) for one in features]
-    np.testing.assert_allclose(made.scales[:, 0], np.mean(new, axis=0), rtol=1e-5)
-    np.testing.assert_allclose(made.scales[:, 1], np.std(new, axis=0), rtol=1e-4)
-    assert abs(made.scales[1, 0] - np.mean(learned, axis=0)[1]) > 1e-3
+    distances, logits = np.transpose(new)
+    np.testing.assert_allclose(
+        made.exchange, [logits.mean(), np.log(distances).std() / logits.std()], rtol=1e-4
+    )
+    assert abs(made.exchange[0] - np.mean(learned, axis=0)[1]) > 1e-3
 
 
 def test_what_is_rare_and_harmless_comes_nearer(small):

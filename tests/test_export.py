@@ -67,7 +67,8 @@ def test_real_images_are_judged_alike(free_part, free_export, format):
 
 def test_three_scales_are_judged_alike(tmp_path):
     model = hypercolumn.build_three_scales(2, seed=1)
-    inspector = make_part(model, kinds.prototype_of("gaussian", hypercolumn.THREE_SCALES_SAMPLING))
+    prototype = kinds.prototype_of("gaussian", hypercolumn.THREE_SCALES_SAMPLING)
+    inspector = make_part(model, prototype, lines=kinds.lines_for(model), gathers=True)
     done = export.export(inspector, tmp_path / "a.onnx", format="onnx")
     assert 0 < done.difference < 2e-5
     loaded = exported.load(tmp_path / "a.onnx")
@@ -77,9 +78,9 @@ def test_three_scales_are_judged_alike(tmp_path):
 
 
 def test_no_distance_falls_below_0(tmp_path):
-    """OpenVINO's softplus does, where a head is very sure that surface is good."""
+    """However sure a head is that surface is good, or that it is not."""
     inspector = make_part(network.build(2, seed=1), GaussianPrototype(), head=True)
-    inspector.detector.prototype.scales[:, 1] /= 8
+    inspector.detector.prototype.exchange[1] *= 8
     image = surface(np.random.default_rng(0), (96, 96), scratch=True)
     export.export(inspector, tmp_path / "a", format="openvino", images=[image])
     distances = exported.load(tmp_path / "a").detector.distance_map(image)

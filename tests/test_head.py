@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from metricad import head
 from metricad.head import HeadPrototype
@@ -88,14 +87,20 @@ def test_a_head_is_made_of_one_image_and_of_defects_on_one_alone(base):
         assert made.logits(np.full((1, 4), 6, np.float32)) > made.logits(np.zeros((1, 4), np.float32))
 
 
-def test_distance_rises_with_both_parts_and_never_falls_below_0(trained):
+def test_a_deviation_of_the_logits_stretches_a_distance_by_one_of_its_logarithm(trained):
     features = np.random.default_rng(2).normal(size=(30, 30, 4)).astype(np.float32)
-    trained.standardise(np.array([[2.0, 1.0], [4.0, 3.0]]))  # means 3 and 2, deviations 1 and 1
+    trained.standardise(np.array([[1.0, -1.0], [4.0, 5.0]]))  # deviations log 2 and 3, typical logit 2
     distances, logits = trained.parts(features)
-    joined = (distances - 3) + (logits - 2)
-    found = trained.distance(features)
-    np.testing.assert_allclose(found, -np.log(expit(-joined)), rtol=1e-3, atol=1e-6)
-    assert found.min() >= 0
+    np.testing.assert_allclose(trained.distance(features), distances * 2 ** ((logits - 2) / 3), rtol=1e-4)
+
+
+def test_a_stretched_distance_stays_finite(trained):
+    features = np.random.default_rng(2).normal(size=(30, 30, 4)).astype(np.float32)
+    for farthest in ([[1.0, 2.0]], [[1.0, 2.0], [4.0, 2.0]], [[0.0, 2.0], [0.0, 2.0]]):
+        trained.standardise(np.array(farthest))
+        found = trained.distance(1e3 * features)
+        assert np.isfinite(found).all()
+        assert found.min() >= 0
 
 
 def test_a_copy_from_its_arrays_gives_the_same_distances(base, trained):

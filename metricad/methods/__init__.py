@@ -15,7 +15,7 @@ import keras
 from metricad import architectures, bundle, network, pretrained, runs
 from metricad.detector import Detector, Features, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
-from metricad.kinds import AutoPrototype, lines_for, prototype_of, tone_for
+from metricad.kinds import AutoPrototype, gathers, lines_for, prototype_of, tone_for
 from metricad.methods.adapted import AdaptedDetector
 from metricad.methods.autoencoder import AutoencoderDetector
 from metricad.methods.cae_kde import CaeKdeDetector
@@ -257,7 +257,14 @@ def _prototypes(
 
 def _on(model: keras.Model, prototype: Prototype, features: Features) -> TripletDetector:
     """An empty detector with all that suits a network."""
-    return TripletDetector(model, prototype, features=features, tone=tone_for(model), lines=lines_for(model))
+    return TripletDetector(
+        model,
+        prototype,
+        features=features,
+        tone=tone_for(model),
+        lines=lines_for(model),
+        gathers=gathers(model),
+    )
 
 
 def _of_model(

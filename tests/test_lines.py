@@ -1,0 +1,204 @@
+"""Long lines and edges: the filters against a slow reference, and what they are told by."""
+
+import numpy as np
+import pytest
+from conftest import texture
+from scipy.signal import correlate2d
+
+from metricad import bundle, hypercolumn, kinds, lines, network
+from metricad.calibration import calibrate
+from metricad.detector import TripletDetector
+from metricad.inspection import Inspector
+from metricad.lines import Lines
+from metricad.prototype import GaussianPrototype
+
+SIDE = 256
+GRID = 61  # features a side
+
+
+def noise(seed, side=SIDE):
+    return np.random.default_rng(seed).normal(0, 0.15, (side, side)).astype(np.float32)
+
+
+def streaked(seed):
+    """Columns of different light, as of grinding, and a little noise."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 0.2, (1, SIDE)) + rng.normal(0, 0.05, (SIDE, SIDE))).astype(np.float32)
+
+
+def grid_of(image):
+    return tuple((side - 12) // 4 for side in image.shape)
+
+
+def raised(found, image):
+    return found.factor(image, np.ones((GRID, GRID), np.float32))
+
+
+def learned(images):
+    made = Lines()
+    for one in images:
+        made.update(one, np.ones(grid_of(one), bool))
+    return made
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return learned(noise(seed) for seed in range(12))
+
+
+def shrunk(image, by):
+    side = image.shape[0] // by * by
+    return image[:side, :side].reshape(side // by, by, side // by, by).mean(axis=(1, 3))
+
+
+def window(image, side):
+    return correlate2d(image, np.full((side, side), 1 / side**2), "valid")
+
+
+def energy(image):
+    high = image[2:-2, 2:-2] - window(image, 5)
+    return np.log(shrunk(window(high**2, 3), 2) + 1e-5)
+
+
+def slow(image, kernel, by, first):
+    """Response to one kernel at each of the features: the nearest one, 0 where there is none."""
+    found = np.abs(correlate2d(image - image.mean(), kernel, "valid"))
+    first, step = first + 10 * by, by
+    if by < 4:
+        found, step = found[::2, ::2], 2 * by
+    if by == 1:
+        side = found.shape[0] // 2 * 2
+        found = found[:side, :side].reshape(side // 2, 2, side // 2, 2).max(axis=(1, 3))
+        first, step = first + 1, 4
+    nearest = np.round((7.5 + 4 * np.arange(GRID) - first) / step).astype(int)
+    is_there = (nearest >= 0) & (nearest < found.shape[0])
+    nearest = np.where(is_there, nearest, 0)
+    return found[np.ix_(nearest, nearest)] * np.outer(is_there, is_there)
+
+
+def test_the_factor_is_that_of_a_slow_filter_bank(plain):
+    image = noise(99)
+    image[40:44, 20:230] += 0.2
+    banks = [(shrunk(image, by), by, (by - 1) / 2) for by in (1, 2, 4, 8)]
+    banks += [(energy(shrunk(image, by // 2)), by, 2 * by - 0.5) for by in (2, 4, 8)]
+    responses = []
+    for pixels, by, first in banks:
+        kernels = lines._KERNELS[lines._SHORT if by == 1 else lines._LONG]
+        responses += [slow(pixels, kernels[:, :, 0, k], by, first) for k in range(kernels.shape[-1])]
+    standard = np.subtract(responses, plain.centre[:, None, None]) / plain.spread[:, None, None]
+    expected = 1 + 0.05 * np.maximum(standard.max(axis=0) - 2, 0)
+    assert expected.max() > 1.5
+    np.testing.assert_allclose(raised(plain, image), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("bank", lines._KERNELS)
+def test_kernels_answer_to_no_even_light_and_have_norm_1(bank):
+    kernels = lines._KERNELS[bank][:, :, 0].astype(float)
+    np.testing.assert_allclose(kernels.sum(axis=(0, 1)), 0, atol=1e-6)
+    np.testing.assert_allclose(np.square(kernels).sum(axis=(0, 1)), 1, rtol=1e-6)
+
+
+def test_a_faint_line_is_told_by_its_length(plain):
+    found = {}
+    for length in (8, 200):
+        image = noise(99)
+        image[120:124, 20 : 20 + length] += 0.1
+        found[length] = raised(plain, image)
+    assert found[200].max() > 1.2
+    assert found[200].max() > found[8].max() + 0.15
+    row, column = np.unravel_index(found[200].argmax(), (GRID, GRID))
+    assert abs(7.5 + 4 * row - 121.5) <= 8
+    assert 20 <= 7.5 + 4 * column <= 220
+    assert found[200][:18].max() < 1.1  # pixels above row 76
+
+
+def test_a_streak_of_other_grain_with_the_same_light_is_a_line(plain):
+    image = noise(99)
+    image[120:136] *= 2.5
+    row = np.unravel_index(raised(plain, image).argmax(), (GRID, GRID))[0]
+    assert raised(plain, image).max() > 1.2
+    assert abs(7.5 + 4 * row - 128) <= 16
+
+
+def test_along_a_grain_lines_count_for_little_and_across_it_for_much():
+    found = learned(streaked(seed) for seed in range(12))
+    along, across = streaked(99), streaked(99)
+    along[:, 120:124] += 0.2
+    across[120:124] += 0.2
+    assert raised(found, along).max() < 1.15
+    assert raised(found, across).max() > 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_surface_that_never_varies_is_raised_nowhere_and_a_line_on_it_not_without_end(count):
+    even = np.full((SIDE, SIDE), 0.3, np.float32)
+    found = learned([even] * count)
+    np.testing.assert_array_equal(raised(found, even), 1)
+    even[100:104] = 0.9
+    assert 2 < raised(found, even).max() < 1000
+
+
+def test_only_what_lies_inside_is_learned_from():
+    marked = noise(1)
+    marked[:, 200:204] += 0.8
+    inside = np.zeros((GRID, GRID), bool)
+    inside[:, :20] = True  # pixels up to 84, with filters that reach 84 more at the coarsest
+    whole, part = Lines(), Lines()
+    whole.update(marked, np.ones_like(inside))
+    part.update(marked, inside)
+    assert (part.centre <= whole.centre + 1e-6).all()
+    assert part.centre.max() < whole.centre.max() / 2
+
+
+@pytest.mark.parametrize("shape", [(68, 68), (69, 131), (203, 75)])
+def test_the_smallest_images_and_odd_ones(shape):
+    rng = np.random.default_rng(0)
+    found = Lines()
+    model = hypercolumn.build_three_scales(2, seed=0)
+    detector = TripletDetector(model, GaussianPrototype(), lines=found)
+    detector.fit(rng.normal(0, 0.2, (4, *shape)).astype(np.float32))
+    assert np.isfinite(detector.distance_map(rng.normal(0, 0.2, shape).astype(np.float32))).all()
+
+
+def test_restored_lines_judge_alike_and_learn_nothing_more(plain):
+    copy = Lines().restore(plain.arrays())
+    image = noise(99)
+    np.testing.assert_array_equal(raised(copy, image), raised(plain, image))
+    everywhere = np.ones((GRID, GRID), bool)
+    with pytest.raises(ValueError, match="fit them afresh"):
+        copy.update(image, everywhere)
+    copy.clear()
+    copy.update(image, everywhere)
+
+
+def test_a_detector_multiplies_its_distances_and_fits_afresh(tmp_path):
+    model = hypercolumn.build_three_scales(2, seed=0)
+    good = [texture(np.random.default_rng(seed), side=96) for seed in range(5)]
+    detector = TripletDetector(model, GaussianPrototype(), lines=Lines())
+    detector.fit(good[::-1]).fit(good)
+    alone = TripletDetector(model, GaussianPrototype()).fit(good)
+    image = good[0].copy()
+    image[40:44] = 1
+    plain = alone.distance_map(image)
+    expected = plain * detector.lines.factor(image, plain)
+    np.testing.assert_array_equal(detector.distance_map(image), expected)
+    assert expected.max() > 1.1 * plain.max()
+    np.testing.assert_array_equal(detector.lines.centre, learned(good).centre)
+
+    inspector = Inspector(detector, calibrate([detector.score(one) for one in good], 0.2))
+    bundle.save(inspector, tmp_path / "a.metricad")
+    again = bundle.load(tmp_path / "a.metricad")
+    np.testing.assert_array_equal(again.detector.distance_map(image), expected)
+
+
+def test_a_bundle_without_lines_is_judged_without(tmp_path):
+    model = network.build(2, seed=0)
+    detector = TripletDetector(model, GaussianPrototype()).fit([texture(np.random.default_rng(0))] * 3)
+    bundle.save(Inspector(detector, calibrate([1.0, 2.0], 0.4)), tmp_path / "a.metricad")
+    assert bundle.load(tmp_path / "a.metricad").detector.lines is None
+
+
+def test_lines_are_looked_for_beside_the_accurate_network_alone():
+    assert isinstance(kinds.lines_for(hypercolumn.build_three_scales(2, seed=0)), Lines)
+    assert kinds.lines_for(hypercolumn.build(2, seed=0)) is None
+    assert kinds.lines_for(network.build(2, seed=0)) is None
