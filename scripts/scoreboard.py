@@ -23,7 +23,7 @@ from data_prep.surfaces import generator
 from metricad import comparison, datasets, display, files, markdown, methods, metrics, network, report
 from metricad import results as records
 from metricad.architectures import extractor
-from metricad.detector import Detector, TripletDetector
+from metricad.detector import Detector, Features, TripletDetector
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method, Protocol
 from metricad.images import from_uint8
@@ -111,6 +111,9 @@ def measure(method: Method) -> dict[str, float]:
     for image in images[: SET_UP_IMAGES // 5]:
         detector.score(image)
     set_up = time.perf_counter() - began
+    inner = getattr(detector, "detector", detector)
+    if isinstance(inner, TripletDetector):
+        inner.extractor = Features(inner.model)  # as an inspector has them, where nothing else shares them
     bare = extractor(network.build(16, seed=0))
     bare(images[0])
     scored, passed = [], []
@@ -130,6 +133,7 @@ def model_bytes(detector: Detector) -> int:
     detector = getattr(detector, "detector", detector)
     if isinstance(detector, TripletDetector):
         arrays = [*detector.model.get_weights(), *detector.prototype.arrays().values()]
+        arrays += [] if detector.lines is None else detector.lines.arrays().values()
     else:
         arrays = [value for value in vars(detector).values() if isinstance(value, np.ndarray)]
     return sum(array.nbytes for array in arrays)
@@ -163,7 +167,8 @@ def build(study: Study, costs: dict[str, dict], *, command: str, protocol: Proto
             "table of images; an image's score is the maximum of its map. Adaptation, where it is, sees the "
             "prototype's images alone. Untrained networks have seed 0 where their trained ones ship, else "
             "the seed of their training; the adaptation has seed 0.",
-            f"Costs are of {SIDE}×{SIDE} images on one machine's CPU: milliseconds of a score, that as a "
+            f"Costs are of {SIDE}×{SIDE} images on one machine's CPU: milliseconds of a score, as inspection "
+            "takes them, that as a "
             "multiple of the paper's bare network h = 16 timed in turns, weights and prototype as the "
             f"program holds them, and seconds from {SET_UP_IMAGES} good images in memory to a threshold.",
             _summary(rows, surfaces, by_place, costs),
