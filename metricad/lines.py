@@ -1,7 +1,7 @@
-"""Long lines: what runs on over many features, each of which alone is inconspicuous.
+"""Long lines and edges: what runs on over many features, each of which alone is inconspicuous.
 
-A bank of elongated second derivatives of Gaussians (as in Leung and Malik, 2001) over the light and over
-the texture's energy (filter, rectify, filter: Malik and Perona, 1990), at several sizes of the image. The
+A bank of elongated derivatives of Gaussians (as in Leung and Malik, 2001) over the light and over the
+texture's energy (filter, rectify, filter: Malik and Perona, 1990), at several sizes of the image. The
 network tells how unusual a place is; a faint scratch, a streak of another density or the border of another
 finish is told by its length. Nothing is trained: good images say how far each filter goes on them.
 """
@@ -14,10 +14,6 @@ import tensorflow as tf
 
 from metricad.hypercolumn import SAMPLING, AtLeast
 
-_SHORT, _LONG = (
-    (8, 4.0),
-    (16, 6.0),
-)  # directions; standard deviation along a line, in pixels of the shrunk image
 _RADIUS = 10  # of a kernel
 _LIGHT, _ENERGY = (1, 2, 4, 8), (2, 4, 8)  # by how much the image is shrunk
 _STEP = 4  # pixels between responses, where the shrunk image's own are not wider apart
@@ -140,19 +136,19 @@ def _banks(light: tf.Tensor) -> Sequence[tuple[tf.Tensor, "_Place"]]:
     shrunk = {1: light}
     for by in _LIGHT[1:]:
         shrunk[by] = tf.nn.avg_pool2d(shrunk[by // 2], 2, 2, "VALID")
-    banks = [(shrunk[by], by, (by - 1) / 2) for by in _LIGHT]
+    banks = [(shrunk[by], _SHORT if by == 1 else _LONG, by, (by - 1) / 2) for by in _LIGHT]
     # Valid windows of 5 and 3 take three pixels of the larger image off, before two become one.
-    banks += [(_energy(shrunk[by // 2]), by, 2 * by - 0.5) for by in _ENERGY]
-    return [_responses(pixels, by, first) for pixels, by, first in banks]
+    banks += [(_energy(shrunk[by // 2]), _LONG_AND_EDGES, by, 2 * by - 0.5) for by in _ENERGY]
+    return [_responses(*bank) for bank in banks]
 
 
-def _responses(pixels: tf.Tensor, by: int, first: float) -> tuple[tf.Tensor, "_Place"]:
+def _responses(pixels: tf.Tensor, kernels: np.ndarray, by: int, first: float) -> tuple[tf.Tensor, "_Place"]:
     """Responses to pixels that are `by` of the image's apart, the first of them at `first`."""
     if by >= _STEP:  # else a network's smallest image is large enough
         pixels = AtLeast(2 * _RADIUS + 1)(pixels)
     first += _RADIUS * by
     stride = 2 if by < _STEP else 1
-    found = tf.abs(tf.nn.conv2d(pixels, _KERNELS[_SHORT if by == 1 else _LONG], stride, "VALID"))
+    found = tf.abs(tf.nn.conv2d(pixels, kernels, stride, "VALID"))
     if by * stride < _STEP:
         found = tf.nn.max_pool2d(found, 2, 2, "VALID")
         first += by * stride / 2
@@ -197,17 +193,24 @@ def _energy(pixels: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.nn.avg_pool2d(local, 2, 2, "VALID") + _DARKEST)
 
 
-def _kernels(angles: int, along: float) -> np.ndarray:
-    """Second derivatives across a line, of norm 1 and without a mean: float32 (side, side, 1, angles)."""
+def _kernels(directions: int, *, derivative: int, along: float, across: float = 1.0) -> np.ndarray:
+    """First or second derivatives across a line, of norm 1 and without a mean: float32 (side, side, 1, n).
+
+    Standard deviations along and across it are in pixels of the shrunk image; what is longer than a kernel
+    is cut off.
+    """
     y, x = np.mgrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1]
     kernels = []
-    for angle in np.arange(angles) * np.pi / angles:
-        ahead = x * np.cos(angle) + y * np.sin(angle)
-        aside = y * np.cos(angle) - x * np.sin(angle)
-        kernel = np.exp(-0.5 * (ahead / along) ** 2 - 0.5 * aside**2) * (aside**2 - 1)
+    for angle in np.arange(directions) * np.pi / directions:
+        ahead = (x * np.cos(angle) + y * np.sin(angle)) / along
+        aside = (y * np.cos(angle) - x * np.sin(angle)) / across
+        kernel = np.exp(-0.5 * (ahead**2 + aside**2)) * (aside if derivative == 1 else aside**2 - 1)
         kernel -= kernel.mean()
         kernels.append(kernel / np.linalg.norm(kernel))
     return np.stack(kernels, axis=-1)[:, :, None].astype(np.float32)
 
 
-_KERNELS = {bank: _kernels(*bank) for bank in (_SHORT, _LONG)}
+_SHORT = _kernels(8, derivative=2, along=4)  # at the full size, where defects are specks as well
+_LONG = _kernels(16, derivative=2, along=6)
+# Wide, since energy is: one texture ends there and another begins.
+_LONG_AND_EDGES = np.concatenate([_LONG, _kernels(16, derivative=1, along=12, across=2)], axis=-1)
