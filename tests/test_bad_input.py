@@ -485,7 +485,7 @@ def test_a_wrong_checksum(refused_bundle, part, tmp_path):
 
 
 def test_a_newer_bundle(refused_bundle, part, tmp_path):
-    path = repack(part, tmp_path / "a.metricad", manifest={"format_version": 3})
+    path = repack(part, tmp_path / "a.metricad", manifest={"format_version": 99})
     assert "a newer metricad made it: upgrade" in refused_bundle(path)
 
 
