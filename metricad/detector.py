@@ -127,7 +127,7 @@ class TripletDetector:
         self.prototype.update(features, inside)
         if self.lines is not None:
             everywhere = np.ones(features.shape[:2], bool)
-            self.lines.update(shown(image, self.tone), everywhere if inside is None else inside)
+            self.lines.update(_shown(image, self.tone), everywhere if inside is None else inside)
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""
@@ -159,7 +159,7 @@ class TripletDetector:
             distances = self.extractor.distance(image, self.prototype, self.tone)
             if self.lines is None:
                 return np.stack([distances, np.ones_like(distances)], axis=-1)
-            return np.stack([distances, self.lines.factor(shown(image, self.tone), distances)], axis=-1)
+            return np.stack([distances, self.lines.factor(_shown(image, self.tone), distances)], axis=-1)
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""
@@ -214,14 +214,14 @@ class Features:
 
     def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""
-        return self.extract(shown(image, tone))
+        return self.extract(_shown(image, tone))
 
     def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
         """Distance of each feature from a prototype: float32 (h', w'), a Gaussian's within TensorFlow."""
         chosen = getattr(prototype, "chosen", prototype)
         if not isinstance(chosen, GaussianPrototype) or len(chosen.scales) != self._scales:
             return prototype.distance(self(image, tone))
-        return chosen.levelled(self._mahalanobis(shown(image, tone), *chosen.affine))
+        return chosen.levelled(self._mahalanobis(_shown(image, tone), *chosen.affine))
 
 
 class SharedFeatures(Features):
@@ -255,6 +255,6 @@ class SharedFeatures(Features):
         return self._features
 
 
-def shown(image: np.ndarray, tone: Tone | None) -> np.ndarray:
+def _shown(image: np.ndarray, tone: Tone | None) -> np.ndarray:
     """What a network is shown of an image in this tone."""
     return image if tone is None else tone(image)

@@ -207,7 +207,7 @@ def registered_part(tmp_path_factory):
     mask = np.zeros((63, 75), bool)
     mask[9:50, 21:60] = True
     mask[20:33, 40:51] = False
-    options = {"head": True, "region": MaskRegion(mask), "reduction": "top-10%"}
+    options = {"head": True, "gathers": True, "region": MaskRegion(mask), "reduction": "top-10%"}
     inspector = make_part(network.build(2, seed=1), PositionalPrototype(), mask.shape, **options)
     path = tmp_path_factory.mktemp("registered") / "registered.metricad"
     bundle.save(inspector, path)

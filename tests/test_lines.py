@@ -180,7 +180,7 @@ def test_restored_lines_judge_alike_and_learn_nothing_more(plain):
     copy.update(image, everywhere)
 
 
-def test_a_detector_multiplies_its_distances_and_fits_afresh(tmp_path):
+def test_a_detector_multiplies_its_distances_and_fits_afresh():
     model = hypercolumn.build_three_scales(2, seed=0)
     good = [texture(np.random.default_rng(seed), side=96) for seed in range(5)]
     detector = TripletDetector(model, GaussianPrototype(), lines=Lines())
@@ -194,10 +194,19 @@ def test_a_detector_multiplies_its_distances_and_fits_afresh(tmp_path):
     assert expected.max() > 1.1 * plain.max()
     np.testing.assert_array_equal(detector.lines.centre, learned(good).centre)
 
-    inspector = Inspector(detector, calibrate([detector.score(one) for one in good], 0.2))
-    bundle.save(inspector, tmp_path / "a.metricad")
-    again = bundle.load(tmp_path / "a.metricad")
-    np.testing.assert_array_equal(again.detector.distance_map(image), expected)
+
+@pytest.mark.parametrize("gathers", [False, True])
+def test_lines_and_gathering_are_kept_in_a_bundle(tmp_path, gathers):
+    model = hypercolumn.build_three_scales(2, seed=0)
+    good = [texture(np.random.default_rng(seed), side=96) for seed in range(5)]
+    detector = TripletDetector(model, GaussianPrototype(), lines=Lines(), gathers=gathers).fit(good)
+    bundle.save(Inspector(detector, calibrate([1.0, 2.0], 0.4)), tmp_path / "a.metricad")
+    again = bundle.load(tmp_path / "a.metricad").detector
+    image = good[0].copy()
+    image[40:44] = 1
+    np.testing.assert_array_equal(again.distance_map(image), detector.distance_map(image))
+    again.gathers = not gathers
+    assert not np.array_equal(again.distance_map(image), detector.distance_map(image))
 
 
 def test_a_bundle_without_lines_is_judged_without(tmp_path):
