@@ -169,7 +169,8 @@ def build(study: Study, costs: dict[str, dict], *, command: str, protocol: Proto
             "the seed of their training; the adaptation has seed 0.",
             f"Costs are of {SIDE}×{SIDE} images on one machine's CPU: milliseconds of a score, as inspection "
             "takes them, that as a multiple of the paper's bare network h = 16 timed in turns, weights and "
-            f"prototype as the program holds them, and seconds from {SET_UP_IMAGES} good images in memory to a threshold.",
+            f"prototype as the program holds them, and seconds from {SET_UP_IMAGES} good images in memory "
+            "to a threshold.",
             _summary(rows, surfaces, by_place, costs),
         ],
         [
