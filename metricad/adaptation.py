@@ -81,12 +81,11 @@ def adapt(
         hard = [_hardest(made, _rows(base, detector, image), _HARD_FEATURES // len(kept)) for image in kept]
         good = [np.concatenate(rows) for rows in zip(good, hard, strict=True)]
         made.train(good, defective, seed=seed)
-    farthest = []
-    for number, image in enumerate(kept):
-        parts = made.held_out_parts(detector.features(image), number)
-        farthest.append(_inside(detector, image, parts).max(axis=1))
-    made.standardise(np.array(farthest))
+    parts = [made.held_out_parts(detector.features(image), number) for number, image in enumerate(kept)]
+    pairs = zip(kept, parts, strict=True)
+    made.standardise(np.array([_inside(detector, image, found).max(axis=1) for image, found in pairs]))
     detector.prototype = made
+    detector.settle(kept, map(made.stretched, parts))
 
 
 def _defective(

@@ -20,10 +20,10 @@ from metricad import architectures, files
 from metricad.calibration import Calibration
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError
+from metricad.evidence import Evidence
 from metricad.head import HeadPrototype
 from metricad.inspection import Inspector
 from metricad.kinds import KINDS
-from metricad.lines import Lines
 from metricad.prototype import Prototype
 from metricad.region import KINDS as REGIONS
 from metricad.region import Region
@@ -31,8 +31,10 @@ from metricad.tone import Tone
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
-FORMAT_VERSION = 3
-_OLDER = (1, 2)  # without lines and gathering, with other heads; the first without regions, reductions, tones
+FORMAT_VERSION = 4
+# The third with lines that were judged in another way, the second without lines and gathering and with
+# other heads, the first without regions, reductions and tones.
+_OLDER = (1, 2, 3)
 _MANIFEST = "manifest.json"
 _PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
@@ -47,8 +49,8 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
         **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
         **(
             {}
-            if detector.lines is None
-            else {f"lines/{k}": array for k, array in detector.lines.arrays().items()}
+            if detector.evidence is None
+            else {f"evidence/{k}": array for k, array in detector.evidence.arrays().items()}
         ),
         "calibration/scores": inspector.calibration.scores,
     }
@@ -98,12 +100,16 @@ def load(path: str | os.PathLike) -> Inspector:
         reduction = manifest.get("reduction", "max")  # all that there was, when bundles did not say
         curve = manifest.get("tone")
         tone = None if curve is None else Tone(curve)
-        lines = _below(arrays, "lines")  # not always looked for
+        if _below(arrays, "lines"):
+            raise BundleError(
+                f"{path}: an older metricad's, which looks for lines in another way; make it again"
+            )
+        evidence = _below(arrays, "evidence")  # not always looked for
         detector = TripletDetector(
             model,
             prototype,
             tone=tone,
-            lines=Lines().restore(lines) if lines else None,
+            evidence=Evidence().restore(evidence) if evidence else None,
             gathers=manifest.get("gathers", False),
             reduction=reduction,
             region=region,

@@ -1,7 +1,7 @@
 """The protocol that every method follows, and the paper's method: distance of features to a prototype."""
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Protocol, Self
 
 import keras
@@ -10,7 +10,7 @@ import numpy as np
 from metricad import architectures, mahalanobis, maps, tiles
 from metricad.clock import Clock
 from metricad.errors import DataError
-from metricad.lines import Lines
+from metricad.evidence import Evidence
 from metricad.neighbourhood import gathered
 from metricad.prototype import NOTHING, GaussianPrototype, Prototype
 from metricad.region import Region
@@ -47,8 +47,9 @@ class TripletDetector:
     tone : Tone, optional
         What the network is shown of an image's light: all, as it is, when not given, as in the paper. One yet
         to be chosen is chosen by `prepare`.
-    lines : Lines, optional
-        Raises the distance where long lines are; fitted as the prototype is; none in the paper.
+    evidence : Evidence, optional
+        Raises the distance where long lines and borders between textures are; fitted as the prototype is;
+        none in the paper.
     gathers : bool
         Whether a feature's neighbours have a say in its distance, see `neighbourhood`; not in the paper.
     reduction : str
@@ -65,7 +66,7 @@ class TripletDetector:
         *,
         features: "Features | None" = None,
         tone: Tone | None = None,
-        lines: Lines | None = None,
+        evidence: Evidence | None = None,
         gathers: bool = False,
         reduction: str = "max",
         region: Region | None = None,
@@ -75,7 +76,7 @@ class TripletDetector:
         self.prototype = prototype
         self.extractor = Features(model) if features is None else features
         self.tone = tone
-        self.lines = lines
+        self.evidence = evidence
         self.gathers = gathers
         self.sampling = architectures.sampling(model)
         self.region = region
@@ -84,18 +85,19 @@ class TripletDetector:
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """See `Detector`; streams, so that any number of images can be given.
 
-        Where a tone is to be chosen, the first `tone.LOOK` choose it.
+        Where a tone is to be chosen, the first `tone.LOOK` choose it; the same `settle` what is learned.
         """
         images = iter(images)
         first = list(islice(images, LOOK))
         self.prepare(first)
         self.prototype.clear()
-        if self.lines is not None:
-            self.lines.clear()
+        if self.evidence is not None:
+            self.evidence.clear()
         for image in chain(first, images):
             self.update(image)
         if not first:
             raise ValueError(NOTHING)
+        self.settle(first)
         return self
 
     @property
@@ -119,15 +121,36 @@ class TripletDetector:
         """Learn from one more good image, float32 (H, W) in [-1, 1].
 
         So that several detectors can learn from one stream of images, each in turn. Without `prepare`
-        before, a tone to be chosen is chosen by the first image alone.
+        before, a tone to be chosen is chosen by the first image alone. `settle` comes after the last.
         """
         self.prepare([image])
         features = self.features(image)
         inside = self.inside(image, features.shape[:2])
         self.prototype.update(features, inside)
-        if self.lines is not None:
+        if self.evidence is not None:
             everywhere = np.ones(features.shape[:2], bool)
-            self.lines.update(_shown(image, self.tone), everywhere if inside is None else inside)
+            self.evidence.update(_shown(image, self.tone), everywhere if inside is None else inside)
+
+    def settle(self, images: Iterable[np.ndarray], distances: Iterable[np.ndarray] | None = None) -> None:
+        """Learn what evidence beside the distance is worth, where there is any, by some good images.
+
+        Parameters
+        ----------
+        images : iterable of float32 (H, W) in [-1, 1]
+            At least one, when all has been learned from.
+        distances : iterable of float32 (h', w'), optional
+            Of these images, instead of this prototype's.
+        """
+        if self.evidence is None:
+            return
+        given = repeat(None) if distances is None else distances
+        looks = (self._looks(image, one) for image, one in zip(images, given, strict=False))
+        self.evidence.settle(
+            (found.ravel(), measures.reshape(-1, measures.shape[-1]))
+            if inside is None
+            else (found[inside], measures[inside])
+            for found, measures, inside in looks
+        )
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""
@@ -141,25 +164,38 @@ class TripletDetector:
         DataError
             The image does not suit the region or the prototype.
         """
-        if image.size > tiles.LARGE and not self.prototype.needs_positions:
-            looks = tiles.distance_map(self._looks, image, self.sampling)
+        distances, measures, inside = self._looks(image)
+        if self.evidence is None:
+            return distances
+        joined = self.evidence.joined(distances, measures)
+        return joined if inside is None else np.where(inside, joined, np.float32(0))
+
+    def _looks(
+        self, image: np.ndarray, given: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Distances (h', w'), 0 outside the region, evidence there (h', w', n), and what is inside."""
+        if given is None and image.size > tiles.LARGE and not self.prototype.needs_positions:
+            looks = tiles.distance_map(self._stacked, image, self.sampling)
         else:
-            looks = self._looks(image)
+            looks = self._stacked(image, given)
         distances = looks[..., 0]
         inside = self.inside(image, distances.shape)
         if inside is not None:
             distances = np.where(inside, distances, np.float32(0))
         if self.gathers:
             distances = gathered(distances, inside)
-        return distances * looks[..., 1]
+        return distances, looks[..., 1:], inside
 
-    def _looks(self, image: np.ndarray) -> np.ndarray:
-        """Distance at each feature, wherever it is, and the factor of lines there: float32 (h', w', 2)."""
+    def _stacked(self, image: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+        """Distance at each feature, wherever it is, and the evidence there: float32 (h', w', 1 + n)."""
         with self.clock("network and distance"):
-            distances = self.extractor.distance(image, self.prototype, self.tone)
-            if self.lines is None:
-                return np.stack([distances, np.ones_like(distances)], axis=-1)
-            return np.stack([distances, self.lines.factor(_shown(image, self.tone), distances)], axis=-1)
+            distances = given
+            if given is None:
+                distances = self.extractor.distance(image, self.prototype, self.tone)
+            if self.evidence is None:
+                return distances[..., np.newaxis]
+            measures = self.evidence.measures(_shown(image, self.tone), distances)
+            return np.concatenate([distances[..., np.newaxis], measures], axis=-1)
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """See `Detector`."""

@@ -288,15 +288,18 @@ def _fit(
     together = [k for k in empty if isinstance(detectors[k], TripletDetector)]
     seconds = [0.0] * len(methods)
     began = time.perf_counter()
-    unprepared = [detectors[k] for k in together if not detectors[k].is_prepared]
-    if unprepared:
+    learning = [detectors[k] for k in together]
+    seen: list[np.ndarray] = []
+    if any(not one.is_prepared or one.evidence is not None for one in learning):
         order = np.random.default_rng(0).permutation(len(samples))[:LOOK]
         seen = [samples[i].read() for i in np.sort(order)]
-        for detector in unprepared:
-            detector.prepare(seen)
+    for detector in learning:
+        detector.prepare(seen)
     for image in _read(samples, on_image):
-        for k in together:
-            detectors[k].update(image)
+        for detector in learning:
+            detector.update(image)
+    for detector in learning:
+        detector.settle(seen)
     for k in together:
         seconds[k] = time.perf_counter() - began
     for k in sorted(set(empty) - set(together)):

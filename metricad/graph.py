@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from metricad import architectures, lines, mahalanobis, maps
+from metricad import architectures, evidence, mahalanobis, maps
 from metricad.description import INPUT_TYPES
 from metricad.detector import TripletDetector
 from metricad.errors import DataError
@@ -69,9 +69,11 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
     def inspect(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         light = _tone(detector.tone, _light(pixels))
         distances = distance(network(light))
-        raised = 1.0
-        if detector.lines is not None:
-            raised = lines.factor(light, distances, detector.lines.centre, detector.lines.spread)
+        measures = None
+        if detector.evidence is not None:
+            beside = detector.evidence
+            learned = beside.lines.centre, beside.lines.spread, beside.borders.whitening
+            measures = evidence.measures(light, distances, *learned)
         if mask is not None:
             first = maps.middle(sampling)
             inside = tf.constant(mask[first :: sampling.stride, first :: sampling.stride])
@@ -81,7 +83,9 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
             inside = tf.ones_like(distances, tf.bool)
         if detector.gathers:
             distances = _gathered(distances, tf.cast(inside, tf.float32))
-        distances *= raised
+        if measures is not None:
+            joined = evidence.joined(distances, measures, beside.levels, beside.exchange)
+            distances = tf.where(inside, joined, 0.0)
         placed = _place(distances, tf.shape(pixels)[1:], sampling)
         score = _score(distances, detector.reduction)
         return {

@@ -105,7 +105,11 @@ class HeadPrototype:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """See `Prototype`."""
-        distances, logits = self.parts(features)
+        return self.stretched(self.parts(features))
+
+    def stretched(self, parts: np.ndarray) -> np.ndarray:
+        """Distances (h', w') of `parts` or `held_out_parts`, (2, h', w')."""
+        distances, logits = parts
         typical, rate = self.exchange.astype(np.float32)
         return distances * np.exp(np.minimum(rate * (logits - typical), MOST))
 

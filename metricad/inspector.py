@@ -73,7 +73,7 @@ def fit_inspector(
         model,
         empty,
         tone=kinds.tone_for(model),
-        lines=kinds.lines_for(model),
+        evidence=kinds.evidence_for(model),
         gathers=kinds.gathers(model),
         region=region,
     )
@@ -87,10 +87,11 @@ def fit_inspector(
         chosen = [fitted[i] for i in np.sort(order)]
         return for_each(chosen, lambda image: image, smallest=triplet.sampling.smallest)
 
-    if not triplet.is_prepared:
-        triplet.prepare(list(some(LOOK)))
+    looked_at = [] if triplet.is_prepared and triplet.evidence is None else list(some(LOOK))
+    triplet.prepare(looked_at)
     for _ in stream(fitted, triplet.update):
         pass
+    triplet.settle(looked_at)
     if defects:
         adaptation.adapt(triplet, some(adaptation.MOST_IMAGES), count=defects, seed=seed, on_step=on_step)
     calibrated = calibrate(stream(held_out, triplet.score), false_alarm_rate)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from metricad import architectures, hypercolumn, network
-from metricad.lines import Lines
+from metricad.evidence import Evidence
 from metricad.positional import PositionalPrototype
 from metricad.prototype import NOTHING, GaussianPrototype, MeanPrototype, Prototype
 from metricad.sampling import Sampling
@@ -133,9 +133,9 @@ def suited_to(model: keras.Model) -> Prototype:
     return prototype_of(kind, architectures.sampling(model))
 
 
-def lines_for(model: keras.Model) -> Lines | None:
-    """What looks for long lines beside a network: the one of three scales has time for it, no other."""
-    return Lines() if model.name == hypercolumn.THREE_SCALES else None
+def evidence_for(model: keras.Model) -> Evidence | None:
+    """What looks for lines and borders beside a network: the one of three scales has time for it alone."""
+    return Evidence() if model.name == hypercolumn.THREE_SCALES else None
 
 
 def gathers(model: keras.Model) -> bool:

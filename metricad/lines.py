@@ -2,8 +2,8 @@
 
 A bank of elongated derivatives of Gaussians (as in Leung and Malik, 2001) over the light and over the
 texture's energy (filter, rectify, filter: Malik and Perona, 1990), at several sizes of the image. The
-network tells how unusual a place is; a faint scratch, a streak of another density or the border of another
-finish is told by its length. Nothing is trained: good images say how far each filter goes on them.
+network tells how unusual a place is; a faint scratch or a streak of another density is told by its length.
+Nothing is trained: good images say how far each filter goes on them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,21 @@ import tensorflow as tf
 
 from metricad.hypercolumn import SAMPLING, AtLeast
 
+FAMILIES = 3
+"""Of filters: short ones on the light, long ones on the light, long ones on the energy."""
+
 _RADIUS = 10  # of a kernel
 _LIGHT, _ENERGY = (1, 2, 4, 8), (2, 4, 8)  # by how much the image is shrunk
 _STEP = 4  # pixels between responses, where the shrunk image's own are not wider apart
 _HIGH, _LOCAL = 5, 3  # pixels a side: what is taken away as slow, and what energy is an average of
 _DARKEST = 1e-5  # energy, on the scale of light from -1 to 1, below which its logarithm says nothing
 
-RATE = 0.05
-"""What a distance grows by for each standard deviation that a filter goes farther than on good images."""
-
-_COUNTS = 2.0  # standard deviations above good images' mean maximum from which on: there are many filters
 _IMAGES = 10  # as how many images the filters' common spread counts beside each filter's own
 _LEAST_SHARE, _LEAST = 0.05, 2e-3  # of the mean maximum, and in all: a spread of less is an accident
 
 
 class Lines:
-    """How much farther than on good images the filters go at each place, as a factor on a distance.
+    """How much farther than on good images the filters of each family go at each place.
 
     Each filter is measured by its largest response on each good image, in standard deviations of these: so
     filters along a grain, which go far anywhere, count for little, and filters across it for much.
@@ -67,10 +66,6 @@ class Lines:
         spread = mean * np.maximum(np.sqrt(share), _LEAST_SHARE)
         self.centre, self.spread = np.float32(mean), np.float32(np.maximum(spread, _LEAST))
 
-    def factor(self, light: np.ndarray, like: np.ndarray) -> np.ndarray:
-        """Factor, 1 or more, on each distance float32 (h', w') of an image float32 (H, W)."""
-        return _factor(like[None], light[None, :, :, None], self.centre, self.spread).numpy()[0]
-
     def arrays(self) -> dict[str, np.ndarray]:
         """What was learned."""
         return {"centre": self.centre, "spread": self.spread}
@@ -82,10 +77,10 @@ class Lines:
         return self
 
 
-def factor(
+def standard(
     light: tf.Tensor, like: tf.Tensor, centre: np.ndarray | tf.Tensor, spread: np.ndarray | tf.Tensor
 ) -> tf.Tensor:
-    """Factor on distances, 1 or more, at each place: float32 (N, h', w').
+    """The largest standard score of each family's filters at each place: float32 (N, h', w', FAMILIES).
 
     Parameters
     ----------
@@ -99,23 +94,11 @@ def factor(
     first, highest = 0, []
     for responses, place in _banks(light):
         filters = slice(first, first := first + responses.shape[-1])
-        standard = (responses - centre[filters]) / spread[filters]
-        highest.append(place(tf.reduce_max(standard, axis=-1, keepdims=True), grid))
-    farther = tf.nn.relu(tf.concat(highest, axis=-1) - _COUNTS)
-    return 1.0 + RATE * tf.reduce_max(farther, axis=-1)
-
-
-@tf.function(
-    input_signature=[
-        tf.TensorSpec((1, None, None), tf.float32),
-        tf.TensorSpec((1, None, None, 1), tf.float32),
-        tf.TensorSpec((None,), tf.float32),
-        tf.TensorSpec((None,), tf.float32),
-    ],
-    autograph=False,
-)
-def _factor(like: tf.Tensor, light: tf.Tensor, centre: tf.Tensor, spread: tf.Tensor) -> tf.Tensor:
-    return factor(light, like, centre, spread)
+        scores = (responses - centre[filters]) / spread[filters]
+        highest.append(place(tf.reduce_max(scores, axis=-1, keepdims=True), grid))
+    longs = len(_LIGHT)
+    families = highest[:1], highest[1:longs], highest[longs:]
+    return tf.concat([tf.reduce_max(tf.concat(one, -1), axis=-1, keepdims=True) for one in families], axis=-1)
 
 
 @tf.function(
@@ -131,7 +114,7 @@ def _farthest(light: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.concat(placed, axis=-1), axis=(0, 1, 2))
 
 
-def _banks(light: tf.Tensor) -> Sequence[tuple[tf.Tensor, "_Place"]]:
+def _banks(light: tf.Tensor) -> Sequence[tuple[tf.Tensor, "Place"]]:
     """Responses (N, h, w, filters), 0 or more, of light and energy at each size, and where they lie."""
     shrunk = {1: light}
     for by in _LIGHT[1:]:
@@ -142,7 +125,7 @@ def _banks(light: tf.Tensor) -> Sequence[tuple[tf.Tensor, "_Place"]]:
     return [_responses(*bank) for bank in banks]
 
 
-def _responses(pixels: tf.Tensor, kernels: np.ndarray, by: int, first: float) -> tuple[tf.Tensor, "_Place"]:
+def _responses(pixels: tf.Tensor, kernels: np.ndarray, by: int, first: float) -> tuple[tf.Tensor, "Place"]:
     """Responses to pixels that are `by` of the image's apart, the first of them at `first`."""
     if by >= _STEP:  # else a network's smallest image is large enough
         pixels = AtLeast(2 * _RADIUS + 1)(pixels)
@@ -153,10 +136,10 @@ def _responses(pixels: tf.Tensor, kernels: np.ndarray, by: int, first: float) ->
         found = tf.nn.max_pool2d(found, 2, 2, "VALID")
         first += by * stride / 2
         stride *= 2
-    return found, _Place(by * stride, first)
+    return found, Place(by * stride, (first, first))
 
 
-class _Place:
+class Place:
     """Bring responses onto the grid of a network's features: the nearest one for each.
 
     Near the image's border, where a filter would reach beyond, there is none: 0.
@@ -165,20 +148,20 @@ class _Place:
     ----------
     step : int
         Pixels between the responses.
-    first : float
-        Centre of the first one, in pixels.
+    firsts : (float, float)
+        Centre of the first one, row and column, in pixels.
     """
 
-    def __init__(self, step: int, first: float) -> None:
+    def __init__(self, step: int, firsts: Sequence[float]) -> None:
         self.step = step
-        self.first = first
+        self.firsts = firsts
 
     def __call__(self, responses: tf.Tensor, grid: tf.Tensor) -> tf.Tensor:
         """Responses (N, h, w, n) at the places of a grid (N, h', w', 1): (N, h', w', n)."""
-        for axis in (1, 2):
+        for axis, first in zip((1, 2), self.firsts, strict=True):
             last = tf.shape(responses)[axis] - 1
             pixels = tf.cast(tf.range(tf.shape(grid)[axis]), tf.float32) * SAMPLING.stride + SAMPLING.first
-            nearest = tf.cast(tf.round((pixels - self.first) / self.step), tf.int32)
+            nearest = tf.cast(tf.round((pixels - first) / self.step), tf.int32)
             is_there = tf.cast((nearest >= 0) & (nearest <= last), tf.float32)
             responses = tf.gather(responses, tf.clip_by_value(nearest, 0, last), axis=axis)
             responses *= tf.reshape(is_there, (-1, *[1] * (3 - axis)))

@@ -133,7 +133,7 @@ def model_bytes(detector: Detector) -> int:
     detector = getattr(detector, "detector", detector)
     if isinstance(detector, TripletDetector):
         arrays = [*detector.model.get_weights(), *detector.prototype.arrays().values()]
-        arrays += [] if detector.lines is None else detector.lines.arrays().values()
+        arrays += [] if detector.evidence is None else detector.evidence.arrays().values()
     else:
         arrays = [value for value in vars(detector).values() if isinstance(value, np.ndarray)]
     return sum(array.nbytes for array in arrays)

@@ -68,7 +68,7 @@ def test_real_images_are_judged_alike(free_part, free_export, format):
 def test_three_scales_are_judged_alike(tmp_path):
     model = hypercolumn.build_three_scales(2, seed=1)
     prototype = kinds.prototype_of("gaussian", hypercolumn.THREE_SCALES_SAMPLING)
-    inspector = make_part(model, prototype, lines=kinds.lines_for(model), gathers=True)
+    inspector = make_part(model, prototype, evidence=kinds.evidence_for(model), gathers=True)
     done = export.export(inspector, tmp_path / "a.onnx", format="onnx")
     assert 0 < done.difference < 2e-5
     loaded = exported.load(tmp_path / "a.onnx")

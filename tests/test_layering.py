@@ -9,9 +9,9 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     "errors", "versions", "files", "silence", "clock", "sampling", "images", "foreground", "region",
-    "calibration", "maps", "tiles", "inspection", "drift", "arrivals", "journal", "watch",
-    "description", "runtimes", "exported", "patches", "triplets", "datasets", "settings", "loss",
-    "network", "hypercolumn", "lines", "neighbourhood", "architectures", "pretrained", "runs",
+    "calibration", "maps", "tiles", "inspection", "drift", "arrivals", "journal", "watch", "description",
+    "runtimes", "exported", "patches", "triplets", "datasets", "settings", "loss", "network",
+    "hypercolumn", "lines", "borders", "evidence", "neighbourhood", "architectures", "pretrained", "runs",
     "training", "shapes", "defects", "textures", "episodes", "episodic", "prototype", "positional",
     "tone", "kinds", "head", "mahalanobis", "detector", "adaptation", "inspector", "metrics", "tuning",
     "detectability", "limits", "bundle", "graph", "export", "reduced", "opening", "pixels", "results",
@@ -23,8 +23,8 @@ ORDER = [
     "report", "datasheet", "service.uploads", "service.gate", "service.answers", "service.meters",
     "service.envelope", "service.connections", "service.intake", "service.judging", "service.app",
     "service", "console", "workers", "grid", "reproduction", "display", "demonstration", "options",
-    "verbs.exporting", "verbs.watching", "verbs.serving", "verbs.parts", "verbs.studies", "verbs",
-    "cli", "__main__",
+    "verbs.exporting", "verbs.watching", "verbs.serving", "verbs.parts", "verbs.studies", "verbs", "cli",
+    "__main__",
 ]  # fmt: skip
 
 

@@ -15,7 +15,8 @@ def fitted(request):
     model = architectures.build(request.param, 4, seed=3)
     rng = np.random.default_rng(1)
     prototype = kinds.prototype_of("gaussian", architectures.sampling(model))
-    detector = TripletDetector(model, prototype, lines=kinds.lines_for(model), gathers=kinds.gathers(model))
+    beside = kinds.evidence_for(model)
+    detector = TripletDetector(model, prototype, evidence=beside, gathers=kinds.gathers(model))
     return detector.fit(texture(rng, side=320) for _ in range(4))
 
 
@@ -56,10 +57,10 @@ def test_no_tile_is_much_larger_than_asked_for(fitted):
 def test_a_detector_cuts_what_is_large(fitted, monkeypatch):
     whole = fitted.distance_map(image((400, 500)))
     seen = []
-    inner = fitted._looks
+    inner = fitted._stacked
     monkeypatch.setattr(tiles, "LARGE", 100_000)
     monkeypatch.setattr(tiles.distance_map, "__kwdefaults__", {"side": 260})
-    monkeypatch.setattr(fitted, "_looks", lambda part: seen.append(part.shape) or inner(part))
+    monkeypatch.setattr(fitted, "_stacked", lambda part, *_: seen.append(part.shape) or inner(part))
     cut = fitted.distance_map(image((400, 500)))
     assert len(seen) == 4
     np.testing.assert_allclose(cut, whole, rtol=2e-6, atol=2e-6 * whole.max())

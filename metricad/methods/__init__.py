@@ -15,7 +15,7 @@ import keras
 from metricad import architectures, bundle, network, pretrained, runs
 from metricad.detector import Detector, Features, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
-from metricad.kinds import AutoPrototype, gathers, lines_for, prototype_of, tone_for
+from metricad.kinds import AutoPrototype, evidence_for, gathers, prototype_of, tone_for
 from metricad.methods.adapted import AdaptedDetector
 from metricad.methods.autoencoder import AutoencoderDetector
 from metricad.methods.cae_kde import CaeKdeDetector
@@ -262,7 +262,7 @@ def _on(model: keras.Model, prototype: Prototype, features: Features) -> Triplet
         prototype,
         features=features,
         tone=tone_for(model),
-        lines=lines_for(model),
+        evidence=evidence_for(model),
         gathers=gathers(model),
     )
 
