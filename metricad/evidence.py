@@ -20,6 +20,7 @@ RATE = 0.05
 
 _COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines count
 _MARGIN = 0.05  # that a border must be farther than a distance, by its logarithm, to count instead of it
+_FALL = 1.0  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
 _MOST = 5.0  # that a border can add to the logarithm of a distance, so that it stays finite
 _LEAST_OF_LINES, _LEAST_OF_LOGARITHMS = (
     0.5,
@@ -124,7 +125,8 @@ def joined(
     """See `Evidence.joined`: (N, h', w') of any number of images."""
     rate, typical, spread = exchange[0], exchange[1], exchange[2]
     beyond = (_border(measures, levels) - levels[-1, 0]) / levels[-1, 1]
-    claimed = tf.exp(typical + tf.minimum(spread * beyond - _MARGIN, _MOST))
+    beyond = tf.where(beyond > 0, spread * beyond, _FALL * beyond)
+    claimed = tf.exp(typical + tf.minimum(beyond - _MARGIN, _MOST))
     return tf.maximum(distances * _raised(measures, levels, rate), claimed)
 
 

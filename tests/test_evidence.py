@@ -52,7 +52,8 @@ def slowly(images, image):
     strongest = np.array([border(found).max() for _, found in images])
     largest = np.log([raised(*one).max() for one in images])
     beyond = (border(measures) - strongest.mean()) / max(strongest.std(), 0.5)
-    claimed = np.exp(largest.mean() + max(largest.std(), 0.02) * beyond - 0.05)
+    rate_of_claims = np.where(beyond > 0, max(largest.std(), 0.02), 1)
+    claimed = np.exp(largest.mean() + rate_of_claims * beyond - 0.05)
     return np.maximum(raised(distances, measures), claimed)
 
 
