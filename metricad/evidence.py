@@ -1,8 +1,9 @@
 """What lines and borders say beside a network's distance, in one measure: what good images reach at most.
 
-Each family of lines raises the distance of a place where it goes as far as a good image's farthest line, and
-farther. A border between textures speaks for itself: none of its places need be unusual, so that it is as
-good as a distance, as far above a good image's largest as the border is above a good image's strongest.
+Each family of lines raises the distance of a place where it goes about as far as a good image's farthest line,
+and farther; by more where good images' distances vary more. A border between textures speaks for itself,
+since none of its places need be unusual: it counts as a distance, as many standard deviations beyond a good
+image's largest as the border is beyond a good image's strongest.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,11 +22,9 @@ RATE = 0.05
 _COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines count
 _MARGIN = 0.05  # that a border must be farther than a distance, by its logarithm, to count instead of it
 _FALL = 1.0  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
-_MOST = 5.0  # that a border can add to the logarithm of a distance, so that it stays finite
-_LEAST_OF_LINES, _LEAST_OF_LOGARITHMS = (
-    0.5,
-    0.02,
-)  # standard deviations of good images' maxima: less is chance
+_MOST = 3.0  # standard deviations that a border can claim: how far beyond is for the distance to say
+_LEAST_OF_LINES = 0.5  # standard deviation of good images' maxima, and that of logarithms: less is chance
+_LEAST_OF_LOGARITHMS = 0.02
 _NEAREST = 1e-6  # of good images' largest distances, where they never vary
 _NEVER = (1e3, 1.0)  # mean and deviation of what no good image has room for: it never counts
 
@@ -125,9 +124,8 @@ def joined(
     """See `Evidence.joined`: (N, h', w') of any number of images."""
     rate, typical, spread = exchange[0], exchange[1], exchange[2]
     beyond = (_border(measures, levels) - levels[-1, 0]) / levels[-1, 1]
-    beyond = tf.where(beyond > 0, spread * beyond, _FALL * beyond)
-    claimed = tf.exp(typical + tf.minimum(beyond - _MARGIN, _MOST))
-    return tf.maximum(distances * _raised(measures, levels, rate), claimed)
+    claimed = tf.where(beyond > 0, spread * tf.minimum(beyond, _MOST), _FALL * beyond) - _MARGIN
+    return tf.maximum(distances * _raised(measures, levels, rate), tf.exp(typical + claimed))
 
 
 @tf.function(

@@ -53,7 +53,7 @@ def slowly(images, image):
     largest = np.log([raised(*one).max() for one in images])
     beyond = (border(measures) - strongest.mean()) / max(strongest.std(), 0.5)
     rate_of_claims = np.where(beyond > 0, max(largest.std(), 0.02), 1)
-    claimed = np.exp(largest.mean() + rate_of_claims * beyond - 0.05)
+    claimed = np.exp(largest.mean() + rate_of_claims * np.minimum(beyond, 3) - 0.05)
     return np.maximum(raised(distances, measures), claimed)
 
 
