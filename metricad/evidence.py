@@ -1,9 +1,9 @@
 """What lines and borders say beside a network's distance, in one measure: what good images reach at most.
 
-Each family of lines raises the distance of a place where it goes about as far as a good image's farthest line,
-and farther; by more where good images' distances vary more. A border between textures speaks for itself,
-since none of its places need be unusual: it counts as a distance, as many standard deviations beyond a good
-image's largest as the border is beyond a good image's strongest.
+Each family of lines raises the distance of a place where it goes about as far as a good image's farthest
+line, and farther; by more where good images' distances vary more. A border between textures speaks for
+itself, since none of its places need be unusual: it counts as a distance, as many standard deviations beyond
+a good image's largest as the border is beyond a good image's strongest.
 """
 
 from collections.abc import Iterable, Mapping
