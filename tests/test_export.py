@@ -11,6 +11,7 @@ import pytest
 from conftest import assert_outputs, assert_same, make_part, surface
 
 from metricad import export, exported, graph, hypercolumn, images, kinds, network
+from metricad.calibration import calibrate
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection import Inspector
@@ -65,16 +66,31 @@ def test_real_images_are_judged_alike(free_part, free_export, format):
         assert_same(free_part[0], loaded, images.read(path))
 
 
-def test_three_scales_are_judged_alike(tmp_path):
+@pytest.mark.parametrize("format", FORMATS)
+def test_three_scales_with_lines_and_borders_are_judged_alike(tmp_path, format):
     model = hypercolumn.build_three_scales(2, seed=1)
     prototype = kinds.prototype_of("gaussian", hypercolumn.THREE_SCALES_SAMPLING)
-    inspector = make_part(model, prototype, evidence=kinds.evidence_for(model), gathers=True)
-    done = export.export(inspector, tmp_path / "a.onnx", format="onnx")
-    assert 0 < done.difference < 2e-5
-    loaded = exported.load(tmp_path / "a.onnx")
     rng = np.random.default_rng(0)
-    for shape in SHAPES[::4]:
-        assert_same(inspector, loaded, surface(rng, shape, scratch=True))
+
+    def grain(strength):
+        return (rng.normal(0, 0.1 * strength, (216, 220))).astype(np.float32)  # with room for borders
+
+    detector = TripletDetector(model, prototype, evidence=kinds.evidence_for(model), gathers=True)
+    detector.fit(grain(strength) for strength in rng.uniform(0.8, 1.2, 8))
+    detector.evidence.exchange[1] += 1  # so that a border counts for more than the distance there
+    inspector = Inspector(detector, calibrate([detector.score(grain(1)) for _ in range(12)], 0.1))
+    bordered = grain(1)
+    bordered[:, 110:] *= 2
+    path = tmp_path / f"a{export.FORMATS[format][0]}"
+    done = export.export(inspector, path, format=format, images=[bordered, grain(1)])
+    assert 0 < done.difference < 5e-5
+    loaded = exported.load(path)
+    expected = detector.distance_map(bordered)
+    np.testing.assert_allclose(loaded.detector.distance_map(bordered), expected, rtol=1e-4)
+    for other in SHAPES[::4]:
+        assert_same(inspector, loaded, surface(rng, other, scratch=True))
+    detector.evidence.exchange[1] -= 50  # so that none counts
+    assert (detector.distance_map(bordered) < 0.99 * expected).any()
 
 
 def test_what_a_head_is_very_sure_of_is_judged_alike(tmp_path):
