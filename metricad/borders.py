@@ -36,7 +36,7 @@ class Borders:
 
     def __init__(self) -> None:
         self.whitening: np.ndarray | None = None  # float32 (DIRECTIONS, channels, channels)
-        self._count: np.ndarray | None = np.zeros(DIRECTIONS)  # None once restored: a bundle has it not
+        self._count = np.zeros(DIRECTIONS)  # places
         self._scatter = np.zeros((DIRECTIONS, _CHANNELS, _CHANNELS))
 
     def clear(self) -> None:
@@ -44,17 +44,7 @@ class Borders:
         self.__init__()
 
     def update(self, light: np.ndarray, inside: np.ndarray) -> None:
-        """Take one more good image into account.
-
-        Parameters
-        ----------
-        light : float32 (H, W) in [-1, 1]
-            As the network is shown it.
-        inside : bool (h', w')
-            The network's features; only what lies at those that are True is learned from.
-        """
-        if self._count is None:
-            raise ValueError("restored borders do not know how many images made them; fit them afresh")
+        """Take one more good image into account: see `Lines.update`."""
         inside = inside[None, :, :, None].astype(np.float32)
         scatter, count = _moments(light[None, :, :, None], inside)
         self._scatter += scatter.numpy()
@@ -70,7 +60,7 @@ class Borders:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `arrays` gave."""
-        self.whitening, self._count = arrays["whitening"], None
+        self.whitening = arrays["whitening"]
         return self
 
 

@@ -40,13 +40,16 @@ class Evidence:
         self.borders = Borders()
         self.levels: np.ndarray | None = None  # float32 (families + directions + 1, 2): mean, deviation
         self.exchange: np.ndarray | None = None  # float32 (3,): rate, typical distance and its deviation
+        self._is_restored = False
 
     def clear(self) -> None:
         """Forget all that was learned."""
         self.__init__()
 
     def update(self, light: np.ndarray, inside: np.ndarray) -> None:
-        """Take one more good image into account: see `Lines.update` and `Borders.update`."""
+        """Take one more good image into account: see `Lines.update`."""
+        if self._is_restored:  # a bundle does not keep of how many images it is
+            raise ValueError("restored evidence does not know how many images made it; fit it afresh")
         self.lines.update(light, inside)
         self.borders.update(light, inside)
 
@@ -99,6 +102,7 @@ class Evidence:
         self.lines.restore(arrays)
         self.borders.restore(arrays)
         self.levels, self.exchange = arrays["levels"], arrays["exchange"]
+        self._is_restored = True
         return self
 
 

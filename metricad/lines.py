@@ -37,7 +37,7 @@ class Lines:
     def __init__(self) -> None:
         self.centre: np.ndarray | None = None  # float32 (filters,)
         self.spread: np.ndarray | None = None
-        self._count: int | None = 0  # None once restored: a bundle does not keep it
+        self._count = 0
         self._sums = np.zeros((2, 1))  # of the largest responses of each image, and of their squares
 
     def clear(self) -> None:
@@ -54,8 +54,6 @@ class Lines:
         inside : bool (h', w')
             The network's features; only what lies at those that are True is learned from.
         """
-        if self._count is None:
-            raise ValueError("restored lines do not know how many images made them; fit them afresh")
         inside = inside[None, :, :, None].astype(np.float32)
         farthest = _farthest(light[None, :, :, None], inside).numpy().astype(float)
         self._count += 1
@@ -73,7 +71,6 @@ class Lines:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `arrays` gave."""
         self.centre, self.spread = arrays["centre"], arrays["spread"]
-        self._count = None
         return self
 
 

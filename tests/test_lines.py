@@ -162,12 +162,6 @@ def test_only_what_lies_inside_is_learned_from():
     assert part.centre.max() < whole.centre.max() / 2
 
 
-def test_restored_lines_judge_alike_and_learn_nothing_more(plain):
-    copy = Lines().restore(plain.arrays())
-    image = noise(99)
+def test_restored_lines_judge_alike(plain):
+    copy, image = Lines().restore(plain.arrays()), noise(99)
     np.testing.assert_array_equal(families(copy, image), families(plain, image))
-    everywhere = np.ones((GRID, GRID), bool)
-    with pytest.raises(ValueError, match="fit them afresh"):
-        copy.update(image, everywhere)
-    copy.clear()
-    copy.update(image, everywhere)
