@@ -27,6 +27,7 @@ _FIRST = 3.5  # pixels: the centre of the first of these
 _ALONG, _ACROSS = 6.0, 2.0  # standard deviations of what is compared, in steps
 _REACH, _ASIDE = 10, 4  # steps to the ends of a line, and to either side of it
 _DARKEST = 1e-5  # energy, on the scale of light from -1 to 1, below which its logarithm says nothing
+_MIDDLE = 0.5 * float(np.log(_DARKEST))  # taken away, as sums of smaller numbers round less
 _SHARE, _LEAST = 1e-3, 1e-4  # of the mean variance, and in all: what keeps a covariance invertible
 _TINY = 1e-6  # of a squared strength, so that it has a logarithm
 
@@ -136,7 +137,7 @@ def _energies(light: tf.Tensor) -> tf.Tensor:
                 square = tf.nn.avg_pool2d(square, _COARSE // by, _COARSE // by, "VALID")
             else:
                 square = tf.nn.avg_pool2d(square, 3, 1, "SAME")  # one change alone is mostly chance
-            found.append(tf.math.log(square[:, :rows, :columns] + _DARKEST))
+            found.append(tf.math.log(square[:, :rows, :columns] + _DARKEST) - _MIDDLE)
     return tf.concat(found, axis=-1)
 
 

@@ -21,10 +21,11 @@ RATE = 0.05
 
 _COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines count
 _MARGIN = 0.05  # that a border must be farther than a distance, by its logarithm, to count instead of it
-_FALL = 1.0  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
+_FALL = 0.5  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
 _MOST = 3.0  # standard deviations that a border can claim: how far beyond is for the distance to say
-_LEAST_OF_LINES = 0.5  # standard deviation of good images' maxima, and that of logarithms: less is chance
-_LEAST_OF_LOGARITHMS = 0.02
+_LEAST_OF_LINES = 0.5  # standard deviation of good images' maxima: less is chance
+_LEAST_OF_BORDERS = 0.05  # of their logarithms
+_LEAST_OF_DISTANCES = 0.02  # of their logarithms
 _NEAREST = 1e-6  # of good images' largest distances, where they never vary
 _NEVER = (1e3, 1.0)  # mean and deviation of what no good image has room for: it never counts
 
@@ -76,7 +77,7 @@ class Evidence:
         """
         images = list(looks)
         highest = np.array([measures.max(axis=0) for _, measures in images])
-        floors = [_LEAST_OF_LINES] * FAMILIES + [_LEAST_OF_LOGARITHMS] * (highest.shape[1] - FAMILIES)
+        floors = [_LEAST_OF_LINES] * FAMILIES + [_LEAST_OF_BORDERS] * (highest.shape[1] - FAMILIES)
         levels = [_level(column, floor) for column, floor in zip(highest.T, floors, strict=True)]
         self.levels = np.float32([*levels, (0, 1)])
         strongest = [_border(measures, self.levels).numpy().max() for _, measures in images]
@@ -181,4 +182,4 @@ def _level(maxima: np.ndarray, least: float) -> tuple[float, float]:
 def _of_logarithms(distances: Iterable[np.ndarray]) -> tuple[float, float]:
     """Mean and standard deviation of the logarithms of each image's largest distance."""
     logarithms = np.log(np.maximum([one.max() for one in distances], _NEAREST))
-    return logarithms.mean(), max(logarithms.std(), _LEAST_OF_LOGARITHMS)
+    return logarithms.mean(), max(logarithms.std(), _LEAST_OF_DISTANCES)

@@ -39,7 +39,7 @@ def slowly(images, image):
     distances, measures = (one.astype(float) for one in image)
     maxima = np.array([found.max(axis=0) for _, found in images]).astype(float)
     mean, deviation = maxima.mean(axis=0), maxima.std(axis=0)
-    deviation = np.maximum(deviation, [0.5] * FAMILIES + [0.02] * DIRECTIONS)
+    deviation = np.maximum(deviation, [0.5] * FAMILIES + [0.05] * DIRECTIONS)
     rate = max(0.05, np.std([np.log(found.max()) for found, _ in images]))
 
     def raised(distances, measures):
@@ -52,7 +52,7 @@ def slowly(images, image):
     strongest = np.array([border(found).max() for _, found in images])
     largest = np.log([raised(*one).max() for one in images])
     beyond = (border(measures) - strongest.mean()) / max(strongest.std(), 0.5)
-    rate_of_claims = np.where(beyond > 0, max(largest.std(), 0.02), 1)
+    rate_of_claims = np.where(beyond > 0, max(largest.std(), 0.02), 0.5)
     claimed = np.exp(largest.mean() + rate_of_claims * np.minimum(beyond, 3) - 0.05)
     return np.maximum(raised(distances, measures), claimed)
 
