@@ -22,7 +22,9 @@ RATE = 0.05
 _COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines count
 _MARGIN = 0.05  # that a border must be farther than a distance, by its logarithm, to count instead of it
 _FALL = 0.5  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
-_MOST = 3.0  # standard deviations that a border can claim: how far beyond is for the distance to say
+# Standard deviations that a border's claim comes near to: how far beyond is for the distance to say. Never as
+# many, or strong ones would be equal, and equal scores make a threshold too careful.
+_MOST = 3.0
 _LEAST_OF_LINES = 0.5  # standard deviation of good images' maxima: less is chance
 _LEAST_OF_BORDERS = 0.05  # of their logarithms
 _LEAST_OF_DISTANCES = 0.02  # of their logarithms
@@ -129,7 +131,8 @@ def joined(
     """See `Evidence.joined`: (N, h', w') of any number of images."""
     rate, typical, spread = exchange[0], exchange[1], exchange[2]
     beyond = (_border(measures, levels) - levels[-1, 0]) / levels[-1, 1]
-    claimed = tf.where(beyond > 0, spread * tf.minimum(beyond, _MOST), _FALL * beyond) - _MARGIN
+    above, below = tf.nn.relu(beyond), tf.nn.relu(-beyond)
+    claimed = spread * above / (1.0 + above / _MOST) - _FALL * below - _MARGIN
     return tf.maximum(distances * _raised(measures, levels, rate), tf.exp(typical + claimed))
 
 

@@ -52,8 +52,10 @@ def slowly(images, image):
     strongest = np.array([border(found).max() for _, found in images])
     largest = np.log([raised(*one).max() for one in images])
     beyond = (border(measures) - strongest.mean()) / max(strongest.std(), 0.5)
-    rate_of_claims = np.where(beyond > 0, max(largest.std(), 0.02), 0.5)
-    claimed = np.exp(largest.mean() + rate_of_claims * np.minimum(beyond, 3) - 0.05)
+    held = np.where(
+        beyond > 0, max(largest.std(), 0.02) * beyond / (1 + np.maximum(beyond, 0) / 3), beyond / 2
+    )
+    claimed = np.exp(largest.mean() + held - 0.05)
     return np.maximum(raised(distances, measures), claimed)
 
 
@@ -67,6 +69,16 @@ def test_joined_distances_are_those_written_down_step_by_step():
     np.testing.assert_allclose(found, slowly(images, (distances, measures)), rtol=1e-4)
     assert found.argmax() == 7
     assert found[3] > 1.2 * distances[3]
+
+
+def test_of_two_borders_the_stronger_is_farther_however_strong():
+    made = settled(looks(0))
+    distances, measures = looks(1)[0]
+    measures = np.repeat(measures[:1], 5, axis=0)
+    measures[:, FAMILIES] = [3, 4, 6, 9, 15]
+    found = made.joined(distances[None, :5] * 0, measures[None])[0]
+    assert (np.diff(found) > 0).all()
+    assert found[-1] < 2 * found[0]
 
 
 def test_good_images_are_mostly_judged_by_their_distance():
