@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
-from metricad.hypercolumn import AtLeast
 from metricad.lines import Place
 
 DIRECTIONS = 4
@@ -24,8 +23,8 @@ _SHRUNK = (1, 2, 4)  # by how much the image is, for each pair of the channels
 _CHANNELS = 2 * len(_SHRUNK)
 _COARSE, _STEP = 4, 8  # pixels between energies, and between what is compared
 _FIRST = 3.5  # pixels: the centre of the first of these
-_ALONG, _ACROSS = 6.0, 2.0  # standard deviations of what is compared, in steps
-_REACH, _ASIDE = 10, 4  # steps to the ends of a line, and to either side of it
+_ALONG, _ACROSS = 4.0, 2.0  # standard deviations of what is compared, in steps
+_REACH, _ASIDE = 8, 5  # steps to the ends of a line, and to either side of it
 _DARKEST = 1e-5  # energy, on the scale of light from -1 to 1, below which its logarithm says nothing
 _MIDDLE = 0.5 * float(np.log(_DARKEST))  # taken away, as sums of smaller numbers round less
 _SHARE, _LEAST = 1e-3, 1e-4  # of the mean variance, and in all: what keeps a covariance invertible
@@ -68,7 +67,8 @@ class Borders:
 def strength(light: tf.Tensor, like: tf.Tensor, whitening: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Logarithm of a border's strength in each direction at each place: float32 (N, h', w', DIRECTIONS).
 
-    `ABSENT` near the image's edge, where a line or one of its sides would lie beyond.
+    Of a line along the rows or columns that runs on beyond the image, what lies within is compared: images
+    can be narrow. Where one of a line's sides would lie beyond, and near the ends of slanting ones: `ABSENT`.
 
     Parameters
     ----------
@@ -108,20 +108,22 @@ def _moments(light: tf.Tensor, inside: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
 def _differences(light: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, Place]]:
     """For each direction how much both sides differ, (N, h, w, channels), which of these there are, where."""
     energies = tf.nn.avg_pool2d(_energies(light), _STEP // _COARSE, _STEP // _COARSE, "VALID")
-    sides = tf.shape(energies)[1:3]
-    energies = AtLeast(2 * _REACH + 1)(energies)
+    rows, columns = tf.shape(energies)[1], tf.shape(energies)[2]
+    everywhere = tf.ones((1, rows, columns, 1))
     found = []
-    for kernel in _KERNELS:
+    for kernel, (above, beside) in zip(_KERNELS, _ROOM, strict=True):
         lines = np.repeat(kernel[:, :, None, None], _CHANNELS, axis=2)
-        differences = tf.nn.depthwise_conv2d(energies, lines, (1, 1, 1, 1), "VALID")
-        rows, columns = (
-            tf.cast(tf.range(tf.shape(differences)[axis]) <= sides[axis - 1] - side, tf.float32)
-            for axis, side in zip((1, 2), kernel.shape, strict=True)
-        )
-        is_there = tf.reshape(rows, (1, -1, 1, 1)) * tf.reshape(columns, (1, 1, -1, 1))
-        firsts = [_FIRST + _STEP * (side // 2) for side in kernel.shape]
-        found.append((differences, is_there, Place(_STEP, firsts)))
+        differences = tf.nn.depthwise_conv2d(energies, lines, (1, 1, 1, 1), "SAME")
+        within = tf.nn.conv2d(everywhere, np.square(kernel)[:, :, None, None], 1, "SAME")
+        is_there = tf.reshape(_away(rows, above), (1, -1, 1, 1)) * tf.reshape(_away(columns, beside), (-1, 1))
+        found.append((differences / tf.sqrt(within), is_there, _PLACE))
     return found
+
+
+def _away(count: tf.Tensor, steps: int) -> tf.Tensor:
+    """1 where a row is that many steps away from either end, else 0: (count,)."""
+    rows = tf.range(count)
+    return tf.cast((rows >= steps) & (rows < count - steps), tf.float32)
 
 
 def _energies(light: tf.Tensor) -> tf.Tensor:
@@ -154,3 +156,5 @@ def _kernel(angle: float) -> np.ndarray:
 
 
 _KERNELS = [_kernel(number * np.pi / DIRECTIONS) for number in range(DIRECTIONS)]
+_ROOM = [(_ASIDE, 0), (_REACH, _REACH), (0, _ASIDE), (_REACH, _REACH)]  # steps to the edges that a line needs
+_PLACE = Place(_STEP, (_FIRST, _FIRST))

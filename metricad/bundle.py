@@ -31,10 +31,10 @@ from metricad.tone import Tone
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
-FORMAT_VERSION = 4
-# The third with lines that were judged in another way, the second without lines and gathering and with
-# other heads, the first without regions, reductions and tones.
-_OLDER = (1, 2, 3)
+FORMAT_VERSION = 5
+# The fourth and third with lines and borders that were judged in another way, the second without lines and
+# gathering and with other heads, the first without regions, reductions and tones.
+_OLDER = (1, 2, 3, 4)
 _MANIFEST = "manifest.json"
 _PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
 
@@ -100,11 +100,11 @@ def load(path: str | os.PathLike) -> Inspector:
         reduction = manifest.get("reduction", "max")  # all that there was, when bundles did not say
         curve = manifest.get("tone")
         tone = None if curve is None else Tone(curve)
-        if _below(arrays, "lines"):
+        evidence = _below(arrays, "evidence")  # not always looked for
+        if manifest["format_version"] in _OLDER and (evidence or _below(arrays, "lines")):
             raise BundleError(
                 f"{path}: an older metricad's, which looks for lines in another way; make it again"
             )
-        evidence = _below(arrays, "evidence")  # not always looked for
         detector = TripletDetector(
             model,
             prototype,

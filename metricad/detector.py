@@ -144,13 +144,7 @@ class TripletDetector:
         if self.evidence is None:
             return
         given = repeat(None) if distances is None else distances
-        looks = (self._looks(image, one) for image, one in zip(images, given, strict=False))
-        self.evidence.settle(
-            (found.ravel(), measures.reshape(-1, measures.shape[-1]))
-            if inside is None
-            else (found[inside], measures[inside])
-            for found, measures, inside in looks
-        )
+        self.evidence.settle(self._looks(image, one) for image, one in zip(images, given, strict=False))
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""

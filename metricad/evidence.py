@@ -1,26 +1,28 @@
 """What lines and borders say beside a network's distance, in one measure: what good images reach at most.
 
-Each family of lines raises the distance of a place where it goes about as far as a good image's farthest
-line, and farther; by more where good images' distances vary more. A border between textures speaks for
-itself, since none of its places need be unusual: it counts as a distance, as many standard deviations beyond
-a good image's largest as the border is beyond a good image's strongest.
+Each family of lines, and a border between textures, raises the distance of a place where it goes about as
+far as a good image's farthest, and farther; by more where good images' distances vary more. A border also
+speaks for itself, since none of its places need be unusual: it counts as a distance, as many standard
+deviations beyond a good image's largest as the border is beyond a good image's strongest.
+
+Near the image's edge all of it is measured against good images' edges, where parts end and light falls off.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Self
 
 import numpy as np
 import tensorflow as tf
 
 from metricad import borders, lines
-from metricad.borders import ABSENT, Borders
+from metricad.borders import ABSENT, DIRECTIONS, Borders
 from metricad.lines import FAMILIES, Lines
 
 RATE = 0.05
 """Least share that a distance grows by for each standard deviation of a family of lines."""
 
-_COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines count
-_MARGIN = 0.05  # that a border must be farther than a distance, by its logarithm, to count instead of it
+_COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines and borders count
 _FALL = 0.5  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
 # Standard deviations that a border's claim comes near to: how far beyond is for the distance to say. Never as
 # many, or strong ones would be equal, and equal scores make a threshold too careful.
@@ -29,6 +31,11 @@ _LEAST_OF_LINES = 0.5  # standard deviation of good images' maxima: less is chan
 _LEAST_OF_BORDERS = 0.05  # of their logarithms
 _LEAST_OF_DISTANCES = 0.02  # of their logarithms
 _NEAREST = 1e-6  # of good images' largest distances, where they never vary
+# Features from the edge up to which distances, and borders, are levelled by this quantile of good ones': two
+# depths, as borders are felt as far as their sides reach.
+_EDGE_OF_DISTANCES, _EDGE_OF_BORDERS = 8, 20
+_HIGH = 0.99
+_ENOUGH = 50  # good places at a depth, for a quantile
 _NEVER = (1e3, 1.0)  # mean and deviation of what no good image has room for: it never counts
 
 
@@ -41,6 +48,8 @@ class Evidence:
     def __init__(self) -> None:
         self.lines = Lines()
         self.borders = Borders()
+        # By how much good images' edges exceed their interiors: logarithms of distances, and each measure.
+        self.edge: np.ndarray | None = None  # float32 (depths, 1 + n)
         self.levels: np.ndarray | None = None  # float32 (families + directions + 1, 2): mean, deviation
         self.exchange: np.ndarray | None = None  # float32 (3,): rate, typical distance and its deviation
         self._is_restored = False
@@ -74,37 +83,48 @@ class Evidence:
 
         Parameters
         ----------
-        looks : iterable of (float32 (n,), float32 (n, measures))
-            Distances of a good image's places, and the measures there; at least one image.
+        looks : iterable of (float32 (h', w'), float32 (h', w', n), bool (h', w') or None)
+            Distances of a good image, the measures there, and which places lie inside its region: None for
+            all. At least one image.
         """
         images = list(looks)
-        highest = np.array([measures.max(axis=0) for _, measures in images])
+        insides = [np.ones(found.shape, bool) if inside is None else inside for found, _, inside in images]
+        self.edge = _edge(images, insides)
+        levelled = [_levelled(found, measures, self.edge) for found, measures, _ in images]
+        inner = [
+            (distances.numpy()[inside], measures.numpy()[inside])
+            for (distances, measures), inside in zip(levelled, insides, strict=True)
+        ]
+        highest = np.array([measures.max(axis=0) for _, measures in inner])
         floors = [_LEAST_OF_LINES] * FAMILIES + [_LEAST_OF_BORDERS] * (highest.shape[1] - FAMILIES)
         levels = [_level(column, floor) for column, floor in zip(highest.T, floors, strict=True)]
         self.levels = np.float32([*levels, (0, 1)])
-        strongest = [_border(measures, self.levels).numpy().max() for _, measures in images]
+        strongest = [_border(measures, self.levels).numpy().max() for _, measures in inner]
         self.levels[-1] = _level(np.array(strongest), _LEAST_OF_LINES)
-        _, spread = _of_logarithms([distances for distances, _ in images])
+        _, spread = _of_logarithms([distances for distances, _ in inner])
         rate = max(RATE, spread)
-        raised = [distances * _raised(measures, self.levels, rate).numpy() for distances, measures in images]
+        raised = [
+            _raised(distances, measures, _beyond(measures, self.levels), self.levels, rate).numpy()
+            for distances, measures in inner
+        ]
         self.exchange = np.float32([rate, *_of_logarithms(raised)])
 
     def joined(self, distances: np.ndarray, measures: np.ndarray) -> np.ndarray:
         """Distances (h', w') with lines and borders in them, by measures (h', w', n)."""
         if self.exchange is None:
             raise ValueError("what lines and borders are worth is not settled; give settle() good images")
-        return _joined(distances, measures, self.levels, self.exchange).numpy()
+        return _joined(distances, measures, self.edge, self.levels, self.exchange).numpy()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What was learned."""
         learned = {**self.lines.arrays(), **self.borders.arrays()}
-        return {**learned, "levels": self.levels, "exchange": self.exchange}
+        return {**learned, "edge": self.edge, "levels": self.levels, "exchange": self.exchange}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `arrays` gave."""
         self.lines.restore(arrays)
         self.borders.restore(arrays)
-        self.levels, self.exchange = arrays["levels"], arrays["exchange"]
+        self.edge, self.levels, self.exchange = arrays["edge"], arrays["levels"], arrays["exchange"]
         self._is_restored = True
         return self
 
@@ -125,15 +145,35 @@ def measures(
 def joined(
     distances: tf.Tensor,
     measures: tf.Tensor,
+    edge: np.ndarray | tf.Tensor,
     levels: np.ndarray | tf.Tensor,
     exchange: np.ndarray | tf.Tensor,
 ) -> tf.Tensor:
     """See `Evidence.joined`: (N, h', w') of any number of images."""
+    distances, measures = levelled(distances, measures, edge)
     rate, typical, spread = exchange[0], exchange[1], exchange[2]
-    beyond = (_border(measures, levels) - levels[-1, 0]) / levels[-1, 1]
+    beyond = _beyond(measures, levels)
     above, below = tf.nn.relu(beyond), tf.nn.relu(-beyond)
-    claimed = spread * above / (1.0 + above / _MOST) - _FALL * below - _MARGIN
-    return tf.maximum(distances * _raised(measures, levels, rate), tf.exp(typical + claimed))
+    claimed = spread * above / (1.0 + above / _MOST) - _FALL * below
+    return tf.maximum(_raised(distances, measures, beyond, levels, rate), tf.exp(typical + claimed))
+
+
+def levelled(
+    distances: tf.Tensor, measures: tf.Tensor, edge: np.ndarray | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Distances (N, h', w') and measures (N, h', w', n), less what good images' edges have more of them."""
+    more = tf.gather(edge, tf.minimum(depth(tf.shape(distances)[1:]), tf.shape(edge)[0] - 1))
+    return distances * tf.exp(-more[..., 0]), measures - more[..., 1:]
+
+
+def depth(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
+    """How many features lie between each of a map of this shape, (h', w'), and the edge: int32 (h', w')."""
+    rows, columns = (tf.minimum(tf.range(shape[axis]), tf.range(shape[axis] - 1, -1, -1)) for axis in (0, 1))
+    return tf.minimum(tf.expand_dims(rows, 1), columns)
+
+
+_MAPS = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None, None), tf.float32)]
+_EDGE, _LEVELS = tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, 2), tf.float32)
 
 
 @tf.function(
@@ -150,30 +190,67 @@ def _measures(light: tf.Tensor, like: tf.Tensor, *learned: tf.Tensor) -> tf.Tens
     return measures(light, like, *learned)
 
 
-@tf.function(
-    input_signature=[
-        tf.TensorSpec((None, None), tf.float32),
-        tf.TensorSpec((None, None, None), tf.float32),
-        tf.TensorSpec((None, 2), tf.float32),
-        tf.TensorSpec((3,), tf.float32),
-    ],
-    autograph=False,
-)
-def _joined(distances: tf.Tensor, measures: tf.Tensor, levels: tf.Tensor, exchange: tf.Tensor) -> tf.Tensor:
-    return joined(distances, measures, levels, exchange)
+@tf.function(input_signature=[*_MAPS, _EDGE, _LEVELS, tf.TensorSpec((3,), tf.float32)], autograph=False)
+def _joined(distances: tf.Tensor, measures: tf.Tensor, *learned: tf.Tensor) -> tf.Tensor:
+    return joined(distances[tf.newaxis], measures[tf.newaxis], *learned)[0]
 
 
-def _raised(measures: tf.Tensor, levels: np.ndarray | tf.Tensor, rate: float | tf.Tensor) -> tf.Tensor:
-    """What lines multiply a distance by, 1 or more."""
-    beyond = (measures[..., :FAMILIES] - levels[:FAMILIES, 0]) / levels[:FAMILIES, 1]
-    return 1.0 + rate * tf.reduce_sum(tf.nn.relu(beyond - _COUNTS), axis=-1)
+@tf.function(input_signature=[*_MAPS, _EDGE], autograph=False)
+def _levelled(distances: tf.Tensor, measures: tf.Tensor, edge: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    distances, measures = levelled(distances[tf.newaxis], measures[tf.newaxis], edge)
+    return distances[0], measures[0]
+
+
+def _raised(
+    distances: tf.Tensor,
+    measures: tf.Tensor,
+    beyond: tf.Tensor,
+    levels: np.ndarray | tf.Tensor,
+    rate: float | tf.Tensor,
+) -> tf.Tensor:
+    """Distances raised by lines and by how far the strongest border is beyond good images'."""
+    families = [*_standard(measures, levels)[:FAMILIES], beyond]
+    return distances * (1.0 + rate * tf.add_n([tf.nn.relu(one - _COUNTS) for one in families]))
+
+
+def _beyond(measures: tf.Tensor, levels: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """The strongest border at each place, in standard deviations of good images' strongest."""
+    return (_border(measures, levels) - levels[-1, 0]) / levels[-1, 1]
 
 
 def _border(measures: tf.Tensor, levels: np.ndarray | tf.Tensor) -> tf.Tensor:
     """The strongest border at each place, each direction in standard deviations of good images' maxima."""
-    strengths = measures[..., FAMILIES:]
-    beyond = (strengths - levels[FAMILIES:-1, 0]) / levels[FAMILIES:-1, 1]
-    return tf.reduce_max(tf.where(strengths > ABSENT / 2, beyond, ABSENT), axis=-1)
+    return reduce(tf.maximum, _standard(measures, levels)[FAMILIES:])
+
+
+def _standard(measures: tf.Tensor, levels: np.ndarray | tf.Tensor) -> list[tf.Tensor]:
+    """Each measure in standard deviations of good images' maxima: `ABSENT` where it is that."""
+    # One by one, as what TensorFlow does along a short last axis is slow.
+    return [
+        tf.where(one > ABSENT / 2, (one - levels[number, 0]) / levels[number, 1], ABSENT)
+        for number, one in enumerate(tf.unstack(measures, DIRECTIONS + FAMILIES, axis=-1))
+    ]
+
+
+def _edge(images: Sequence[tuple], insides: Sequence[np.ndarray]) -> np.ndarray:
+    """See `Evidence.edge`, of looks that `Evidence.settle` is given."""
+    chosen = list(zip(images, insides, strict=True))
+    depths = np.concatenate([depth(inside.shape).numpy()[inside] for inside in insides])
+    distances = np.concatenate([found[inside] for (found, *_), inside in chosen])
+    measures = np.concatenate([measures[inside] for (_, measures, _), inside in chosen])
+    edge = np.zeros((_EDGE_OF_BORDERS + 1, 1 + measures.shape[1]), np.float32)
+    edge[:_EDGE_OF_DISTANCES, 0] = _more(np.log(np.maximum(distances, _NEAREST)), depths, _EDGE_OF_DISTANCES)
+    for number in range(FAMILIES, measures.shape[1]):  # what lines say is not levelled: it brought nothing
+        edge[:_EDGE_OF_BORDERS, 1 + number] = _more(measures[:, number], depths, _EDGE_OF_BORDERS)
+    return edge
+
+
+def _more(values: np.ndarray, depths: np.ndarray, edge: int) -> np.ndarray:
+    """By how much high values (n,) at each depth up to the edge's exceed those farther in: (edge,)."""
+    rings = [values[np.minimum(depths, edge) == ring] for ring in range(edge + 1)]
+    there = [ring[ring > ABSENT] for ring in rings]
+    high = np.array([np.quantile(ring, _HIGH) if len(ring) >= _ENOUGH else np.nan for ring in there])
+    return np.nan_to_num(high[:-1] - high[-1], nan=0.0)
 
 
 def _level(maxima: np.ndarray, least: float) -> tuple[float, float]:

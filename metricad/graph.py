@@ -84,7 +84,7 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
         if detector.gathers:
             distances = _gathered(distances, tf.cast(inside, tf.float32))
         if measures is not None:
-            joined = evidence.joined(distances, measures, beside.levels, beside.exchange)
+            joined = evidence.joined(distances, measures, beside.edge, beside.levels, beside.exchange)
             distances = tf.where(inside, joined, 0.0)
         placed = _place(distances, tf.shape(pixels)[1:], sampling)
         score = _score(distances, detector.reduction)
@@ -240,14 +240,7 @@ def _joined(scales: list[tf.Tensor], nearest: Sequence[Nearest]) -> tf.Tensor:
 
 def _spread(prototype: GaussianPrototype, shape: tf.Tensor) -> tf.Tensor:
     """Of each feature of maps of this shape, (N, h', w')."""
-    rows, columns = (_depth(shape[axis]) for axis in (1, 2))
-    depth = tf.minimum(tf.minimum(tf.expand_dims(rows, 1), columns), prototype.border)
-    return tf.gather(prototype.spread, depth)
-
-
-def _depth(count: tf.Tensor) -> tf.Tensor:
-    """How many features lie between each of a row and its nearer end."""
-    return tf.minimum(tf.range(count), tf.range(count - 1, -1, -1))
+    return tf.gather(prototype.spread, tf.minimum(evidence.depth(shape[1:]), prototype.border))
 
 
 def _in_tiles(prototype: PositionalPrototype, nearest: Sequence[Nearest]) -> Joined:

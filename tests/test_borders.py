@@ -9,22 +9,26 @@ from metricad import borders
 from metricad.borders import ABSENT, DIRECTIONS, Borders
 
 SIDE = 256
-GRID = 61  # features a side
 
 
 def noise(seed, side=SIDE):
     return np.random.default_rng(seed).normal(0, 0.15, (side, side)).astype(np.float32)
 
 
+def grid(image):
+    """Features of a network at an image: rows and columns."""
+    return [(side - 12) // 4 for side in image.shape]
+
+
 def strengths(found, image):
-    like = np.ones((1, *((side - 12) // 4 for side in image.shape)), np.float32)
+    like = np.ones((1, *grid(image)), np.float32)
     return borders.strength(image[None, :, :, None], like, found.whitening)[0].numpy()
 
 
 def learned(images):
     made = Borders()
     for one in images:
-        made.update(one, np.ones([(side - 12) // 4 for side in one.shape], bool))
+        made.update(one, np.ones(grid(one), bool))
     return made
 
 
@@ -53,25 +57,39 @@ def slow_energies(image):
     return found
 
 
-def slow_strength(image, matrix, kernel):
-    """Logarithm of the strength in one direction at each of the features, ABSENT where there is none."""
-    differences = np.stack([correlate2d(one, kernel, "valid") for one in slow_energies(image)], axis=-1)
+def slow_strength(image, matrix, kernel, *, runs_on):
+    """Logarithm of the strength in one direction at each of the features, ABSENT where there is none.
+
+    Lines can run on beyond the image along one axis, along both or along none.
+    """
+    ends = [(side // 2 if on else 0,) * 2 for side, on in zip(kernel.shape, runs_on, strict=True)]
+    energies = [np.pad(one, ends) for one in slow_energies(image)]
+    differences = np.stack([correlate2d(one, kernel, "valid") for one in energies], axis=-1)
+    within = correlate2d(np.pad(np.ones_like(slow_energies(image)[0]), ends), kernel**2, "valid")
+    differences /= np.sqrt(within)[..., None]
     found = 0.5 * np.log(np.square(differences @ matrix).sum(axis=-1) + 1e-6)
-    pixels = 7.5 + 4 * np.arange(GRID)
     places = []
-    for side, count in zip(kernel.shape, found.shape, strict=True):
-        nearest = np.round((pixels - 3.5 - 8 * (side // 2)) / 8).astype(int)
+    for side, count, features, on in zip(kernel.shape, found.shape, grid(image), runs_on, strict=True):
+        pixels = 7.5 + 4 * np.arange(features)
+        nearest = np.round((pixels - 3.5) / 8).astype(int) - (0 if on else side // 2)
         places.append((np.clip(nearest, 0, count - 1), (nearest >= 0) & (nearest < count)))
     (rows, has_row), (columns, has_column) = places
     return np.where(np.outer(has_row, has_column), found[np.ix_(rows, columns)], ABSENT)
 
 
-def test_strengths_are_those_of_a_slow_reference(plain):
-    image = noise(99)
-    image[:, 128:] *= 2
+@pytest.mark.parametrize("shape", [(256, 256), (104, 300), (300, 110)])
+def test_strengths_are_those_of_a_slow_reference(plain, shape):
+    image = np.random.default_rng(99).normal(0, 0.15, shape).astype(np.float32)
+    image[:, shape[1] // 2 :] *= 2
     found = strengths(plain, image)
+    runs_on = [(False, True), (False, False), (True, False), (False, False)]
     for number, kernel in enumerate(borders._KERNELS):
-        expected = slow_strength(image.astype(float), plain.whitening[number], kernel)
+        if min(image.shape) // 8 < max(kernel.shape) + 1 and number % 2:
+            assert (found[..., number] == ABSENT).all()
+            continue
+        expected = slow_strength(
+            image.astype(float), plain.whitening[number], kernel, runs_on=runs_on[number]
+        )
         assert (expected > ABSENT).any()
         np.testing.assert_allclose(found[..., number], expected, atol=2e-3)
 
@@ -119,7 +137,7 @@ def test_what_good_images_have_counts_for_little():
 def test_only_what_lies_inside_is_learned_from():
     image = noise(1)
     image[:, 150:] *= 3
-    inside = np.zeros((GRID, GRID), bool)
+    inside = np.zeros(grid(image), bool)
     inside[:, :20] = True
     part, whole, plain = Borders(), Borders(), Borders()
     part.update(image, inside)
@@ -129,15 +147,27 @@ def test_only_what_lies_inside_is_learned_from():
     assert not np.allclose(part.whitening[2], whole.whitening[2], rtol=0.1)
 
 
-@pytest.mark.parametrize("shape", [(68, 68), (69, 300), (300, 75)])
+@pytest.mark.parametrize("shape", [(68, 68), (69, 300), (300, 75), (110, 110)])
 def test_where_there_is_no_room_there_is_no_border(shape, plain):
     rng = np.random.default_rng(0)
     image = rng.normal(0, 0.15, shape).astype(np.float32)
     found = strengths(learned([image] * 3), image)
     assert np.isfinite(found).all()
     has_room = [(found[..., number] > ABSENT).any() for number in range(DIRECTIONS)]
-    # 21 steps of 8 pixels along a line, 9 to both of its sides, and a step less for what changes are made of.
-    assert has_room == [shape[1] > 176 and shape[0] > 76, False, shape[0] > 176 and shape[1] > 76, False]
+    # 5 steps of 8 pixels to both sides of a line, and a step less for what changes are made of.
+    assert has_room == [shape[0] > 96, False, shape[1] > 96, False]
+
+
+def test_a_border_along_a_narrow_image_and_across_it_is_found():
+    rng = np.random.default_rng(0)
+    narrow = learned(rng.normal(0, 0.15, (104, 400)).astype(np.float32) for _ in range(12))
+    for direction, half in [(0, np.s_[52:]), (2, np.s_[:, 200:])]:
+        image = rng.normal(0, 0.15, (104, 400)).astype(np.float32)
+        good = strengths(narrow, image)[..., direction].max()
+        image[half] *= 1.6
+        found = strengths(narrow, image)
+        assert found.max() > good + 0.7
+        assert np.unravel_index(found.argmax(), found.shape)[2] == direction
 
 
 @pytest.mark.parametrize("count", [1, 12])

@@ -19,43 +19,48 @@ from metricad.prototype import GaussianPrototype
 SIDE = 96
 
 
-def looks(seed, *, count=20, places=50, border=1.0):
+def looks(seed, *, count=20, shape=(1, 50), border=1.0):
     """Distances and measures of images made up."""
     rng = np.random.default_rng(seed)
-    distances = rng.lognormal(0, 0.1, (count, places)).astype(np.float32)
-    lines = rng.normal(0, 1, (count, places, FAMILIES))
-    strengths = rng.normal(border, 0.2, (count, places, DIRECTIONS))
+    distances = rng.lognormal(0, 0.1, (count, *shape)).astype(np.float32)
+    lines = rng.normal(0, 1, (count, *shape, FAMILIES))
+    strengths = rng.normal(border, 0.2, (count, *shape, DIRECTIONS))
     return list(zip(distances, np.concatenate([lines, strengths], -1).astype(np.float32), strict=True))
 
 
 def settled(images):
     made = Evidence()
-    made.settle(images)
+    made.settle((*image, None) for image in images)
     return made
 
 
 def slowly(images, image):
-    """What `joined` is to give, written down step by step."""
+    """What `joined` is to give where edges are as interiors are, written down step by step."""
     distances, measures = (one.astype(float) for one in image)
-    maxima = np.array([found.max(axis=0) for _, found in images]).astype(float)
+    maxima = np.array([found.max(axis=(0, 1)) for _, found in images]).astype(float)
     mean, deviation = maxima.mean(axis=0), maxima.std(axis=0)
     deviation = np.maximum(deviation, [0.5] * FAMILIES + [0.05] * DIRECTIONS)
     rate = max(0.05, np.std([np.log(found.max()) for found, _ in images]))
 
-    def raised(distances, measures):
-        beyond = (measures[:, :FAMILIES] - mean[:FAMILIES]) / deviation[:FAMILIES]
-        return distances * (1 + rate * np.maximum(beyond + 0.5, 0).sum(axis=1))
-
     def border(measures):
-        return ((measures[:, FAMILIES:] - mean[FAMILIES:]) / deviation[FAMILIES:]).max(axis=1)
+        return ((measures[..., FAMILIES:] - mean[FAMILIES:]) / deviation[FAMILIES:]).max(axis=-1)
 
     strongest = np.array([border(found).max() for _, found in images])
+
+    def border_beyond(measures):
+        return (border(measures) - strongest.mean()) / max(strongest.std(), 0.5)
+
+    def raised(distances, measures):
+        lines = (measures[..., :FAMILIES] - mean[:FAMILIES]) / deviation[:FAMILIES]
+        families = np.concatenate([lines, border_beyond(measures)[..., None]], axis=-1)
+        return distances * (1 + rate * np.maximum(families + 0.5, 0).sum(axis=-1))
+
     largest = np.log([raised(*one).max() for one in images])
-    beyond = (border(measures) - strongest.mean()) / max(strongest.std(), 0.5)
+    beyond = border_beyond(measures)
     held = np.where(
         beyond > 0, max(largest.std(), 0.02) * beyond / (1 + np.maximum(beyond, 0) / 3), beyond / 2
     )
-    claimed = np.exp(largest.mean() + held - 0.05)
+    claimed = np.exp(largest.mean() + held)
     return np.maximum(raised(distances, measures), claimed)
 
 
@@ -63,27 +68,77 @@ def test_joined_distances_are_those_written_down_step_by_step():
     images = looks(0)
     made = settled(images)
     distances, measures = looks(1)[0]
-    measures[3, 0] += 6  # a line
-    measures[7, FAMILIES + 2] += 2  # a border
-    found = made.joined(distances[None], measures[None])[0]
+    measures[0, 3, 0] += 6  # a line
+    measures[0, 7, FAMILIES + 2] += 2  # a border
+    found = made.joined(distances, measures)
     np.testing.assert_allclose(found, slowly(images, (distances, measures)), rtol=1e-4)
     assert found.argmax() == 7
-    assert found[3] > 1.2 * distances[3]
+    assert found[0, 3] > 1.2 * distances[0, 3]
+
+
+def edged(images, *, distance, border):
+    """The same with edges farther away, and with stronger borders along them."""
+    found = []
+    for distances, measures in images:
+        rows, columns = np.indices(distances.shape)
+        height, width = distances.shape
+        depth = np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
+        measures = measures.copy()
+        measures[..., FAMILIES + 2] += border * (depth < 15)
+        found.append((np.where(depth < 3, distance * distances, distances).astype(np.float32), measures))
+    return found
+
+
+@pytest.mark.parametrize(("distance", "border"), [(1.5, 1.0), (0.7, -1.0)])
+def test_what_good_edges_have_more_or_less_of_is_taken_away(distance, border):
+    shape = (60, 70)
+    plain = looks(0, shape=shape)
+    image = looks(1, shape=shape)[:1]
+    other = settled(edged(plain, distance=distance, border=border))
+    np.testing.assert_allclose(other.edge[:3, 0], np.log(distance), atol=0.1)
+    np.testing.assert_allclose(other.edge[:15, 1 + FAMILIES + 2], border, atol=0.1)
+    np.testing.assert_allclose(other.edge[3:, 0], 0, atol=0.1)
+    np.testing.assert_allclose(np.delete(other.edge, [0, 1 + FAMILIES + 2], axis=1), 0, atol=0.1)
+    np.testing.assert_allclose(
+        other.joined(*edged(image, distance=distance, border=border)[0]),
+        settled(plain).joined(*image[0]),
+        rtol=0.1,
+    )
+
+
+def test_edges_without_an_interior_to_compare_with_are_as_they_are():
+    narrow = edged(looks(0, shape=(80, 14)), distance=2, border=1)
+    np.testing.assert_array_equal(settled(narrow).edge, 0)
+
+
+def test_places_outside_a_region_say_nothing_of_the_edge():
+    images = looks(0, shape=(60, 60))
+    inside = np.ones((60, 60), bool)
+    inside[:, :15] = False
+    far = [
+        (np.where(inside, distances, np.float32(9)), measures + np.float32(9) * ~inside[..., None])
+        for distances, measures in images
+    ]
+    found = Evidence(), Evidence()
+    for made, some in zip(found, (images, far), strict=True):
+        made.settle((*one, inside) for one in some)
+    np.testing.assert_array_equal(found[0].edge, found[1].edge)
+    assert found[0].edge.any()
 
 
 def test_of_two_borders_the_stronger_is_farther_however_strong():
     made = settled(looks(0))
     distances, measures = looks(1)[0]
-    measures = np.repeat(measures[:1], 5, axis=0)
-    measures[:, FAMILIES] = [3, 4, 6, 9, 15]
-    found = made.joined(distances[None, :5] * 0, measures[None])[0]
+    measures = np.repeat(measures[:, :1], 5, axis=1)
+    measures[0, :, FAMILIES] = [3, 4, 6, 9, 15]
+    found = made.joined(distances[:, :5] * 0, measures)[0]
     assert (np.diff(found) > 0).all()
     assert found[-1] < 2 * found[0]
 
 
 def test_good_images_are_mostly_judged_by_their_distance():
     made = settled(looks(0))
-    changed = [made.joined(one[None], measures[None])[0] / one - 1 for one, measures in looks(1)]
+    changed = [made.joined(one, measures) / one - 1 for one, measures in looks(1)]
     assert np.median(changed) < 0.01
 
 
@@ -93,8 +148,8 @@ def test_lines_count_for_more_where_good_distances_vary_more():
         (one * np.float32(factor), found) for (one, found), factor in zip(calm, [0.5, 2] * 10, strict=True)
     ]
     distances, measures = looks(1)[0]
-    measures[3, 0] += 6
-    calmly, wildly = (settled(one).joined(distances[None], measures[None])[0, 3] for one in (calm, wild))
+    measures[0, 3, 0] += 6
+    calmly, wildly = (settled(one).joined(distances, measures)[0, 3] for one in (calm, wild))
     assert wildly > 1.5 * calmly
 
 
@@ -102,21 +157,21 @@ def test_lines_count_for_more_where_good_distances_vary_more():
 def test_what_no_good_image_had_room_for_never_counts(count):
     images = looks(0, count=count)
     for _, measures in images:
-        measures[:, FAMILIES + 1] = ABSENT
+        measures[..., FAMILIES + 1] = ABSENT
     distances, measures = looks(1)[0]
     made = settled(images)
-    measures[4, FAMILIES + 1] = 9
-    found = made.joined(distances[None], measures[None])
-    measures[4, FAMILIES + 1] = ABSENT
-    np.testing.assert_array_equal(found, made.joined(distances[None], measures[None]))
+    measures[0, 4, FAMILIES + 1] = 9
+    found = made.joined(distances, measures)
+    measures[0, 4, FAMILIES + 1] = ABSENT
+    np.testing.assert_array_equal(found, made.joined(distances, measures))
 
 
 def test_without_room_for_any_border_lines_count_alone():
     images = looks(0, border=ABSENT)
     for _, measures in images:
-        measures[:, FAMILIES:] = ABSENT
+        measures[..., FAMILIES:] = ABSENT
     distances, measures = looks(1)[0]
-    found = settled(images).joined(distances[None], measures[None])
+    found = settled(images).joined(distances, measures)
     assert np.isfinite(found).all()
     assert (found >= distances).all()
     assert found.max() < 2
@@ -124,10 +179,10 @@ def test_without_room_for_any_border_lines_count_alone():
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_surface_that_never_varies_leaves_everything_finite(level):
-    images = [(np.full(9, level, np.float32), np.zeros((9, FAMILIES + DIRECTIONS), np.float32))] * 3
+    images = [(np.full((9, 9), level, np.float32), np.zeros((9, 9, FAMILIES + DIRECTIONS), np.float32))] * 3
     made = settled(images)
-    np.testing.assert_allclose(made.joined(*(one[None] for one in images[0])), level, rtol=0.1, atol=1e-4)
-    far = made.joined(np.ones((1, 9), np.float32), np.full((1, 9, FAMILIES + DIRECTIONS), 50, np.float32))
+    np.testing.assert_allclose(made.joined(*images[0]), level, rtol=0.1, atol=1e-4)
+    far = made.joined(np.ones((9, 9), np.float32), np.full((9, 9, FAMILIES + DIRECTIONS), 50, np.float32))
     assert np.isfinite(far).all()
 
 
@@ -257,14 +312,15 @@ def test_a_bundle_without_evidence_is_judged_without(tmp_path):
     assert bundle.load(tmp_path / "a.metricad").detector.evidence is None
 
 
-def test_a_bundle_whose_lines_were_judged_in_another_way_is_refused(tmp_path, model, good):
+@pytest.mark.parametrize(("version", "member"), [(3, "lines__centre"), (4, "evidence__levels")])
+def test_a_bundle_whose_lines_were_judged_in_another_way_is_refused(tmp_path, model, good, version, member):
     detector = TripletDetector(model, GaussianPrototype()).fit(good)
     bundle.save(Inspector(detector, calibrate([1.0, 2.0], 0.4)), tmp_path / "a.metricad")
-    named = {"manifest": {"format_version": 3}}
+    named = {"manifest": {"format_version": version}}
     bundle.load(repack(tmp_path / "a.metricad", tmp_path / "b.metricad", **named))
     array = io.BytesIO()
     np.save(array, np.zeros(152, np.float32))
-    older = repack(tmp_path / "a.metricad", tmp_path / "c.metricad", lines__centre=array.getvalue(), **named)
+    older = repack(tmp_path / "a.metricad", tmp_path / "c.metricad", **{member: array.getvalue()}, **named)
     with pytest.raises(BundleError, match="looks for lines in another way; make it again"):
         bundle.load(older)
 

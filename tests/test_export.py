@@ -77,7 +77,7 @@ def test_three_scales_with_lines_and_borders_are_judged_alike(tmp_path, format):
 
     detector = TripletDetector(model, prototype, evidence=kinds.evidence_for(model), gathers=True)
     detector.fit(grain(strength) for strength in rng.uniform(0.8, 1.2, 8))
-    detector.evidence.exchange[1] += 1  # so that a border counts for more than the distance there
+    detector.evidence.exchange[1] += 2  # so that a border counts for more than the distance there
     inspector = Inspector(detector, calibrate([detector.score(grain(1)) for _ in range(12)], 0.1))
     bordered = grain(1)
     bordered[:, 110:] *= 2
