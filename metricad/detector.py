@@ -10,7 +10,7 @@ import numpy as np
 from metricad import architectures, mahalanobis, maps, tiles
 from metricad.clock import Clock
 from metricad.errors import DataError
-from metricad.evidence import Evidence
+from metricad.evidence import Evidence, contrast
 from metricad.neighbourhood import gathered
 from metricad.prototype import NOTHING, GaussianPrototype, Prototype
 from metricad.region import Region
@@ -158,16 +158,16 @@ class TripletDetector:
         DataError
             The image does not suit the region or the prototype.
         """
-        distances, measures, inside = self._looks(image)
+        distances, measures, light, inside = self._looks(image)
         if self.evidence is None:
             return distances
-        joined = self.evidence.joined(distances, measures)
+        joined = self.evidence.joined(distances, measures, light)
         return joined if inside is None else np.where(inside, joined, np.float32(0))
 
     def _looks(
         self, image: np.ndarray, given: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Distances (h', w'), 0 outside the region, evidence there (h', w', n), and what is inside."""
+    ) -> tuple[np.ndarray, np.ndarray, float | None, np.ndarray | None]:
+        """Distances (h', w'), 0 outside the region, evidence there (h', w', n), contrast, what is inside."""
         if given is None and image.size > tiles.LARGE and not self.prototype.needs_positions:
             looks = tiles.distance_map(self._stacked, image, self.sampling)
         else:
@@ -178,7 +178,10 @@ class TripletDetector:
             distances = np.where(inside, distances, np.float32(0))
         if self.gathers:
             distances = gathered(distances, inside)
-        return distances, looks[..., 1:], inside
+        if self.evidence is None:
+            return distances, looks[..., 1:], None, inside
+        seen = _shown(maps.at_features(image, self.sampling, distances.shape), self.tone)
+        return distances, looks[..., 1:], contrast(seen.ravel() if inside is None else seen[inside]), inside
 
     def _stacked(self, image: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
         """Distance at each feature, wherever it is, and the evidence there: float32 (h', w', 1 + n)."""
@@ -218,12 +221,12 @@ class TripletDetector:
         """
         if self.region is None:
             return None
-        first, stride = maps.middle(self.sampling), self.sampling.stride
-        inside = self.region.region(image)[first::stride, first::stride][: shape[0], : shape[1]]
+        inside = maps.at_features(self.region.region(image), self.sampling, shape)
         if not inside.any():  # a score of 0 would call anything good
             raise DataError(
                 "there is nothing to judge: the region holds no feature's centre; expected some of it, a few "
-                f"pixels wide, {first} pixels or more from the image's border; draw a larger mask"
+                f"pixels wide, {maps.middle(self.sampling)} pixels or more from the image's border; draw a "
+                "larger mask"
             )
         return inside
 

@@ -6,6 +6,7 @@ speaks for itself, since none of its places need be unusual: it counts as a dist
 deviations beyond a good image's largest as the border is beyond a good image's strongest.
 
 Near the image's edge all of it is measured against good images' edges, where parts end and light falls off.
+And where good images of more contrast have larger distances, an image is judged for its contrast.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,9 @@ from metricad.lines import FAMILIES, Lines
 RATE = 0.05
 """Least share that a distance grows by for each standard deviation of a family of lines."""
 
+FAINTEST = 1e-3
+"""Contrast, on the scale of light from -1 to 1, below which its logarithm says nothing."""
+
 _COUNTS = -0.5  # standard deviations from good images' mean maximum from which on lines and borders count
 _FALL = 0.5  # of a weaker border's logarithm for each standard deviation: a map is not to be made of these
 # Standard deviations that a border's claim comes near to: how far beyond is for the distance to say. Never as
@@ -36,6 +40,9 @@ _NEAREST = 1e-6  # of good images' largest distances, where they never vary
 _EDGE_OF_DISTANCES, _EDGE_OF_BORDERS = 8, 20
 _HIGH = 0.99
 _ENOUGH = 50  # good places at a depth, for a quantile
+_LEAST_OF_CONTRASTS = 0.01  # standard deviation of their logarithms: less is chance
+_TYPICAL = 2.0  # standard deviations to which a contrast is held: beyond is not known from good images
+_UNRELATED = 10  # images whose distances have nothing to do with their contrast, beside those that are seen
 _NEVER = (1e3, 1.0)  # mean and deviation of what no good image has room for: it never counts
 
 
@@ -52,6 +59,8 @@ class Evidence:
         self.edge: np.ndarray | None = None  # float32 (depths, 1 + n)
         self.levels: np.ndarray | None = None  # float32 (families + directions + 1, 2): mean, deviation
         self.exchange: np.ndarray | None = None  # float32 (3,): rate, typical distance and its deviation
+        # Mean and deviation of the contrasts' logarithms, and what a deviation adds to that of a distance.
+        self.trend: np.ndarray | None = None  # float32 (3,)
         self._is_restored = False
 
     def clear(self) -> None:
@@ -78,23 +87,18 @@ class Evidence:
         learned = self.lines.centre, self.lines.spread, self.borders.whitening
         return _measures(light[None, :, :, None], like[None], *learned).numpy()[0]
 
-    def settle(self, looks: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    def settle(self, looks: Iterable[tuple[np.ndarray, np.ndarray, float, np.ndarray | None]]) -> None:
         """Learn what good images reach at most, and from it what lines and borders are worth.
 
         Parameters
         ----------
-        looks : iterable of (float32 (h', w'), float32 (h', w', n), bool (h', w') or None)
-            Distances of a good image, the measures there, and which places lie inside its region: None for
-            all. At least one image.
+        looks : iterable of (float32 (h', w'), float32 (h', w', n), float, bool (h', w') or None)
+            Distances of a good image, the measures there, its `contrast`, and which places lie inside its
+            region: None for all. At least one image.
         """
-        images = list(looks)
-        insides = [np.ones(found.shape, bool) if inside is None else inside for found, _, inside in images]
-        self.edge = _edge(images, insides)
-        levelled = [_levelled(found, measures, self.edge) for found, measures, _ in images]
-        inner = [
-            (distances.numpy()[inside], measures.numpy()[inside])
-            for (distances, measures), inside in zip(levelled, insides, strict=True)
-        ]
+        images = [(*one, np.ones(one[0].shape, bool) if inside is None else inside) for *one, inside in looks]
+        self.edge = _edge(images)
+        inner = [_inner(self.edge, *one) for one in images]
         highest = np.array([measures.max(axis=0) for _, measures in inner])
         floors = [_LEAST_OF_LINES] * FAMILIES + [_LEAST_OF_BORDERS] * (highest.shape[1] - FAMILIES)
         levels = [_level(column, floor) for column, floor in zip(highest.T, floors, strict=True)]
@@ -108,23 +112,30 @@ class Evidence:
             for distances, measures in inner
         ]
         self.exchange = np.float32([rate, *_of_logarithms(raised)])
+        contrasts = np.array([contrast for _, _, contrast, _ in images])
+        self.trend = np.float32([contrasts.mean(), max(contrasts.std(), _LEAST_OF_CONTRASTS), 0])
+        largest = [self.joined(*one)[inside].max() for *one, inside in images]
+        self.trend[2] = _slope(_standard_contrast(contrasts, self.trend).numpy(), _logarithms(largest))
 
-    def joined(self, distances: np.ndarray, measures: np.ndarray) -> np.ndarray:
-        """Distances (h', w') with lines and borders in them, by measures (h', w', n)."""
-        if self.exchange is None:
+    def joined(self, distances: np.ndarray, measures: np.ndarray, contrast: float) -> np.ndarray:
+        """Distances (h', w') with lines and borders in them, by measures (h', w', n) and `contrast`."""
+        if self.trend is None:
             raise ValueError("what lines and borders are worth is not settled; give settle() good images")
-        return _joined(distances, measures, self.edge, self.levels, self.exchange).numpy()
+        learned = self.edge, self.levels, self.exchange, self.trend
+        return _joined(distances, measures, np.float32([contrast]), *learned).numpy()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What was learned."""
         learned = {**self.lines.arrays(), **self.borders.arrays()}
-        return {**learned, "edge": self.edge, "levels": self.levels, "exchange": self.exchange}
+        settled = {"edge": self.edge, "levels": self.levels, "exchange": self.exchange, "trend": self.trend}
+        return {**learned, **settled}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `arrays` gave."""
         self.lines.restore(arrays)
         self.borders.restore(arrays)
-        self.edge, self.levels, self.exchange = arrays["edge"], arrays["levels"], arrays["exchange"]
+        self.edge, self.levels = arrays["edge"], arrays["levels"]
+        self.exchange, self.trend = arrays["exchange"], arrays["trend"]
         self._is_restored = True
         return self
 
@@ -142,20 +153,42 @@ def measures(
     )
 
 
+def contrast(light: np.ndarray) -> float:
+    """Logarithm of how far apart the quartiles of an image's light are, which no small defect changes.
+
+    Parameters
+    ----------
+    light : float32 (n,) in [-1, 1]
+        At the network's features, as the network is shown it.
+    """
+    high, low = (len(light) - 1 - rank for rank in quartiles(len(light)))
+    ordered = np.partition(light, (low, high))
+    return float(np.log(max(ordered[high] - ordered[low], FAINTEST)))
+
+
+def quartiles(count: int | tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
+    """Ranks of the upper and the lower quartile among so many values, the largest first."""
+    return count // 4, 3 * count // 4
+
+
 def joined(
     distances: tf.Tensor,
     measures: tf.Tensor,
+    contrast: tf.Tensor,
     edge: np.ndarray | tf.Tensor,
     levels: np.ndarray | tf.Tensor,
     exchange: np.ndarray | tf.Tensor,
+    trend: np.ndarray | tf.Tensor,
 ) -> tf.Tensor:
-    """See `Evidence.joined`: (N, h', w') of any number of images."""
+    """See `Evidence.joined`: (N, h', w') of any number of images, contrast (N,)."""
     distances, measures = levelled(distances, measures, edge)
     rate, typical, spread = exchange[0], exchange[1], exchange[2]
     beyond = _beyond(measures, levels)
     above, below = tf.nn.relu(beyond), tf.nn.relu(-beyond)
     claimed = spread * above / (1.0 + above / _MOST) - _FALL * below
-    return tf.maximum(_raised(distances, measures, beyond, levels, rate), tf.exp(typical + claimed))
+    both = tf.maximum(_raised(distances, measures, beyond, levels, rate), tf.exp(typical + claimed))
+    expected = trend[2] * _standard_contrast(contrast, trend)
+    return both * tf.reshape(tf.exp(-expected), (-1, 1, 1))
 
 
 def levelled(
@@ -174,6 +207,7 @@ def depth(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
 
 _MAPS = [tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, None, None), tf.float32)]
 _EDGE, _LEVELS = tf.TensorSpec((None, None), tf.float32), tf.TensorSpec((None, 2), tf.float32)
+_THREE = tf.TensorSpec((3,), tf.float32)
 
 
 @tf.function(
@@ -190,9 +224,11 @@ def _measures(light: tf.Tensor, like: tf.Tensor, *learned: tf.Tensor) -> tf.Tens
     return measures(light, like, *learned)
 
 
-@tf.function(input_signature=[*_MAPS, _EDGE, _LEVELS, tf.TensorSpec((3,), tf.float32)], autograph=False)
-def _joined(distances: tf.Tensor, measures: tf.Tensor, *learned: tf.Tensor) -> tf.Tensor:
-    return joined(distances[tf.newaxis], measures[tf.newaxis], *learned)[0]
+@tf.function(
+    input_signature=[*_MAPS, tf.TensorSpec((1,), tf.float32), _EDGE, _LEVELS, _THREE, _THREE], autograph=False
+)
+def _joined(distances: tf.Tensor, measures: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+    return joined(distances[tf.newaxis], measures[tf.newaxis], *others)[0]
 
 
 @tf.function(input_signature=[*_MAPS, _EDGE], autograph=False)
@@ -232,12 +268,19 @@ def _standard(measures: tf.Tensor, levels: np.ndarray | tf.Tensor) -> list[tf.Te
     ]
 
 
-def _edge(images: Sequence[tuple], insides: Sequence[np.ndarray]) -> np.ndarray:
+def _inner(
+    edge: np.ndarray, distances: np.ndarray, measures: np.ndarray, _: float, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Levelled distances (places,) and measures (places, n) of one look, inside its region."""
+    distances, measures = _levelled(distances, measures, edge)
+    return distances.numpy()[inside], measures.numpy()[inside]
+
+
+def _edge(images: Sequence[tuple[np.ndarray, np.ndarray, float, np.ndarray]]) -> np.ndarray:
     """See `Evidence.edge`, of looks that `Evidence.settle` is given."""
-    chosen = list(zip(images, insides, strict=True))
-    depths = np.concatenate([depth(inside.shape).numpy()[inside] for inside in insides])
-    distances = np.concatenate([found[inside] for (found, *_), inside in chosen])
-    measures = np.concatenate([measures[inside] for (_, measures, _), inside in chosen])
+    depths = np.concatenate([depth(inside.shape).numpy()[inside] for *_, inside in images])
+    distances = np.concatenate([found[inside] for found, _, _, inside in images])
+    measures = np.concatenate([measures[inside] for _, measures, _, inside in images])
     edge = np.zeros((_EDGE_OF_BORDERS + 1, 1 + measures.shape[1]), np.float32)
     edge[:_EDGE_OF_DISTANCES, 0] = _more(np.log(np.maximum(distances, _NEAREST)), depths, _EDGE_OF_DISTANCES)
     for number in range(FAMILIES, measures.shape[1]):  # what lines say is not levelled: it brought nothing
@@ -261,5 +304,19 @@ def _level(maxima: np.ndarray, least: float) -> tuple[float, float]:
 
 def _of_logarithms(distances: Iterable[np.ndarray]) -> tuple[float, float]:
     """Mean and standard deviation of the logarithms of each image's largest distance."""
-    logarithms = np.log(np.maximum([one.max() for one in distances], _NEAREST))
+    logarithms = _logarithms([one.max() for one in distances])
     return logarithms.mean(), max(logarithms.std(), _LEAST_OF_DISTANCES)
+
+
+def _logarithms(distances: Sequence[float]) -> np.ndarray:
+    return np.log(np.maximum(distances, _NEAREST))
+
+
+def _standard_contrast(contrast: np.ndarray | tf.Tensor, trend: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """In standard deviations of good images' contrasts."""
+    return tf.clip_by_value((contrast - trend[0]) / trend[1], -_TYPICAL, _TYPICAL)
+
+
+def _slope(contrasts: np.ndarray, logarithms: np.ndarray) -> float:
+    """What a standard deviation of contrast adds to a logarithm, both (images,): ridge regression."""
+    return contrasts @ (logarithms - logarithms.mean()) / (contrasts @ contrasts + _UNRELATED)

@@ -75,17 +75,16 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
             learned = beside.lines.centre, beside.lines.spread, beside.borders.whitening
             measures = evidence.measures(light, distances, *learned)
         if mask is not None:
-            first = maps.middle(sampling)
-            inside = tf.constant(mask[first :: sampling.stride, first :: sampling.stride])
-            inside = inside[: tf.shape(distances)[1], : tf.shape(distances)[2]]
+            inside = maps.at_features(tf.constant(mask), sampling, tf.shape(distances)[1:])
             distances = tf.where(inside, distances, 0.0)
         else:
-            inside = tf.ones_like(distances, tf.bool)
+            inside = tf.ones(tf.shape(distances)[1:], tf.bool)
         if detector.gathers:
             distances = _gathered(distances, tf.cast(inside, tf.float32))
         if measures is not None:
-            joined = evidence.joined(distances, measures, beside.edge, beside.levels, beside.exchange)
-            distances = tf.where(inside, joined, 0.0)
+            contrast = _contrast(light, inside, sampling)
+            settled = beside.edge, beside.levels, beside.exchange, beside.trend
+            distances = tf.where(inside, evidence.joined(distances, measures, contrast, *settled), 0.0)
         placed = _place(distances, tf.shape(pixels)[1:], sampling)
         score = _score(distances, detector.reduction)
         return {
@@ -310,6 +309,17 @@ def _gathered(distances: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     weights = tf.broadcast_to(weights, tf.shape(distances))
     squares = blurred(tf.square(distances) * weights) / tf.maximum(blurred(weights), 1e-6)
     return tf.sqrt(distances * tf.sqrt(squares))
+
+
+def _contrast(light: tf.Tensor, inside: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+    """As `evidence.contrast`, of light (N, H, W, 1) at the features that are inside: (N,)."""
+    first, stride, shape = maps.middle(sampling), sampling.stride, tf.shape(inside)
+    seen = light[:, first::stride, first::stride, 0][:, : shape[0], : shape[1]]
+    flat = tf.reshape(tf.where(inside, seen, -2.0), (tf.shape(seen)[0], -1))  # what is outside comes last
+    ordered = tf.math.top_k(flat, tf.shape(flat)[1]).values
+    ranks = evidence.quartiles(tf.reduce_sum(tf.cast(inside, tf.int32)))
+    high, low = (tf.gather(ordered, rank, axis=1) for rank in ranks)
+    return tf.math.log(tf.maximum(high - low, evidence.FAINTEST))
 
 
 def _score(distances: tf.Tensor, reduction: str) -> tf.Tensor:

@@ -99,6 +99,12 @@ def middle(sampling: Sampling) -> int:
     return math.ceil(sampling.first)  # 15.5, the middle of an even side, to whole pixels
 
 
+def at_features(image: np.ndarray, sampling: Sampling, shape: tuple[int, int]) -> np.ndarray:
+    """What an image (H, W) has at the centres of a map's features, as many as `shape` says: (h', w')."""
+    first, stride = middle(sampling), sampling.stride
+    return image[first::stride, first::stride][: shape[0], : shape[1]]
+
+
 def checked_reduction(reduction: str) -> str:
     """Give a reduction's name back; ValueError when it is unknown."""
     if reduction not in REDUCTIONS:

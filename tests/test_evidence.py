@@ -11,7 +11,7 @@ from metricad.borders import ABSENT, DIRECTIONS
 from metricad.calibration import calibrate
 from metricad.detector import TripletDetector
 from metricad.errors import BundleError
-from metricad.evidence import Evidence
+from metricad.evidence import Evidence, contrast
 from metricad.inspection import Inspector
 from metricad.lines import FAMILIES
 from metricad.prototype import GaussianPrototype
@@ -30,7 +30,7 @@ def looks(seed, *, count=20, shape=(1, 50), border=1.0):
 
 def settled(images):
     made = Evidence()
-    made.settle((*image, None) for image in images)
+    made.settle((*image, 0.0, None) for image in images)
     return made
 
 
@@ -70,7 +70,7 @@ def test_joined_distances_are_those_written_down_step_by_step():
     distances, measures = looks(1)[0]
     measures[0, 3, 0] += 6  # a line
     measures[0, 7, FAMILIES + 2] += 2  # a border
-    found = made.joined(distances, measures)
+    found = made.joined(distances, measures, 0.0)
     np.testing.assert_allclose(found, slowly(images, (distances, measures)), rtol=1e-4)
     assert found.argmax() == 7
     assert found[0, 3] > 1.2 * distances[0, 3]
@@ -100,8 +100,8 @@ def test_what_good_edges_have_more_or_less_of_is_taken_away(distance, border):
     np.testing.assert_allclose(other.edge[3:, 0], 0, atol=0.1)
     np.testing.assert_allclose(np.delete(other.edge, [0, 1 + FAMILIES + 2], axis=1), 0, atol=0.1)
     np.testing.assert_allclose(
-        other.joined(*edged(image, distance=distance, border=border)[0]),
-        settled(plain).joined(*image[0]),
+        other.joined(*edged(image, distance=distance, border=border)[0], 0.0),
+        settled(plain).joined(*image[0], 0.0),
         rtol=0.1,
     )
 
@@ -121,7 +121,7 @@ def test_places_outside_a_region_say_nothing_of_the_edge():
     ]
     found = Evidence(), Evidence()
     for made, some in zip(found, (images, far), strict=True):
-        made.settle((*one, inside) for one in some)
+        made.settle((*one, 0.0, inside) for one in some)
     np.testing.assert_array_equal(found[0].edge, found[1].edge)
     assert found[0].edge.any()
 
@@ -131,14 +131,14 @@ def test_of_two_borders_the_stronger_is_farther_however_strong():
     distances, measures = looks(1)[0]
     measures = np.repeat(measures[:, :1], 5, axis=1)
     measures[0, :, FAMILIES] = [3, 4, 6, 9, 15]
-    found = made.joined(distances[:, :5] * 0, measures)[0]
+    found = made.joined(distances[:, :5] * 0, measures, 0.0)[0]
     assert (np.diff(found) > 0).all()
     assert found[-1] < 2 * found[0]
 
 
 def test_good_images_are_mostly_judged_by_their_distance():
     made = settled(looks(0))
-    changed = [made.joined(one, measures) / one - 1 for one, measures in looks(1)]
+    changed = [made.joined(one, measures, 0.0) / one - 1 for one, measures in looks(1)]
     assert np.median(changed) < 0.01
 
 
@@ -149,7 +149,7 @@ def test_lines_count_for_more_where_good_distances_vary_more():
     ]
     distances, measures = looks(1)[0]
     measures[0, 3, 0] += 6
-    calmly, wildly = (settled(one).joined(distances, measures)[0, 3] for one in (calm, wild))
+    calmly, wildly = (settled(one).joined(distances, measures, 0.0)[0, 3] for one in (calm, wild))
     assert wildly > 1.5 * calmly
 
 
@@ -161,9 +161,9 @@ def test_what_no_good_image_had_room_for_never_counts(count):
     distances, measures = looks(1)[0]
     made = settled(images)
     measures[0, 4, FAMILIES + 1] = 9
-    found = made.joined(distances, measures)
+    found = made.joined(distances, measures, 0.0)
     measures[0, 4, FAMILIES + 1] = ABSENT
-    np.testing.assert_array_equal(found, made.joined(distances, measures))
+    np.testing.assert_array_equal(found, made.joined(distances, measures, 0.0))
 
 
 def test_without_room_for_any_border_lines_count_alone():
@@ -171,7 +171,7 @@ def test_without_room_for_any_border_lines_count_alone():
     for _, measures in images:
         measures[..., FAMILIES:] = ABSENT
     distances, measures = looks(1)[0]
-    found = settled(images).joined(distances, measures)
+    found = settled(images).joined(distances, measures, 0.0)
     assert np.isfinite(found).all()
     assert (found >= distances).all()
     assert found.max() < 2
@@ -181,14 +181,56 @@ def test_without_room_for_any_border_lines_count_alone():
 def test_surface_that_never_varies_leaves_everything_finite(level):
     images = [(np.full((9, 9), level, np.float32), np.zeros((9, 9, FAMILIES + DIRECTIONS), np.float32))] * 3
     made = settled(images)
-    np.testing.assert_allclose(made.joined(*images[0]), level, rtol=0.1, atol=1e-4)
-    far = made.joined(np.ones((9, 9), np.float32), np.full((9, 9, FAMILIES + DIRECTIONS), 50, np.float32))
+    np.testing.assert_allclose(made.joined(*images[0], 0.0), level, rtol=0.1, atol=1e-4)
+    far = made.joined(
+        np.ones((9, 9), np.float32), np.full((9, 9, FAMILIES + DIRECTIONS), 50, np.float32), 0.0
+    )
     assert np.isfinite(far).all()
 
 
 def test_before_it_is_settled_it_says_so():
     with pytest.raises(ValueError, match="settle"):
-        Evidence().joined(np.ones((1, 9), np.float32), np.zeros((1, 9, FAMILIES + DIRECTIONS), np.float32))
+        Evidence().joined(
+            np.ones((1, 9), np.float32), np.zeros((1, 9, FAMILIES + DIRECTIONS), np.float32), 0.0
+        )
+
+
+def trended(trend, *, count=40, seed=0):
+    """Looks of images whose distances grow with their contrast by so much for each standard deviation."""
+    contrasts = np.random.default_rng(seed).normal(-1, 0.3, count)
+    factors = np.exp(trend * (contrasts + 1) / 0.3).astype(np.float32)
+    found = zip(looks(seed, count=count, border=ABSENT), factors, contrasts, strict=True)
+    return [(distances * factor, measures, one, None) for (distances, measures), factor, one in found]
+
+
+@pytest.mark.parametrize("trend", [0.3, -0.2])
+def test_distances_that_follow_an_images_contrast_are_judged_for_it(trend):
+    made = Evidence()
+    made.settle(trended(trend))
+    # 10 images beside the 40 know nothing of it.
+    np.testing.assert_allclose(made.trend, [-1, 0.3, 0.8 * trend], atol=0.07)
+    distances, measures = looks(1, border=ABSENT)[0]
+    plain, more, most, beyond = (made.joined(distances, measures, one) for one in (-1, -0.7, -0.4, 2))
+    np.testing.assert_allclose(more, plain * np.exp(-made.trend[2]), rtol=0.1)
+    np.testing.assert_allclose(beyond, most, rtol=0.05)  # held to two standard deviations, near enough
+
+
+def test_contrast_that_never_varies_and_that_of_one_image_change_nothing():
+    for images in (trended(0.3, count=1), [(*one[:2], -1.0, None) for one in trended(0.3)]):
+        made = Evidence()
+        made.settle(images)
+        assert made.trend[2] == 0
+
+
+def test_contrast_is_between_quartiles_and_knows_no_small_defect():
+    light = np.random.default_rng(0).normal(0, 0.1, 10_000).astype(np.float32)
+    assert abs(contrast(light) - np.log(1.349 * 0.1)) < 0.03
+    spotted = light.copy()
+    spotted[:200] = 1
+    assert abs(contrast(spotted) - contrast(light)) < 0.03
+    assert contrast(3 * light) == pytest.approx(contrast(light) + np.log(3), abs=1e-5)
+    assert contrast(0 * light) == pytest.approx(np.log(1e-3))
+    assert contrast(light[:1]) == pytest.approx(np.log(1e-3))
 
 
 # On a detector.
@@ -219,7 +261,10 @@ def test_a_detector_joins_evidence_to_its_distances_and_fits_afresh(model, good)
     alone = TripletDetector(model, GaussianPrototype()).fit(good)
     image = scratched(good[0])
     plain = alone.distance_map(image)
-    expected = detector.evidence.joined(plain, detector.evidence.measures(image, plain))
+    seen = image[8::4, 8::4][:21, :21]
+    expected = detector.evidence.joined(
+        plain, detector.evidence.measures(image, plain), contrast(seen.ravel())
+    )
     np.testing.assert_array_equal(detector.distance_map(image), expected)
     assert expected.max() > 1.1 * plain.max()
     np.testing.assert_array_equal(detector.evidence.levels, made(model, good).evidence.levels)
