@@ -98,7 +98,7 @@ class Evidence:
         """
         images = [(*one, np.ones(one[0].shape, bool) if inside is None else inside) for *one, inside in looks]
         self.edge = _edge(images)
-        inner = [_inner(self.edge, *one) for one in images]
+        inner = [_inner(self.edge, found, measures, inside) for found, measures, _, inside in images]
         highest = np.array([measures.max(axis=0) for _, measures in inner])
         floors = [_LEAST_OF_LINES] * FAMILIES + [_LEAST_OF_BORDERS] * (highest.shape[1] - FAMILIES)
         levels = [_level(column, floor) for column, floor in zip(highest.T, floors, strict=True)]
@@ -269,7 +269,7 @@ def _standard(measures: tf.Tensor, levels: np.ndarray | tf.Tensor) -> list[tf.Te
 
 
 def _inner(
-    edge: np.ndarray, distances: np.ndarray, measures: np.ndarray, _: float, inside: np.ndarray
+    edge: np.ndarray, distances: np.ndarray, measures: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Levelled distances (places,) and measures (places, n) of one look, inside its region."""
     distances, measures = _levelled(distances, measures, edge)
