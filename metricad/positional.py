@@ -5,18 +5,16 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from metricad.errors import DataError
-from metricad.prototype import (
+from metricad.covariance import (
     SHARE_OF_IDENTITY,
-    Streamed,
     checked_shrinkage,
     log_density,
-    norm,
-    parts,
     shrunk,
     weighted,
     whitening,
 )
+from metricad.errors import DataError
+from metricad.prototype import Streamed, norm, parts
 
 TILE = 4
 """Features: the side of the tiles that share a covariance."""
@@ -39,8 +37,8 @@ class PositionalPrototype(Streamed):
     Parameters
     ----------
     shrinkage : float in (0, 1]
-        How far each tile's covariance is drawn towards the one of all tiles, itself shrunk by 1e-3 as in
-        `GaussianPrototype`; 1 leaves a single covariance for the whole image.
+        How far each tile's covariance is drawn towards the one of all tiles, itself shrunk by 1e-3; 1
+        leaves a single covariance for the whole image.
     scales : sequence of float
         As in `GaussianPrototype`, each scale with covariances of its own.
 

@@ -5,16 +5,24 @@ from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
+from metricad.covariance import (
+    SMALLEST_VARIANCE,
+    Moments,
+    checked_shrinkage,
+    cross_validated,
+    log_density,
+    merged,
+    shrunk,
+    weighted,
+    whitening,
+)
+
 METRICS = ("euclidean", "manhattan")
 
 NOTHING = "no feature maps to fit a prototype to; expected at least one good image"
 """What is said where there is nothing to learn from."""
 
-# Where good features never vary (constant images) every direction counts alike, and whatever differs by more
-# than the last bit of a float32 near 1 is far away, yet not infinitely far.
-_SMALLEST_VARIANCE = float(np.finfo(np.float32).eps) ** 2
-
-SHARE_OF_IDENTITY = 1e-3  # enough to invert a covariance, too little to change what it says
+_FOLDS = 4  # of images, for cross-validation
 
 
 class Prototype(Protocol):
@@ -156,10 +164,10 @@ class GaussianPrototype(Streamed):
 
     Parameters
     ----------
-    shrinkage : float in (0, 1]
+    shrinkage : float in (0, 1], optional
         How far each covariance is drawn towards a multiple of the identity with the same trace. It
         keeps the inverse finite, also where a feature never varies; 1 leaves the Euclidean distance
-        up to scale.
+        up to scale. When not given, good images choose it for each scale: see `covariance.cross_validated`.
     scales : sequence of float
         Weight of each scale that features are made of, in equal parts; see `sampling.Sampling`.
     border : int
@@ -170,14 +178,15 @@ class GaussianPrototype(Streamed):
     kind: ClassVar[str] = "gaussian"
 
     def __init__(
-        self, *, shrinkage: float = SHARE_OF_IDENTITY, scales: Sequence[float] = (1.0,), border: int = 0
+        self, *, shrinkage: float | None = None, scales: Sequence[float] = (1.0,), border: int = 0
     ) -> None:
         super().__init__()
-        self.shrinkage = checked_shrinkage(shrinkage)
+        self.shrinkage = None if shrinkage is None else checked_shrinkage(shrinkage)
         self.scales = tuple(scales)
         self.border = border
         self.covariance: np.ndarray | None = None
         self._spread = np.ones(border + 1, np.float32)
+        self._shrinkage: np.ndarray | None = None  # float64 (scales,), as given or chosen
         self._whitening: np.ndarray | None = None
         self.clear()
 
@@ -191,21 +200,22 @@ class GaussianPrototype(Streamed):
     def clear(self) -> None:
         """See `Prototype`."""
         super().clear()
-        self._rings = [_Moments() for _ in range(self.border + 1)]
+        self._images = 0
+        # Of each share of the images, what lies at each depth from the edge.
+        self._folds = [[Moments() for _ in range(self.border + 1)] for _ in range(_FOLDS)]
 
     def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """See `Prototype`; mean and covariance are accumulated in float64."""
         self._check_count()
         vectors = parts(features.astype(np.float64), len(self.scales))
         depth = _depth(features.shape, self.border)
-        for ring, moments in enumerate(self._rings):
+        for ring, moments in enumerate(self._folds[self._images % _FOLDS]):
             chosen = depth == ring
             moments.add(vectors[chosen if inside is None else chosen & inside])
-        seen = [moments for moments in self._rings if moments.count]
-        self._count = sum(moments.count for moments in seen)
-        mean = sum(moments.mean * (moments.count / self._count) for moments in seen)
-        self.mean = mean.reshape(-1)
-        self.covariance = sum(moments.about(mean) for moments in seen) / self._count
+        self._images += 1
+        everything = merged([merged(rings) for rings in self._folds])
+        self._count, self.mean = everything.count, everything.mean.reshape(-1)
+        self.covariance = everything.covariance
         self._whitening = None
 
     def distance(self, features: np.ndarray) -> np.ndarray:
@@ -255,11 +265,15 @@ class GaussianPrototype(Streamed):
             Before shrinking.
         spread : float32 (border + 1,)
             From the edge inwards.
+        shrinkage : float64 (scales,)
         """
-        return {"mean": self.mean, "covariance": self.covariance, "spread": self.spread}
+        if self._whitening is None:
+            self._prepare()
+        learned = {"mean": self.mean, "covariance": self.covariance}
+        return {**learned, "spread": self._spread, "shrinkage": self._shrinkage}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """See `Prototype`; bundles once had one covariance (d, d) and no spread.
+        """See `Prototype`; bundles once had one covariance (d, d), no spread, and the shrinkage given.
 
         Raises
         ------
@@ -274,57 +288,33 @@ class GaussianPrototype(Streamed):
         if spread.shape != self._spread.shape:
             raise ValueError(f"expected a spread {self._spread.shape}, received {spread.shape}")
         self._spread = spread
+        self._shrinkage = arrays.get("shrinkage")
         self._prepare()  # now, to see it fail now
         return self
 
     def _prepare(self) -> None:
         """Make of what was learned what a distance needs."""
-        covariance = shrunk(self.covariance, self.shrinkage)
-        if self._rings[-1].count:
+        if self.shrinkage is not None:
+            self._shrinkage = np.full(len(self.scales), self.shrinkage)
+        elif self._count is not None:
+            self._shrinkage = cross_validated([merged(rings) for rings in self._folds])
+        covariance = shrunk(self.covariance, self._shrinkage)
+        rings = [merged(ring) for ring in zip(*self._folds, strict=True)]
+        if rings[-1].count:
             precision = np.linalg.inv(covariance)
             mean = parts(self.mean, len(self.scales))
             weights = np.array(self.scales)
 
-            def square(moments: _Moments) -> float:
+            def square(moments: Moments) -> float:
                 """Mean of the squared distances in a ring."""
                 each = np.einsum("sij,sji->s", moments.about(mean), precision)
                 return float(weights @ each) / moments.count
 
-            interior = max(square(self._rings[-1]), _SMALLEST_VARIANCE)
-            squares = [square(moments) if moments.count else interior for moments in self._rings]
+            interior = max(square(rings[-1]), SMALLEST_VARIANCE)
+            squares = [square(moments) if moments.count else interior for moments in rings]
             # Never below 1: the border is not to be judged more strictly than the rest.
             self._spread = np.sqrt(np.maximum(np.array(squares) / interior, 1)).astype(np.float32)
         self._whitening = weighted(whitening(covariance), self.scales)
-
-
-class _Moments:
-    """Count, mean and scatter of vectors (n, scales, d), each scale for itself; merged as a mean is."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: np.ndarray | float = 0.0
-        self._scatter: np.ndarray | float = 0.0
-
-    def add(self, vectors: np.ndarray) -> None:
-        """Take vectors float64 (n, scales, d) into account, which may be none."""
-        if not len(vectors):
-            return
-        mean = vectors.mean(axis=0)
-        step = mean - self.mean
-        total = self.count + len(vectors)
-        centred = np.moveaxis(vectors - mean, 0, -1)
-        between = _outer(step) * (self.count * len(vectors) / total)
-        self._scatter = self._scatter + centred @ centred.swapaxes(-1, -2) + between
-        self.mean = self.mean + step * (len(vectors) / total)
-        self.count = total
-
-    def about(self, mean: np.ndarray) -> np.ndarray:
-        """Scatter about another mean (scales, d): float64 (scales, d, d)."""
-        return self._scatter + _outer(self.mean - mean) * self.count
-
-
-def _outer(vectors: np.ndarray) -> np.ndarray:
-    return vectors[..., :, np.newaxis] * vectors[..., np.newaxis, :]
 
 
 def parts(features: np.ndarray, count: int) -> np.ndarray:
@@ -340,49 +330,11 @@ def parts(features: np.ndarray, count: int) -> np.ndarray:
     return features.reshape(*features.shape[:-1], count, features.shape[-1] // count)
 
 
-def weighted(whitening: np.ndarray, scales: Sequence[float]) -> np.ndarray:
-    """Whitening matrices (..., scales, d, d) after which squared distances are weighted by scale."""
-    return whitening * np.sqrt(np.array(scales, np.float32))[:, np.newaxis, np.newaxis]
-
-
 def _depth(shape: tuple[int, ...], border: int) -> np.ndarray:
     """How many features lie between each of a map (h', w', d) and the edge, at most `border`: (h', w')."""
     rows, columns = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in shape[:2])
     return np.minimum(np.minimum.outer(rows, columns), border)
 
 
-def checked_shrinkage(shrinkage: float) -> float:
-    if not 0 < shrinkage <= 1:
-        raise ValueError(f"shrinkage must lie in (0, 1], received {shrinkage}")
-    return shrinkage
-
-
 def norm(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("...d,...d->...", vectors, vectors))
-
-
-def shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Draw covariances (..., d, d) towards a multiple of the identity with the same trace."""
-    dimensions = covariance.shape[-1]
-    variance = np.maximum(np.trace(covariance, axis1=-2, axis2=-1) / dimensions, _SMALLEST_VARIANCE)
-    identity = variance[..., np.newaxis, np.newaxis] * np.eye(dimensions)
-    return (1 - shrinkage) * covariance + shrinkage * identity
-
-
-def whitening(covariance: np.ndarray) -> np.ndarray:
-    """Matrices (..., d, d) after which the Mahalanobis distance is a plain norm, float32."""
-    return np.linalg.inv(np.linalg.cholesky(covariance)).swapaxes(-1, -2).astype(np.float32)
-
-
-def log_density(distance: np.ndarray, whitening: np.ndarray) -> np.ndarray:
-    """Logarithm of normal densities at these Mahalanobis distances: float64, of their shape.
-
-    Parameters
-    ----------
-    distance : float32 (h', w')
-    whitening : float32 (..., scales, d, d)
-        Triangular, as `whitening` gives them; all but the last three axes go with those of the distance.
-    """
-    diagonal = np.diagonal(whitening, axis1=-2, axis2=-1).astype(np.float64)
-    peaks = np.sum(np.log(diagonal) - 0.5 * np.log(2 * np.pi), axis=(-2, -1))
-    return peaks - 0.5 * np.square(distance, dtype=np.float64)

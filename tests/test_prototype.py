@@ -414,6 +414,25 @@ def test_an_unknown_metric_is_refused_with_the_known_ones():
         MeanPrototype(metric="cosine")
 
 
+def test_without_a_shrinkage_few_images_choose_a_larger_one_and_many_the_least():
+    """Features that vary slowly: an image has few independent ones, less than a covariance has directions."""
+    rng = np.random.default_rng(0)
+    deviation = np.geomspace(0.1, 10, 12)
+    maps = [
+        np.repeat(deviation * rng.normal(size=(2, 3, 12)), 6, axis=0).astype(np.float32) for _ in range(400)
+    ]
+    few, many = (GaussianPrototype().fit(maps[:count]).arrays()["shrinkage"].item() for count in (3, 400))
+    assert few >= 0.01
+    assert many == 1e-3
+    new = maps[200:]
+    plain, fitted = (GaussianPrototype(shrinkage=s).fit(maps[:3]) for s in (1e-3, None))
+    squares = {
+        s: np.mean([np.square(one.distance(each)) for each in new]) / 12
+        for s, one in (("plain", plain), ("chosen", fitted))
+    }
+    assert abs(np.log(squares["chosen"])) < 0.5 * abs(np.log(squares["plain"]))
+
+
 # Scales, and the border.
 
 SCALED = [GaussianPrototype(scales=(1.0, 0.25)), PositionalPrototype(shrinkage=1.0, scales=(1.0, 0.25))]
@@ -478,7 +497,7 @@ def test_where_no_feature_is_far_from_the_border_nothing_is_divided(shape):
 
 
 def test_what_bundles_once_kept_of_a_gaussian_can_be_restored():
-    fitted = GaussianPrototype().fit(feature_maps())
+    fitted = GaussianPrototype(shrinkage=1e-3).fit(feature_maps())
     older = {"mean": fitted.mean, "covariance": fitted.covariance[0]}
     restored = GaussianPrototype(shrinkage=1e-3).restore(older)
     np.testing.assert_array_equal(restored.distance(PROBE), fitted.distance(PROBE))
