@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -504,21 +505,22 @@ def in_thread(work, *arguments):
 
 def test_beyond_the_queue_one_is_told_to_come_back():
     part = Blocking()
-    with Server({"part": part}, workers=1, queue=1) as server:
-        try:
-            first = in_thread(server.inspect, picture())
-            part.begun.acquire()
-            second = in_thread(server.inspect, picture())
-            while server.ask("GET", "/parts") and server.inspect(picture())[0] != 503:
-                time.sleep(0.01)
-            status, headers, found = server.inspect(picture())
-            assert (status, headers["retry-after"]) == (503, "1")
-            assert "all 2 places are taken" in found["error"]
-            assert server.ask("GET", "/health/live")[0] == 200  # the loop is free meanwhile
-        finally:
-            part.go.set()
-        assert first()[0] == 200
-        assert second()[0] in (200, 503)
+    with Server({"part": part}, workers=1, queue=1, wait_seconds=60) as server:
+        with futures.ThreadPoolExecutor(3) as pool:
+            try:
+                first = pool.submit(server.inspect, picture())
+                part.begun.acquire()
+                # Whichever is first waits, the other finds no place.
+                others = [pool.submit(server.inspect, picture()) for _ in range(2)]
+                answered, _ = futures.wait(others, return_when=futures.FIRST_COMPLETED)
+                status, headers, found = answered.pop().result()
+                assert (status, headers["retry-after"]) == (503, "1")
+                assert "all 2 places are taken" in found["error"]
+                assert server.ask("GET", "/health/live")[0] == 200  # the loop is free meanwhile
+            finally:
+                part.go.set()
+        assert first.result()[0] == 200
+        assert sorted(other.result()[0] for other in others) == [200, 503]
         assert server.inspect(picture())[0] == 200
 
 
