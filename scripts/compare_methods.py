@@ -15,18 +15,16 @@ import resource
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import numpy as np
+import rivals
 
 from metricad import comparison, datasets, display, files, markdown, methods, report
 from metricad import results as records
-from metricad.detector import TripletDetector
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method
 from metricad.options import SHIPPED
@@ -46,15 +44,12 @@ def main() -> None:
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is done")
     parser.add_argument("--method", action="append", help="only these; all when not given")
-    parser.add_argument("--epochs", action="append", default=[], metavar="METHOD=N", help="shorter training")
-    parser.add_argument("--weights", help="as of 'metricad evaluate'")
+    rivals.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--one", nargs=2, metavar=("METHOD", "SURFACE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
-    epochs = {name: int(count) for name, _, count in (each.partition("=") for each in options.epochs)}
-    if unknown := epochs.keys() - methods.COMPARED.keys():
-        parser.error(f"--epochs names no method: {', '.join(sorted(unknown))}")
+    epochs = rivals.epochs(parser, options)
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
@@ -107,7 +102,7 @@ def run_one(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     files.write_text(
         path.with_suffix(".taken.json"),
-        json.dumps({"peak_mib": peak, "bytes": size_of(made), "settings": chosen[0].settings}),
+        json.dumps({"peak_mib": peak, "bytes": rivals.size_of(made), "settings": chosen[0].settings}),
     )
     records.save(path, study)
 
@@ -120,27 +115,6 @@ def keeping(method: Method, made: list) -> Method:
         return made[-1]
 
     return replace(method, make=make)
-
-
-def size_of(value: object, seen: set[int] | None = None) -> int:
-    """Bytes of all arrays and network weights that an object holds, each counted once."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, TripletDetector):  # without the features of the last image, which it may share
-        return size_of(value.model, seen) + size_of(value.prototype.arrays(), seen)
-    if isinstance(value, keras.Model):
-        return sum(weights.nbytes for weights in value.get_weights())
-    if isinstance(value, Mapping):
-        return sum(size_of(each, seen) for each in value.values())
-    if isinstance(value, (list, tuple)):
-        return sum(size_of(each, seen) for each in value)
-    if type(value).__module__.partition(".")[0] in ("metricad", "sklearn"):
-        return size_of(vars(value), seen) if hasattr(value, "__dict__") else 0
-    return 0
 
 
 def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
@@ -184,11 +158,7 @@ def describe(options: argparse.Namespace) -> str:
     for source in options.data:
         words += ["--data", f"PREPARED/{Path(source).resolve().name}" if Path(source).is_dir() else source]
     words += ["--data-dir", "PREPARED"] if options.data_dir else []
-    words += ["--work", "WORK"]
-    words += [word for name in options.method or [] for word in ("--method", name)]
-    words += [word for each in options.epochs for word in ("--epochs", each)]
-    words += ["--weights", Path(options.weights).name] if options.weights else []
-    return shlex.join(words)
+    return shlex.join([*words, "--work", "WORK", *rivals.words(options)])
 
 
 def _surface(rows: dict, surface: tuple[str, str]) -> Table:

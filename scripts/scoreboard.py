@@ -4,7 +4,7 @@
       --data-dir PREPARED --paper grid/networks/h16-cifar100-0 --adapt
 
 Writes scoreboard.md and scoreboard.csv into results/ and prints the summary. Rows are whatever
-`metricad evaluate` puts side by side, so that a further baseline of metricad.methods has its row as well.
+`metricad evaluate` puts side by side; `--method cae-kde --epochs cae-kde=30` adds published methods.
 """
 
 import argparse
@@ -17,13 +17,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import rivals
 import tensorflow as tf
 
 from data_prep.surfaces import generator
 from metricad import comparison, datasets, display, files, markdown, methods, metrics, network, report
 from metricad import results as records
 from metricad.architectures import extractor
-from metricad.detector import Detector, Features, TripletDetector
+from metricad.detector import Features, TripletDetector
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method, Protocol
 from metricad.images import from_uint8
@@ -51,14 +52,20 @@ def main() -> None:
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
     parser.add_argument("--adapt", action="store_true", help="also the default adapted to each surface: slow")
+    parser.add_argument("--method", action="append", choices=methods.COMPARED, help="also published methods")
+    rivals.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--keep", type=Path, help="results to keep for 'metricad report', with heat maps")
     options = parser.parse_args()
     networks = [options.paper] if options.paper else []
     networks += [*SHIPPED, *([SHIPPED[0] + methods.ADAPTED] if options.adapt else [])]
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
-    protocol = Protocol()
-    tasks = comparison.plan(surfaces, [], networks)
+    protocol, epochs = Protocol(), rivals.epochs(parser, options)
+    compared = [
+        methods.of_name(name, epochs=epochs.get(name), weights=options.weights)
+        for name in options.method or []
+    ]
+    tasks = comparison.plan(surfaces, [], networks, compared=compared)
     with display.progress("images", sum(task.step_count for task in tasks)) as advance:
         study = comparison.run(tasks, networks, protocol=protocol, on_image=advance)
     if options.keep:
@@ -91,7 +98,7 @@ def command(options: argparse.Namespace) -> str:
     words += ["--data-dir", "PREPARED"] if options.data_dir else []
     words += ["--paper", f"RUNS/{Path(options.paper).resolve().name}"] if options.paper else []
     words += ["--adapt"] if options.adapt else []
-    return shlex.join(words)
+    return shlex.join([*words, *rivals.words(options)])
 
 
 def measure(method: Method) -> dict[str, float]:
@@ -124,19 +131,8 @@ def measure(method: Method) -> dict[str, float]:
         "milliseconds": 1000 * float(np.median(scored)),
         "ratio": float(np.median(scored) / np.median(passed)),
         "set_up": set_up,
-        "bytes": model_bytes(detector),
+        "bytes": rivals.size_of(detector),
     }
-
-
-def model_bytes(detector: Detector) -> int:
-    """Size of what a fitted detector keeps: a network's weights as 32-bit numbers, and arrays."""
-    detector = getattr(detector, "detector", detector)
-    if isinstance(detector, TripletDetector):
-        arrays = [*detector.model.get_weights(), *detector.prototype.arrays().values()]
-        arrays += [] if detector.evidence is None else detector.evidence.arrays().values()
-    else:
-        arrays = [value for value in vars(detector).values() if isinstance(value, np.ndarray)]
-    return sum(array.nbytes for array in arrays)
 
 
 def build(study: Study, costs: dict[str, dict], *, command: str, protocol: Protocol) -> Document:

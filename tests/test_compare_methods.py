@@ -1,37 +1,11 @@
 """The script that puts published methods beside metricad's own: sizes, and the page."""
 
-import keras
-import numpy as np
-from conftest import texture
-from sklearn.neighbors import NearestNeighbors
 from test_scoreboard import load_script
 
-from metricad import markdown, methods
+from metricad import markdown
 from metricad.results import Cost, Result, Study
 
 script = load_script("compare_methods")
-
-
-def test_arrays_networks_and_estimators_are_counted_once():
-    array = np.zeros((10, 3), np.float32)
-    assert script.size_of([array, array, {"again": array, "name": "x", "number": 3}]) == array.nbytes
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    assert script.size_of((model, model)) == 4 * (4 * 2 + 2)
-    fitted = NearestNeighbors().fit(np.zeros((7, 5)))
-    assert script.size_of(fitted) >= 7 * 5 * 8
-    assert script.size_of(lambda: array) == 0
-
-
-def test_a_method_is_what_it_keeps():
-    rng = np.random.default_rng(0)
-    images = [texture(rng, side=96) for _ in range(3)]
-    nearest = methods.of_name("nearest-image").make().fit(images)
-    assert script.size_of([nearest]) == 3 * 96 * 96 * 4
-    (own, _) = methods.of_network("fast")
-    detector = own.make().fit(images)
-    weights = sum(array.nbytes for array in detector.model.get_weights())
-    kept = sum(array.nbytes for array in detector.prototype.arrays().values())
-    assert script.size_of([detector]) == weights + kept
 
 
 def result(method, role, auroc, **more):

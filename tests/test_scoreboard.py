@@ -4,9 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import texture
 from test_results import result
 
 from metricad import markdown, methods
@@ -46,16 +44,6 @@ def test_rows_have_names_of_their_own(scoreboard):
     assert scoreboard.key(same) == scoreboard.key(result())
 
 
-def test_the_size_of_a_model(scoreboard):
-    detector = VariationDetector().fit([texture(np.random.default_rng(0))] * 2)
-    assert scoreboard.model_bytes(detector) == 2 * 64 * 64 * 4
-    (trained, *_) = methods.of_network("fast", ["gaussian"])
-    empty = trained.make()
-    count = sum(weights.size for weights in empty.model.get_weights())
-    empty.fit([texture(np.random.default_rng(0), side=96)])
-    assert 4 * count < scoreboard.model_bytes(empty) < 4 * count + 100_000
-
-
 def test_the_page(scoreboard):
     found = [
         result(surface=surface, network=network, auroc=value, pixel_auroc=0.5)
@@ -81,8 +69,11 @@ def test_the_command_names_no_folder_of_this_machine(scoreboard, tmp_path):
         data_dir=str(tmp_path),
         paper=str(tmp_path / "h16"),
         adapt=True,
+        method=["cae-kde"],
+        epochs=["cae-kde=3"],
+        weights=None,
     )
     assert scoreboard.command(options) == (
         f"python scripts/scoreboard.py --data PREPARED/{tmp_path.name} --data surfaces:woven_grid --data-dir "
-        "PREPARED --paper RUNS/h16 --adapt"
+        "PREPARED --paper RUNS/h16 --adapt --method cae-kde --epochs cae-kde=3"
     )

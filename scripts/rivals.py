@@ -1,0 +1,54 @@
+"""Published methods beside metricad's own: the options that scripts give them, and the size of a model."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from metricad import methods
+from metricad.detector import TripletDetector
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let a user say how long they are trained, and on which weights those stand that need some."""
+    parser.add_argument("--epochs", action="append", default=[], metavar="METHOD=N", help="shorter training")
+    parser.add_argument("--weights", help="as of 'metricad evaluate'")
+
+
+def epochs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, int]:
+    """Epochs by method; ends the program where a name is no method's."""
+    found = {name: int(count) for name, _, count in (each.partition("=") for each in options.epochs)}
+    if unknown := found.keys() - methods.COMPARED.keys():
+        parser.error(f"--epochs names no method: {', '.join(sorted(unknown))}")
+    return found
+
+
+def words(options: argparse.Namespace) -> list[str]:
+    """What of a command line is about them, without the folders of this machine."""
+    found = [word for name in options.method or [] for word in ("--method", name)]
+    found += [word for each in options.epochs for word in ("--epochs", each)]
+    return found + (["--weights", Path(options.weights).name] if options.weights else [])
+
+
+def size_of(value: object, seen: dict[int, object] | None = None) -> int:
+    """Bytes of all arrays and network weights that an object holds, each counted once."""
+    seen = {} if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen[id(value)] = value  # which keeps it, so that no other gets its id
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, TripletDetector):  # without the features of the last image, which it may share
+        evidence = {} if value.evidence is None else value.evidence.arrays()
+        return sum(size_of(each, seen) for each in (value.model, value.prototype.arrays(), evidence))
+    if isinstance(value, keras.Model):
+        return sum(weights.nbytes for weights in value.get_weights())
+    if isinstance(value, Mapping):
+        return sum(size_of(each, seen) for each in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(size_of(each, seen) for each in value)
+    if type(value).__module__.partition(".")[0] in ("metricad", "sklearn"):
+        return size_of(vars(value), seen) if hasattr(value, "__dict__") else 0
+    return 0
