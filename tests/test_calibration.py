@@ -1,7 +1,6 @@
 """The threshold keeps its promise: proved by going through every way to hold out."""
 
 import itertools
-import time
 from fractions import Fraction
 from math import ceil
 
@@ -169,10 +168,8 @@ def test_the_number_named_in_a_refusal_is_the_smallest_that_does(total, holdout,
 
 
 def test_a_tiny_holdout_is_refused_at_once():
-    began = time.perf_counter()
-    with pytest.raises(DataError, match="give at least"):
+    with pytest.raises(DataError, match="give at least"):  # one by one, 10^14 numbers would be tried
         check_split(100, holdout=1e-12, false_alarm_rate=0.01)
-    assert time.perf_counter() - began < 1
 
 
 def test_something_must_be_left_to_fit():
