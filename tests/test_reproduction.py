@@ -309,7 +309,7 @@ def run_and_kill(command, out, *, steps, after):
     process.send_signal(signal.SIGKILL)
     process.wait()
     # A worker that outlives its parent would write into the folder of the next run.
-    wait_until(lambda: not any(map(is_alive, workers)), seconds=10)
+    wait_until(lambda: not any(map(is_alive, workers)))
 
 
 def milestones(out):
