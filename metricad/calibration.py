@@ -104,8 +104,8 @@ def check_split(total: int, *, holdout: float, false_alarm_rate: float) -> None:
     check_count(
         held_out,
         false_alarm_rate,
-        remedy=f"; received {total} good images, of which {holdout:g} are held out: give at least {in_all}, "
-        "raise --holdout, or ask for a higher --false-alarm-rate",
+        remedy=f"; received {total} good images, a share of {holdout:g} to be held out: "
+        f"give at least {in_all}, raise --holdout, or ask for a higher --false-alarm-rate",
     )
     if held_out == total:
         raise DataError(f"all {total} good images are held out and none is left to fit; lower --holdout")
