@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from metricad import defects, head, textures
-from metricad.detector import TripletDetector
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import DataError
 from metricad.prototype import GaussianPrototype
-from metricad.sampling import Sampling
+from metricad.networks.grid import FeatureGrid
 
 DEFECTS = 900
 """Synthetic defects of an adaptation when no other number is asked for."""
@@ -102,7 +102,7 @@ def _defective(
         matter = textures.matched(matter, image)
     spoiled, mask, _ = defects.add_any(image, rng, other=matter, inside=inside)
     white = base.whitened(detector.features(spoiled))
-    covered = _covered(mask, detector.sampling, white.shape[:2])
+    covered = _covered(mask, detector.grid, white.shape[:2])
     return _some(white[covered > _COVERED], _FEATURES_OF_A_DEFECT, rng)
 
 
@@ -130,7 +130,7 @@ def _corner(shape: tuple[int, int], rng: np.random.Generator) -> tuple[slice, sl
     return tuple(slice(start, start + side) for start, side in zip(first, sides, strict=True))
 
 
-def _covered(mask: np.ndarray, sampling: Sampling, shape: tuple[int, int]) -> np.ndarray:
+def _covered(mask: np.ndarray, sampling: FeatureGrid, shape: tuple[int, int]) -> np.ndarray:
     """Share of the stride × stride pixels about each feature that a mask (H, W) covers: (h', w')."""
     stride = sampling.stride
     first = round(sampling.first - (stride - 1) / 2)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from metricad import evaluation, methods, pretrained, runs
+from metricad import evaluation, methods, runs
+from metricad.networks import pretrained
 from metricad.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import Method, Protocol

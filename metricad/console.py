@@ -12,7 +12,7 @@ from metricad import silence
 from metricad.errors import MetricadError
 
 if TYPE_CHECKING:
-    from metricad.inspection import Inspector
+    from metricad.inspection.inspector import Inspector
 
 EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
 _OURS = ("", "metricad", "data_prep")  # whose modules cannot be missing but through a fault of ours
@@ -73,7 +73,7 @@ def explain_os_error(error: OSError) -> str:
 
 def load_inspector(path: str | os.PathLike, *, workers: int = 1) -> "Inspector":
     """Read an inspector of any kind, see `opening.load`; quietly, where it needs TensorFlow."""
-    from metricad import exported, opening
+    from metricad.deploy import exported, opening
 
     if exported.needs_tensorflow(path):
         load_tensorflow()

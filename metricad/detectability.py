@@ -9,8 +9,8 @@ from scipy.stats import binomtest
 
 from metricad import defects
 from metricad.errors import DataError
-from metricad.inspection import DEFECT, Inspector
-from metricad.maps import peak
+from metricad.inspection.inspector import DEFECT, Inspector
+from metricad.scoring.maps import peak
 
 MARGIN = 16
 """How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's
@@ -216,7 +216,7 @@ class Measurement:
     def _count(self, setting: Setting, changed: np.ndarray, mask: np.ndarray) -> None:
         inspection, distance_map = self._inspector.inspect(changed)
         is_found = inspection.verdict == DEFECT
-        is_localised = is_found and _is_near(mask, peak(distance_map, self._inspector.detector.sampling))
+        is_localised = is_found and _is_near(mask, peak(distance_map, self._inspector.detector.grid))
         self.chart.counts[setting] += Count(1, int(is_found), int(is_localised))
         kind = setting.kind
         middle = Setting(kind, _middle(self.chart.sizes(kind)), _middle(self.chart.contrasts(kind)))

@@ -27,7 +27,7 @@ from metricad.settings import Settings
 if TYPE_CHECKING:
     from metricad.clock import Clock
     from metricad.grid import Cell
-    from metricad.inspection import Inspection
+    from metricad.inspection.inspector import Inspection
     from metricad.reproduction import Progress as Calls
 
 # A pipe or a file has no width of its own; this one keeps long paths whole.
@@ -84,7 +84,7 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         finally:
             _console().print(table)
     elif format == "csv":
-        from metricad.inspection import Inspection
+        from metricad.inspection.inspector import Inspection
 
         writer = csv.DictWriter(sys.stdout, [field.name for field in fields(Inspection)], lineterminator="\n")
         writer.writeheader()

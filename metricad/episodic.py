@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad import architectures
+from metricad.networks import factory as architectures
 from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 _SHRINKAGE = 1e-2  # more than a prototype's: three crops are few, and gradients must stay tame
@@ -74,7 +74,7 @@ class EpisodicTrainer(keras.Model):
         logs = _log_distances(features)  # (n, GOOD + DEFECTIVE, h'·w')
         good, spoiled = logs[:, :GOOD], logs[:, GOOD:]
 
-        covered = _covered(masks, architectures.sampling(self.model), shape[0])  # (n, DEFECTIVE, h', w')
+        covered = _covered(masks, architectures.grid(self.model), shape[0])  # (n, DEFECTIVE, h', w')
         flat = tf.shape(spoiled)
         is_defect = tf.reshape(covered > _COVERED, flat)
         at_defect = tf.reshape(_widest(covered, 3) > 0, flat)
@@ -144,7 +144,7 @@ def _log_distances(features: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.math.log(squares + _FLOOR), (count, GOOD + DEFECTIVE, places))
 
 
-def _covered(masks: tf.Tensor, sampling: architectures.Sampling, side: int) -> tf.Tensor:
+def _covered(masks: tf.Tensor, sampling: architectures.FeatureGrid, side: int) -> tf.Tensor:
     """Share of the stride × stride pixels about each feature that are defective: (n, DEFECTIVE, h', w')."""
     first = round(sampling.first - (sampling.stride - 1) / 2)
     inside = slice(first, first + side * sampling.stride)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import calibration, examples, metrics
+from metricad import examples, metrics
+from metricad.scoring import calibration
 from metricad.datasets import Sample, Surface
-from metricad.detector import Detector, TripletDetector
+from metricad.inspection.detector import Detector, TripletDetector
 from metricad.errors import DataError
 from metricad.pixels import PixelMetrics
 from metricad.results import Cost, Example, Result
-from metricad.tone import LOOK
+from metricad.preprocessing.intensity import LOOK
 
 _TIMED_IMAGES = 10
 
@@ -231,7 +232,7 @@ def _check_labels(surface: Surface) -> None:
 
 def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
     """The same surface, whose images name themselves when they are too small for a network."""
-    smallest = max((d.sampling.smallest for d in detectors if isinstance(d, TripletDetector)), default=1)
+    smallest = max((d.grid.smallest for d in detectors if isinstance(d, TripletDetector)), default=1)
 
     def checked(sample: Sample) -> Sample:
         def read() -> np.ndarray:

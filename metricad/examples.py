@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 
 from metricad import images
 from metricad.datasets import Sample
-from metricad.detector import Detector
+from metricad.inspection.detector import Detector
 from metricad.errors import DataError
 from metricad.results import Example
 

@@ -6,12 +6,12 @@ from typing import Self
 import keras
 import numpy as np
 
-from metricad import architectures, hypercolumn, network
+from metricad.networks import factory as architectures, hypercolumn, residual as network
 from metricad.evidence import Evidence
 from metricad.positional import PositionalPrototype
 from metricad.prototype import NOTHING, GaussianPrototype, MeanPrototype, Prototype
-from metricad.sampling import Sampling
-from metricad.tone import Tone
+from metricad.networks.grid import FeatureGrid
+from metricad.preprocessing.intensity import Tone
 
 _LOOK = 8  # images between two comparisons: they cost as much as several images
 _PATIENCE = 3 * _LOOK  # images: until then a positional prototype knows its places too badly to be given up
@@ -110,7 +110,7 @@ KINDS = {
 """What makes an empty prototype of each kind."""
 
 
-def prototype_of(kind: str, sampling: Sampling = network.SAMPLING) -> Prototype:
+def prototype_of(kind: str, sampling: FeatureGrid = network.GRID) -> Prototype:
     """Make a prototype of this kind that is not fitted yet, for features of this sampling.
 
     Raises
@@ -130,7 +130,7 @@ def prototype_of(kind: str, sampling: Sampling = network.SAMPLING) -> Prototype:
 def suited_to(model: keras.Model) -> Prototype:
     """Make an empty prototype of a network's default kind: the mean on the paper's, auto on any other."""
     kind = MeanPrototype.kind if model.name == network.NAME else "auto"
-    return prototype_of(kind, architectures.sampling(model))
+    return prototype_of(kind, architectures.grid(model))
 
 
 def evidence_for(model: keras.Model) -> Evidence | None:

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
-from metricad.hypercolumn import SAMPLING, AtLeast
+from metricad.networks.hypercolumn import GRID, AtLeast
 
 FAMILIES = 3
 """Of filters: short ones on the light, long ones on the light, long ones on the energy."""
@@ -157,7 +157,7 @@ class Place:
         """Responses (N, h, w, n) at the places of a grid (N, h', w', 1): (N, h', w', n)."""
         for axis, first in zip((1, 2), self.firsts, strict=True):
             last = tf.shape(responses)[axis] - 1
-            pixels = tf.cast(tf.range(tf.shape(grid)[axis]), tf.float32) * SAMPLING.stride + SAMPLING.first
+            pixels = tf.cast(tf.range(tf.shape(grid)[axis]), tf.float32) * GRID.stride + GRID.first
             nearest = tf.cast(tf.round((pixels - first) / self.step), tf.int32)
             is_there = tf.cast((nearest >= 0) & (nearest <= last), tf.float32)
             responses = tf.gather(responses, tf.clip_by_value(nearest, 0, last), axis=axis)

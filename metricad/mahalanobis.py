@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad import architectures
+from metricad.networks import factory as architectures
 
 Nearest = Callable[[list[tf.Tensor]], tf.Tensor]
 """Brings the first of two maps onto the grid of the second."""
@@ -82,7 +82,7 @@ def compiled(model: keras.Model) -> Callable[[np.ndarray, np.ndarray, np.ndarray
         input_signature=signature,
         autograph=False,
     )
-    check = architectures.sampling(model).check
+    check = architectures.grid(model).check
 
     def distance(image: np.ndarray, means: np.ndarray, matrices: np.ndarray) -> np.ndarray:
         check(image.shape)

@@ -169,9 +169,9 @@ class GaussianPrototype(Streamed):
         keeps the inverse finite, also where a feature never varies; 1 leaves the Euclidean distance
         up to scale. When not given, good images choose it for each scale: see `covariance.cross_validated`.
     scales : sequence of float
-        Weight of each scale that features are made of, in equal parts; see `sampling.Sampling`.
+        Weight of each scale that features are made of, in equal parts; see `sampling.FeatureGrid`.
     border : int
-        Features from the edge inwards whose spread is learned; see `sampling.Sampling`. Nothing is divided
+        Features from the edge inwards whose spread is learned; see `sampling.FeatureGrid`. Nothing is divided
         where no map reaches farther inwards than that.
     """
 

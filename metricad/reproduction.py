@@ -23,19 +23,18 @@ from pathlib import Path
 import numpy as np
 
 from metricad import (
-    architectures,
     comparison,
     datasets,
     evaluation,
     files,
     methods,
-    network,
     report,
     results,
     runs,
     training,
     workers,
 )
+from metricad.networks import factory as architectures, residual as network
 from metricad import grid as grids
 from metricad.datasets import Surface
 from metricad.errors import RunError

@@ -14,7 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from metricad import files, network
+from metricad import files
+from metricad.networks import residual as network
 from metricad.errors import RunError
 from metricad.settings import Settings
 from metricad.versions import versions

@@ -9,7 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from metricad import datasets, loss, network, patches, runs, triplets
+from metricad import datasets, loss, patches, runs, triplets
+from metricad.networks import residual as network
 from metricad.errors import RunError
 from metricad.settings import Settings
 

@@ -13,7 +13,7 @@ from metricad import images
 from metricad.arrivals import Arrivals
 from metricad.drift import LEVEL, DriftTest
 from metricad.errors import DataError
-from metricad.inspection import Inspection, Inspector
+from metricad.inspection.inspector import Inspection, Inspector
 from metricad.journal import Journal
 
 INTERVAL = 0.25
@@ -130,7 +130,7 @@ class Watch:
         """Judge a file that is waiting and write its line; None where it must wait longer, or is gone."""
         file = self.arrivals.folder / path
         try:
-            image = images.read(file, minimum_size=self.inspector.detector.sampling.smallest)
+            image = images.read(file, minimum_size=self.inspector.detector.grid.smallest)
             if not self.arrivals.is_unchanged(path):
                 return None
             found = self._judge(path, image)

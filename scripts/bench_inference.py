@@ -28,7 +28,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from metricad import exported, files, markdown, runtimes
+from metricad import files, markdown
+from metricad.deploy import exported, runtimes
 from metricad.document import Cell, Document, Section, Table
 from metricad.versions import versions
 
@@ -119,7 +120,10 @@ def make(scope: Scope, folder: Path) -> list:
     import tensorflow as tf
 
     from data_prep.surfaces import generator
-    from metricad import architectures, bundle, export, graph, images, inspector, kinds, network, pretrained
+    from metricad import images, kinds
+    from metricad.deploy import export, graph
+    from metricad.inspection import bundle, fit as inspector
+    from metricad.networks import factory as architectures, residual as network, pretrained
 
     (folder / "line").mkdir()
     files_in_all = scope.rounds * scope.files
@@ -142,7 +146,7 @@ def make(scope: Scope, folder: Path) -> list:
             continue
         model = paper if name == "paper" else pretrained.load(name)
         kind = "mean" if name == "paper" else "gaussian"
-        empty = kinds.prototype_of(kind, architectures.sampling(model))
+        empty = kinds.prototype_of(kind, architectures.grid(model))
         made = inspector.fit_inspector(good, model, prototype=empty, false_alarm_rate=0.5, holdout=0.3)
         bundle.save(made, place(folder, name, "bundle"))
         for format in SUFFIXES:
@@ -159,7 +163,7 @@ def speed(scope: Scope, folder: Path, threads: int) -> dict:
     """Milliseconds per image of every network and runtime, and the machine's own GFLOP/s beside them."""
     from threadpoolctl import threadpool_limits
 
-    from metricad import network
+    from metricad.networks import residual as network
 
     factors = np.random.default_rng(0).normal(size=(2, scope.product, scope.product)).astype(np.float32)
     peaks, rows = [], []
@@ -198,14 +202,14 @@ def open_all(
     if name == NETWORK:
         import tensorflow as tf
 
-        from metricad import network
+        from metricad.networks import residual as network
 
         model = network.build(scope.units, seed=0)
         signature = [tf.TensorSpec((None, None, None), tf.float32)]
         graph = tf.function(lambda pixels: model(pixels[..., None], training=False), signature)
         yield "bundle", lambda pixels: graph(pixels).numpy()
     elif batch == 1:  # a bundle judges one image at a time
-        from metricad import bundle
+        from metricad.inspection import bundle
 
         detector = bundle.load(place(folder, name, "bundle")).detector
         yield "bundle", lambda pixels: detector.distance_map(pixels[0] * np.float32(2 / 255) - np.float32(1))
@@ -294,7 +298,8 @@ def line(scope: Scope, folder: Path, threads: int) -> dict:
 
     A round takes its share of the files, so that every way has seen each file once in the end.
     """
-    from metricad import bundle, images
+    from metricad import images
+    from metricad.inspection import bundle
 
     paths = sorted((folder / "line").iterdir())
     ways = [

@@ -63,7 +63,8 @@ def main() -> None:
 def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, list[Body]]]:
     """A part, and bodies of each kind with what the library says of them."""
     console.load_tensorflow()
-    from metricad import bundle, inspector, methods
+    from metricad import methods
+    from metricad.inspection import bundle, fit as inspector
 
     paths = [folder / f"{i:03}.png" for i in range(40)]
     for i, path in enumerate(paths):
@@ -76,7 +77,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
         """What the library says of a body: the same steps as the service's, in this process."""
         try:
             image = uploads.decode(
-                content, smallest=made.detector.sampling.smallest, most_pixels=PIXELS * 10**6
+                content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6
             )
             return Body(content, 200, made.inspect(image)[0].score)
         except uploads.TooManyPixelsError:

@@ -47,7 +47,8 @@ def training() -> list[tuple[str, str, str]]:
     """
     import tensorflow as tf
 
-    from metricad import images, network, runs, training, triplets
+    from metricad import images, runs, training, triplets
+    from metricad.networks import residual as network
     from metricad.settings import Settings
 
     settings = Settings()
@@ -87,7 +88,9 @@ def inspect() -> list[tuple[str, str, str]]:
     """Compare `Inspector.inspect_files` with the bare network, image by image in turn."""
     import tensorflow as tf
 
-    from metricad import images, inspector, network
+    from metricad import images
+    from metricad.inspection import fit as inspector
+    from metricad.networks import residual as network
 
     model = network.build(16, seed=0)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad import datasets, metrics, network, runs
+from metricad import datasets, metrics, runs
+from metricad.networks import residual as network
 from metricad.evaluation import Protocol
 from metricad.prototype import GaussianPrototype
 

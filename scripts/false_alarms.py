@@ -28,7 +28,7 @@ from matplotlib import rc_context
 from scipy import stats
 
 from metricad import datasets, display, figures, files, markdown, methods
-from metricad.calibration import calibrate, needed
+from metricad.scoring.calibration import calibrate, needed
 from metricad.document import Cell, Document, Picture, Section, Table
 from metricad.evaluation import Method
 from metricad.options import SHIPPED

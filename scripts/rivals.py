@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from metricad import methods
-from metricad.detector import TripletDetector
+from metricad.inspection.detector import TripletDetector
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

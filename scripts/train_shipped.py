@@ -114,7 +114,8 @@ def train(options: argparse.Namespace, drawn: list[Path]) -> None:
     """Train on what was drawn and write the weights."""
     import keras
 
-    from metricad import episodic, hypercolumn, pretrained
+    from metricad import episodic
+    from metricad.networks import hypercolumn, pretrained
 
     crops, masks = [], []
     for path in drawn:

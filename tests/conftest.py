@@ -57,10 +57,10 @@ def surface(rng: np.random.Generator, shape: tuple[int, int], *, scratch: bool =
 
 def make_part(model, prototype, shape: tuple[int, int] = (96, 96), *, head: bool = False, **options: object):
     """Fit an inspector to surfaces of a shape in no time; a head, where there is to be one, is made up."""
-    from metricad.calibration import calibrate
-    from metricad.detector import TripletDetector
+    from metricad.scoring.calibration import calibrate
+    from metricad.inspection.detector import TripletDetector
     from metricad.head import of
-    from metricad.inspection import Inspector
+    from metricad.inspection.inspector import Inspector
 
     rng = np.random.default_rng(7)
     detector = TripletDetector(model, prototype, **options)
@@ -110,7 +110,8 @@ def save(path: Path, image: np.ndarray) -> Path:
 
 def make_run(folder: Path, *, units: int = 4, seed: int = 3) -> Path:
     """Make a finished run in no time; its network is untrained, which is enough to see a scratch."""
-    from metricad import network, runs
+    from metricad import runs
+    from metricad.networks import residual as network
     from metricad.settings import Settings
 
     run = runs.start(folder, Settings(units=units, seed=seed), {"seen": []})
@@ -165,7 +166,8 @@ def run_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fitted(good_folder, run_folder):
     """An inspector of the good surface."""
-    from metricad import inspector, runs
+    from metricad import runs
+    from metricad.inspection import fit as inspector
 
     return inspector.fit_inspector(
         images.find([good_folder]), runs.load_network(run_folder), false_alarm_rate=0.1, holdout=0.3
@@ -175,7 +177,7 @@ def fitted(good_folder, run_folder):
 @pytest.fixture(scope="session")
 def part(fitted, tmp_path_factory):
     """The same inspector as a file."""
-    from metricad import bundle
+    from metricad.inspection import bundle
 
     path = tmp_path_factory.mktemp("parts") / "part.metricad"
     bundle.save(fitted, path)
@@ -185,11 +187,12 @@ def part(fitted, tmp_path_factory):
 @pytest.fixture(scope="session")
 def free_part(tmp_path_factory):
     """An inspector of images of any size, made as for the shipped network; and its file."""
-    from metricad import bundle, hypercolumn
+    from metricad.inspection import bundle
+    from metricad.networks import hypercolumn
     from metricad.prototype import GaussianPrototype
-    from metricad.tone import Tone
+    from metricad.preprocessing.intensity import Tone
 
-    prototype = GaussianPrototype(border=hypercolumn.SAMPLING.border)
+    prototype = GaussianPrototype(border=hypercolumn.GRID.border)
     options = {"tone": Tone("logarithmic"), "reduction": "top-1%"}
     inspector = make_part(hypercolumn.build(2, seed=1), prototype, **options)
     path = tmp_path_factory.mktemp("free") / "free.metricad"
@@ -200,9 +203,10 @@ def free_part(tmp_path_factory):
 @pytest.fixture(scope="session")
 def registered_part(tmp_path_factory):
     """An inspector of images of one odd size, with a head and a mask; and its file."""
-    from metricad import bundle, network
+    from metricad.inspection import bundle
+    from metricad.networks import residual as network
     from metricad.positional import PositionalPrototype
-    from metricad.region import MaskRegion
+    from metricad.preprocessing.regions import MaskRegion
 
     mask = np.zeros((63, 75), bool)
     mask[9:50, 21:60] = True
@@ -216,7 +220,7 @@ def registered_part(tmp_path_factory):
 
 def exporter(part, folder: Path, **options: object) -> Callable[[str], Path]:
     """Make a function that exports a part to a format, once, and gives the path."""
-    from metricad import export
+    from metricad.deploy import export
 
     inspector, path = part
 

@@ -477,7 +477,7 @@ def test_a_flipped_bit_in_each_member(refused_bundle, part, tmp_path):
 
 
 def test_a_wrong_checksum(refused_bundle, part, tmp_path):
-    from metricad import bundle
+    from metricad.inspection import bundle
 
     sums = bundle.read_manifest(part)["sha256"] | {"prototype/mean.npy": "0" * 64}
     path = repack(part, tmp_path / "a.metricad", manifest={"sha256": sums})

@@ -11,11 +11,12 @@ from conftest import repack, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metricad import bundle, network
-from metricad.calibration import calibrate
-from metricad.detector import TripletDetector
+from metricad.inspection import bundle
+from metricad.networks import residual as network
+from metricad.scoring.calibration import calibrate
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import BundleError
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 

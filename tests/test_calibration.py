@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metricad.calibration import Calibration, calibrate, check_count, check_split, held_out_count, needed
+from metricad.scoring.calibration import Calibration, calibrate, check_count, check_split, held_out_count, needed
 from metricad.errors import DataError
 
 rates = st.integers(1, 99).map(lambda percent: percent / 100)

@@ -304,7 +304,7 @@ def test_an_inspector_of_each_kind(run_metricad, good_folder, run_folder, line, 
 
 
 def test_a_stricter_rate_gives_a_higher_threshold(run_metricad, good_folder, run_folder, tmp_path):
-    from metricad import bundle
+    from metricad.inspection import bundle
 
     thresholds = []
     for rate in (0.1, 0.5):
@@ -364,7 +364,7 @@ def test_a_fault_of_the_program_is_shown_and_is_no_defect(run_metricad, monkeypa
     def fail(path):
         raise KeyError("a fault")
 
-    monkeypatch.setattr("metricad.bundle.load", fail)
+    monkeypatch.setattr("metricad.inspection.bundle.load", fail)
     done = run_metricad("inspect", part, line, "--fail-on-defect")
     assert done.status == 2
     assert "KeyError: 'a fault'" in done.err

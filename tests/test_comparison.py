@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from conftest import scratched, texture
 
-from metricad import comparison, hypercolumn, methods, pretrained, runs
+from metricad import comparison, methods, runs
+from metricad.networks import hypercolumn, pretrained
 from metricad.datasets import Sample, Surface
 from metricad.errors import BundleError, DataError, RunError
 from metricad.settings import Settings
@@ -85,7 +86,7 @@ def test_the_record_of_what_ships_needs_no_run():
 
 def test_the_untrained_network_is_the_trained_one_before_its_training(tmp_path):
     run = runs.start(tmp_path / "run", Settings(units=2, seed=8), {"seen": []})
-    from metricad import network
+    from metricad.networks import residual as network
 
     trained = network.build(2, seed=8)
     before = trained.get_weights()

@@ -8,19 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from metricad import description, maps
-from metricad.calibration import Calibration
-from metricad.description import INPUT_TYPES, Description
+from metricad.deploy import description
+from metricad.scoring import maps
+from metricad.scoring.calibration import Calibration
+from metricad.deploy.description import INPUT_TYPES, Description
 from metricad.errors import BundleError
-from metricad.region import MaskRegion
-from metricad.sampling import Sampling
+from metricad.preprocessing.regions import MaskRegion
+from metricad.networks.grid import FeatureGrid
 
 sides = st.integers(1, 3000)
 spans = st.tuples(sides, sides).map(sorted).map(tuple)
 finite = st.floats(0, 1e6, allow_subnormal=True)
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)).filter(np.any)
 samplings = st.builds(
-    Sampling,
+    FeatureGrid,
     first=st.floats(0, 40),
     stride=st.integers(1, 16),
     smallest=sides,
@@ -49,7 +50,7 @@ def test_a_description_comes_back_to_the_last_bit(made):
     np.testing.assert_array_equal(again.calibration.scores, made.calibration.scores)
     assert again.calibration.false_alarm_rate == made.calibration.false_alarm_rate
     assert again.calibration.threshold == made.calibration.threshold
-    assert again.sampling == made.sampling
+    assert again.grid == made.grid
     assert again.reduction == made.reduction
     assert again.input_type == made.input_type
     assert again.sizes == made.sizes
@@ -71,7 +72,7 @@ def test_the_text_is_one_line_of_plain_characters(made):
 @given(descriptions)
 def test_the_smallest_image_is_within_the_sizes(made):
     if made.sizes is None:
-        assert made.smallest == (made.sampling.smallest, made.sampling.smallest)
+        assert made.smallest == (made.grid.smallest, made.grid.smallest)
     else:
         assert all(side == least for side, (least, _) in zip(made.smallest, made.sizes, strict=True))
 
@@ -84,7 +85,7 @@ def text():
     mask = np.zeros((40, 60), bool)
     mask[3:9, 5:50] = True
     calibration = Calibration(np.linspace(1, 2, 20), 0.1)
-    sampling = Sampling(first=15.5, stride=2, smallest=32)
+    sampling = FeatureGrid(first=15.5, stride=2, smallest=32)
     sizes = ((40, 40), (60, 60))
     return Description(calibration, sampling, sizes=sizes, mask=MaskRegion(mask), facts={"σ": 1}).to_text()
 

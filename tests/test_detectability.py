@@ -8,19 +8,19 @@ import pytest
 from conftest import save, texture
 
 from metricad import defects, detectability
-from metricad.calibration import calibrate
+from metricad.scoring.calibration import calibrate
 from metricad.clock import Clock
 from metricad.detectability import CONTRASTS, MARGIN, SIZES, Chart, Count, Measurement, Setting, measure
 from metricad.errors import DataError
-from metricad.inspection import Inspector
-from metricad.region import MaskRegion
-from metricad.sampling import Sampling
+from metricad.inspection.inspector import Inspector
+from metricad.preprocessing.regions import MaskRegion
+from metricad.networks.grid import FeatureGrid
 
 
 class Plain:
     """A detector whose map is the image: what it finds can be told in advance."""
 
-    sampling = Sampling(first=0, stride=1, smallest=8)
+    sampling = FeatureGrid(first=0, stride=1, smallest=8)
     reduction = "max"
 
     def __init__(self, region=None):

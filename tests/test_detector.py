@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from metricad import architectures, maps, network
-from metricad.detector import Detector, SharedFeatures, TripletDetector
+from metricad.networks import factory as architectures, residual as network
+from metricad.scoring import maps
+from metricad.inspection.detector import Detector, SharedFeatures, TripletDetector
 from metricad.errors import DataError
-from metricad.maps import image_score
+from metricad.scoring.maps import image_score
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
-peak, place = (partial(function, sampling=network.SAMPLING) for function in (maps.peak, maps.place))
+peak, place = (partial(function, sampling=network.GRID) for function in (maps.peak, maps.place))
 
 image_shapes = st.tuples(st.integers(32, 90), st.integers(32, 90))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metricad import drift
-from metricad.calibration import Calibration
+from metricad.scoring.calibration import Calibration
 from metricad.drift import BETS, DEFECTS, DriftTest
 
 

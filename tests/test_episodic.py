@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad import episodes, episodic, hypercolumn, textures
+from metricad import episodes, episodic, textures
+from metricad.networks import hypercolumn
 from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 
@@ -135,4 +136,4 @@ def test_crops_that_are_no_bytes_are_refused(drawn, model):
 
 def test_crops_of_an_episode_have_their_numbers():
     assert CROPS == SUPPORT + GOOD + DEFECTIVE
-    assert hypercolumn.SAMPLING.smallest <= SIDE
+    assert hypercolumn.GRID.smallest <= SIDE

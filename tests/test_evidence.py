@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from conftest import repack, texture
 
-from metricad import adaptation, bundle, evaluation, hypercolumn, kinds, network
+from metricad import adaptation, evaluation, kinds
+from metricad.inspection import bundle
+from metricad.networks import hypercolumn, residual as network
 from metricad.borders import ABSENT, DIRECTIONS
-from metricad.calibration import calibrate
-from metricad.detector import TripletDetector
+from metricad.scoring.calibration import calibrate
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import BundleError
 from metricad.evidence import Evidence, contrast
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.lines import FAMILIES
 from metricad.prototype import GaussianPrototype
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from conftest import assert_outputs, assert_same, make_part, surface
 
-from metricad import export, exported, graph, hypercolumn, images, kinds, network
-from metricad.calibration import calibrate
-from metricad.detector import TripletDetector
+from metricad import images, kinds
+from metricad.deploy import export, exported, graph
+from metricad.networks import hypercolumn, residual as network
+from metricad.scoring.calibration import calibrate
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import BundleError, DataError, ExportError
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.prototype import GaussianPrototype, MeanPrototype
-from metricad.region import ForegroundRegion
+from metricad.preprocessing.regions import ForegroundRegion
 
 SHAPES = [
     (69, 69), (71, 73), (73, 71), (75, 75), (77, 113), (79, 399), (81, 83), (85, 87), (89, 69), (93, 101),
@@ -69,7 +71,7 @@ def test_real_images_are_judged_alike(free_part, free_export, format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_three_scales_with_lines_and_borders_are_judged_alike(tmp_path, format):
     model = hypercolumn.build_three_scales(2, seed=1)
-    prototype = kinds.prototype_of("gaussian", hypercolumn.THREE_SCALES_SAMPLING)
+    prototype = kinds.prototype_of("gaussian", hypercolumn.THREE_SCALES_GRID)
     rng = np.random.default_rng(0)
 
     def grain(strength):
@@ -159,7 +161,7 @@ def test_the_description_survives(free_part, free_export, registered_part, regis
         np.testing.assert_array_equal(found.calibration.scores, inspector.calibration.scores)
         assert found.calibration.threshold == inspector.threshold
         assert found.calibration.false_alarm_rate == 0.1
-        assert found.sampling == inspector.detector.sampling
+        assert found.grid == inspector.detector.grid
         assert found.reduction == inspector.detector.reduction
         assert found.facts["fitted_on"] == {"fit_images": 8}
         assert found.facts["bundle"] == bundle.name
@@ -207,7 +209,7 @@ def said(plain):
     """An image, its description, and what an export ought to say of it."""
     image = surface(np.random.default_rng(0), (75, 101), scratch=True)
     detector = plain.detector
-    description = export.Description(plain.calibration, detector.sampling)
+    description = export.Description(plain.calibration, detector.grid)
     found = graph.build(plain).inspect(exported.to_pixels(image, description))
     return image, description, {name: value.numpy() for name, value in found.items()}
 

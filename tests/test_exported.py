@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from conftest import assert_same, save, surface
 
-from metricad import exported, images
-from metricad.calibration import Calibration
-from metricad.description import KEY, Description
+from metricad import images
+from metricad.deploy import exported
+from metricad.scoring.calibration import Calibration
+from metricad.deploy.description import KEY, Description
 from metricad.errors import BundleError, DataError
-from metricad.sampling import Sampling
+from metricad.networks.grid import FeatureGrid
 
 FORMATS = ["onnx", "litert", "openvino", "saved-model"]
 
@@ -174,7 +175,7 @@ def test_a_runtime_that_is_not_installed_is_named(free_export, monkeypatch, form
 def described():
     return Description(
         Calibration(np.linspace(1, 2, 20), 0.1),
-        Sampling(first=15.5, stride=2, smallest=32),
+        FeatureGrid(first=15.5, stride=2, smallest=32),
         input_type="uint8",
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_scoreboard import load_script
 
-from metricad.calibration import calibrate
+from metricad.scoring.calibration import calibrate
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,17 @@ import pytest
 import tensorflow as tf
 from conftest import assert_outputs, make_part, surface
 
-from metricad import architectures, bundle, graph, hypercolumn, kinds, maps, network
-from metricad.detector import Features
+from metricad import kinds
+from metricad.deploy import graph
+from metricad.inspection import bundle
+from metricad.networks import factory as architectures, hypercolumn, residual as network
+from metricad.scoring import maps
+from metricad.inspection.detector import Features
 from metricad.errors import DataError
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
-from metricad.region import ForegroundRegion, MaskRegion
-from metricad.tone import Tone
+from metricad.preprocessing.regions import ForegroundRegion, MaskRegion
+from metricad.preprocessing.intensity import Tone
 
 SHAPES = [
     (69, 69), (71, 73), (73, 71), (75, 75), (77, 113), (79, 399), (81, 83), (85, 87), (89, 69), (93, 101),
@@ -39,7 +43,7 @@ def part(network, prototype, shape=(96, 96), **options):
 
 def gaussian(network):
     """The kind that goes with a network: with its scales, and its border."""
-    return kinds.prototype_of("gaussian", architectures.sampling(network()))
+    return kinds.prototype_of("gaussian", architectures.grid(network()))
 
 
 PARTS = {
@@ -52,7 +56,7 @@ PARTS = {
     "Gaussian, three scales": lambda: part(three_scales, gaussian(three_scales)),
     "Gaussian, three scales in one": lambda: part(three_scales, GaussianPrototype(border=3)),
     "head": lambda: part(paper, GaussianPrototype(scales=(1.0, 0.5), border=2), head=True),
-    "auto": lambda: part(columns, kinds.prototype_of("auto", hypercolumn.SAMPLING)),
+    "auto": lambda: part(columns, kinds.prototype_of("auto", hypercolumn.GRID)),
     "linear": lambda: part(paper, MeanPrototype(), tone=Tone("linear")),
     "logarithmic": lambda: part(paper, MeanPrototype(), tone=Tone("logarithmic")),
     "top-0.1%": lambda: part(paper, MeanPrototype(), reduction="top-0.1%"),
@@ -115,7 +119,7 @@ def test_the_sizes_of_a_part_in_register_are_those_with_its_number_of_features(n
     for axis, (least, most) in enumerate(allowed):
         assert least <= (75, 101)[axis] <= most
         suited = []
-        for side in range(max(least - 5, detector.sampling.smallest), most + 6):
+        for side in range(max(least - 5, detector.grid.smallest), most + 6):
             shape = [75, 101]
             shape[axis] = side
             if detector.features(np.zeros(shape, np.float32)).shape == detector.prototype.mean.shape:
@@ -124,7 +128,7 @@ def test_the_sizes_of_a_part_in_register_are_those_with_its_number_of_features(n
 
 
 def test_the_smallest_part_in_register_has_a_size_too():
-    smallest = hypercolumn.SAMPLING.smallest
+    smallest = hypercolumn.GRID.smallest
     detector = part(columns, PositionalPrototype(), (smallest, smallest)).detector
     (least, most), _ = graph.sizes(detector)
     assert least == smallest < most

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from metricad import architectures, hypercolumn, network, pretrained
-from metricad.hypercolumn import SAMPLING
+from metricad.networks import factory as architectures, hypercolumn, residual as network, pretrained
+from metricad.networks.hypercolumn import GRID
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def test_features_lie_every_four_pixels_within_the_image(extract, shape):
     rows, columns, dimensions = extract(np.zeros(shape, np.float32)).shape
     assert dimensions == 64
     for count, side in zip((rows, columns), shape, strict=True):
-        last = SAMPLING.first + SAMPLING.stride * (count - 1)
-        assert side - 1 - last < SAMPLING.first + SAMPLING.stride + 0.5
+        last = GRID.first + GRID.stride * (count - 1)
+        assert side - 1 - last < GRID.first + GRID.stride + 0.5
         assert last <= side - 1
 
 
@@ -35,9 +35,9 @@ def test_an_impulse_is_seen_about_where_it_is(extract):
         image[:] = 0
         image[pixel, 120] = 1
         changed = np.abs(extract(image) - quiet).max(axis=(1, 2)) > 1e-6
-        centers = SAMPLING.first + SAMPLING.stride * np.flatnonzero(changed)
+        centers = GRID.first + GRID.stride * np.flatnonzero(changed)
         assert abs((centers.min() + centers.max()) / 2 - pixel) <= 4
-        assert centers.max() - centers.min() <= SAMPLING.smallest + 8
+        assert centers.max() - centers.min() <= GRID.smallest + 8
 
 
 def test_every_pixel_of_the_image_is_judged(extract):
@@ -106,16 +106,16 @@ def test_saving_halves_the_numbers_and_keeps_them(tmp_path, model):
 
 
 SAMPLINGS = {
-    network.NAME: network.SAMPLING,
-    hypercolumn.NAME: SAMPLING,
-    hypercolumn.THREE_SCALES: hypercolumn.THREE_SCALES_SAMPLING,
+    network.NAME: network.GRID,
+    hypercolumn.NAME: GRID,
+    hypercolumn.THREE_SCALES: hypercolumn.THREE_SCALES_GRID,
 }
 
 
 @pytest.mark.parametrize("build", [network.build, hypercolumn.build, hypercolumn.build_three_scales])
 def test_architectures_know_every_network(build):
     made = build(4, seed=0)
-    assert architectures.sampling(made) == SAMPLINGS[made.name]
+    assert architectures.grid(made) == SAMPLINGS[made.name]
     rebuilt = architectures.build(made.name, architectures.units(made), seed=0)
     assert rebuilt.name == made.name
     for weights, same in zip(made.get_weights(), rebuilt.get_weights(), strict=True):

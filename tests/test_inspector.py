@@ -9,13 +9,15 @@ import pytest
 from conftest import GOOD_IMAGES, save, scratched, texture
 from PIL import Image
 
-from metricad import images, inspector, network, runs
-from metricad.calibration import Calibration
-from metricad.detector import TripletDetector
+from metricad import images, runs
+from metricad.inspection import fit as inspector
+from metricad.networks import residual as network
+from metricad.scoring.calibration import Calibration
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import DataError
-from metricad.inspection import Inspection, Inspector
-from metricad.inspector import fit_inspector
-from metricad.maps import place
+from metricad.inspection.inspector import Inspection, Inspector
+from metricad.inspection.fit import fit_inspector
+from metricad.scoring.maps import place
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
 
@@ -254,7 +256,7 @@ def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):
         assert other.verdict == "defect"
         assert np.isfinite([same.score, other.score, other.threshold]).all()
         assert images.overlay(
-            new_part(), place(distance_map, (64, 64), network.SAMPLING), **made.map_scale()
+            new_part(), place(distance_map, (64, 64), network.GRID), **made.map_scale()
         ).any()
 
 

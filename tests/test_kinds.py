@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metricad import hypercolumn, network
+from metricad.networks import hypercolumn, residual as network
 from metricad.kinds import KINDS, AutoPrototype, prototype_of, tone_for
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype
@@ -110,7 +110,7 @@ def test_log_likelihood_near_the_border_is_that_of_a_wider_gaussian():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prototype_is_made_for_the_features_of_a_network(kind):
-    sampling = replace(network.SAMPLING, scales=(1.0, 0.5), border=2)
+    sampling = replace(network.GRID, scales=(1.0, 0.5), border=2)
     made = prototype_of(kind, sampling).fit(maps(3, in_register=False, shape=(9, 11, 4)))
     assert made.kind == ("gaussian" if kind == "auto" else kind)
     settings = made.settings()

@@ -91,5 +91,5 @@ def test_what_is_not_installed_is_told_in_a_line(refused, part, line, monkeypatc
     def missing(path):
         raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
 
-    monkeypatch.setattr(metricad.bundle, "load", missing)
+    monkeypatch.setattr(metricad.inspection.bundle, "load", missing)
     assert "this needs tensorflow, which is not installed here" in refused("inspect", part, line)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from metricad import architectures, hypercolumn, kinds, mahalanobis, network
-from metricad.detector import Features
+from metricad import kinds, mahalanobis
+from metricad.networks import factory as architectures, hypercolumn, residual as network
+from metricad.inspection.detector import Features
 from metricad.prototype import GaussianPrototype
 
 SIZES = [(96, 96), (97, 130), (143, 99), (256, 80)]
@@ -29,7 +30,7 @@ def rng():
 
 
 def fitted(model, features, images):
-    suited = kinds.prototype_of("gaussian", architectures.sampling(model))
+    suited = kinds.prototype_of("gaussian", architectures.grid(model))
     return suited.fit(features(image) for image in images)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metricad import maps
+from metricad.scoring import maps
 
 
 @given(size=st.integers(1, 10**7))

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from metricad import hypercolumn, kinds, network
-from metricad.detector import TripletDetector
+from metricad import kinds
+from metricad.networks import hypercolumn, residual as network
+from metricad.inspection.detector import TripletDetector
 from metricad.neighbourhood import RADIUS, gathered
 from metricad.prototype import GaussianPrototype
-from metricad.region import MaskRegion
+from metricad.preprocessing.regions import MaskRegion
 
 SHAPE = (23, 30)
 

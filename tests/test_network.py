@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from metricad import architectures, network
+from metricad.networks import factory as architectures, residual as network
 
 
 @pytest.fixture(scope="module")

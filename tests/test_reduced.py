@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from conftest import save, scratched, texture
 
-from metricad import export, exported, graph, images, reduced
+from metricad import images
+from metricad.deploy import export, exported, graph, reduced
 from metricad.errors import DataError
 from metricad.metrics import auroc
 

@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.morphology import isotropic_dilation
 
-from metricad import bundle, foreground, images, network
-from metricad.calibration import calibrate
-from metricad.detector import Features, TripletDetector
+from metricad import images
+from metricad.inspection import bundle
+from metricad.networks import residual as network
+from metricad.preprocessing import foreground
+from metricad.scoring.calibration import calibrate
+from metricad.inspection.detector import Features, TripletDetector
 from metricad.errors import DataError
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.kinds import AutoPrototype
-from metricad.maps import peak, place
+from metricad.scoring.maps import peak, place
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
-from metricad.region import KINDS, ForegroundRegion, MaskRegion
+from metricad.preprocessing.regions import KINDS, ForegroundRegion, MaskRegion
 
 WIDE = 96
 
@@ -287,7 +290,7 @@ def test_only_features_inside_are_learned_from_and_scored(model, kind):
     expected = by_hand.distance(made.features(good[0]))[inside]
     np.testing.assert_allclose(distances[inside], expected, rtol=2e-6)  # a Gaussian's is taken in TensorFlow
     assert made.score(good[0]) == distances.max() > 0
-    row, column = peak(distances, network.SAMPLING)
+    row, column = peak(distances, network.GRID)
     assert MASK[row, column]
 
 
@@ -346,7 +349,7 @@ def test_the_anomaly_map_is_0_outside_up_to_the_images_border(model):
     region = MaskRegion(box((0, 64), (6, 64)))
     made = TripletDetector(model, MeanPrototype(), region=region).fit([texture(rng) for _ in range(3)])
     image = texture(rng)
-    placed = place(made.distance_map(image), image.shape, network.SAMPLING)
+    placed = place(made.distance_map(image), image.shape, network.GRID)
     assert placed[:, :6].all()
     anomaly_map = made.anomaly_map(image)
     assert anomaly_map.dtype == np.float32

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from conftest import save, scratched, texture
 
-from metricad import bundle, methods, options, pretrained
+from metricad import methods, options
+from metricad.inspection import bundle
+from metricad.networks import pretrained
 from metricad.methods.adapted import AdaptedDetector
 
 SIDE = 128

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from metricad import architectures, hypercolumn, kinds, network, tiles
-from metricad.detector import TripletDetector
+from metricad import kinds
+from metricad.inspection import tiles
+from metricad.networks import factory as architectures, hypercolumn, residual as network
+from metricad.inspection.detector import TripletDetector
 
 SHAPES = [(331, 490), (512, 303), (640, 641), (290, 1000), (100, 901)]
 
@@ -14,7 +16,7 @@ SHAPES = [(331, 490), (512, 303), (640, 641), (290, 1000), (100, 901)]
 def fitted(request):
     model = architectures.build(request.param, 4, seed=3)
     rng = np.random.default_rng(1)
-    prototype = kinds.prototype_of("gaussian", architectures.sampling(model))
+    prototype = kinds.prototype_of("gaussian", architectures.grid(model))
     beside = kinds.evidence_for(model)
     detector = TripletDetector(model, prototype, evidence=beside, gathers=kinds.gathers(model))
     return detector.fit(texture(rng, side=320) for _ in range(4))
@@ -34,7 +36,7 @@ def test_tiles_are_the_whole(fitted, shape, side):
         return fitted.distance_map(part)
 
     whole = fitted.distance_map(image(shape))
-    found = tiles.distance_map(distances, image(shape), fitted.sampling, side=side)
+    found = tiles.distance_map(distances, image(shape), fitted.grid, side=side)
     assert len(pieces) == -(-shape[0] // side) * -(-shape[1] // side)
     assert found.shape == whole.shape
     # Not bit for bit: where a matrix product begins decides which numbers its vector units add first.
@@ -46,10 +48,10 @@ def test_no_tile_is_much_larger_than_asked_for(fitted):
     tiles.distance_map(
         lambda part: pieces.append(part.shape) or fitted.distance_map(part),
         image((1500, 700)),
-        fitted.sampling,
+        fitted.grid,
         side=512,
     )
-    sampling = fitted.sampling
+    sampling = fitted.grid
     overlap = 2 * sampling.reach + sampling.smallest + 3 * sampling.lattice
     assert max(map(max, pieces)) <= 512 + overlap
 

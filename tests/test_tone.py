@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from metricad import network
-from metricad.detector import SharedFeatures, TripletDetector
+from metricad.networks import residual as network
+from metricad.inspection.detector import SharedFeatures, TripletDetector
 from metricad.prototype import MeanPrototype
-from metricad.tone import LOOK, Tone, stabilising
+from metricad.preprocessing.intensity import LOOK, Tone, stabilising
 
 
 def lit(power, seed=0, *, count=8, side=128):

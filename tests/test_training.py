@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad import loss, network, runs, training, triplets
+from metricad import loss, runs, training, triplets
+from metricad.networks import residual as network
 from metricad.errors import RunError
 from metricad.settings import Settings
 

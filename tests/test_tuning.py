@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from conftest import save, texture
 
-from metricad import bundle, defects, metrics, tuning
+from metricad import defects, metrics
+from metricad.inspection import bundle, tuning
 from metricad.errors import DataError
-from metricad.maps import REDUCTIONS, image_score
-from metricad.region import MaskRegion
-from metricad.tuning import BASE, Trial, choose, measure, tune
+from metricad.scoring.maps import REDUCTIONS, image_score
+from metricad.preprocessing.regions import MaskRegion
+from metricad.inspection.tuning import BASE, Trial, choose, measure, tune
 
 WIDTH = len(REDUCTIONS)
 

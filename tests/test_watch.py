@@ -18,9 +18,9 @@ from conftest import save, scratched, texture
 
 from metricad import images, watch
 from metricad.arrivals import TRIES, Arrivals
-from metricad.calibration import Calibration
+from metricad.scoring.calibration import Calibration
 from metricad.errors import DataError
-from metricad.inspection import Inspection
+from metricad.inspection.inspector import Inspection
 from metricad.journal import Journal
 from metricad.watch import Watch
 
@@ -642,7 +642,7 @@ def test_watch_through_the_command_line(run_metricad, refused, part, folder, out
 
 
 def test_drift_is_said_once_on_standard_error(run_metricad, folder, out, tmp_path, monkeypatch):
-    from metricad import bundle
+    from metricad.inspection import bundle
 
     monkeypatch.setattr(bundle, "load", lambda path: Brightness())
     arguments = ["watch", "any.metricad", folder, "--out", out, "--settle", 0, "--once"]
@@ -670,7 +670,7 @@ from test_watch import Brightness
 from metricad import cli, console
 
 console.load_tensorflow = lambda: None
-sys.modules["metricad.bundle"] = SimpleNamespace(load=lambda path: Brightness())
+sys.modules["metricad.inspection.bundle"] = SimpleNamespace(load=lambda path: Brightness())
 sys.argv = ["metricad", "watch", "any.metricad", {folder!r}, "--out", {out!r}, "--settle", "0"]
 cli.main()
 """

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import keras
 
-from metricad import architectures, bundle, network, pretrained, runs
-from metricad.detector import Detector, Features, SharedFeatures, TripletDetector
+from metricad import runs
+from metricad.inspection import bundle
+from metricad.networks import factory as architectures, residual as network, pretrained
+from metricad.inspection.detector import Detector, Features, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
 from metricad.kinds import AutoPrototype, evidence_for, gathers, prototype_of, tone_for
 from metricad.methods.adapted import AdaptedDetector
@@ -28,7 +30,7 @@ from metricad.methods.patch_bank import PatchBankDetector
 from metricad.methods.patch_gaussian import PatchGaussianDetector
 from metricad.methods.variation import VariationDetector
 from metricad.prototype import MeanPrototype, Prototype
-from metricad.sampling import Sampling
+from metricad.networks.grid import FeatureGrid
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
@@ -81,7 +83,7 @@ def of_network(
     units = pretrained.UNITS[base]
     named = {"units": units, "seed": _CONTROL_SEED}
     trained = pretrained.load(base)
-    prototypes = _prototypes(kinds or ("auto",), metrics, architectures.sampling(trained))
+    prototypes = _prototypes(kinds or ("auto",), metrics, architectures.grid(trained))
     if base != name:
         return [
             Method(
@@ -214,7 +216,7 @@ def of_bundle(path: str | os.PathLike) -> Method:
 
 
 def empty_prototype(
-    kind: str, *, metric: str | None = None, sampling: Sampling = network.SAMPLING
+    kind: str, *, metric: str | None = None, sampling: FeatureGrid = network.GRID
 ) -> Prototype:
     """Make what `kinds.prototype_of` makes, with the kind's own metric or the one given.
 
@@ -246,7 +248,7 @@ def _shape(model: keras.Model) -> str | None:
 
 
 def _prototypes(
-    kinds: Sequence[str], metrics: Sequence[str], sampling: Sampling = network.SAMPLING
+    kinds: Sequence[str], metrics: Sequence[str], sampling: FeatureGrid = network.GRID
 ) -> list[Callable[[], Prototype]]:
     return [
         lambda kind=kind, metric=metric: empty_prototype(kind, metric=metric, sampling=sampling)

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from metricad import adaptation
-from metricad.detector import TripletDetector
+from metricad.inspection.detector import TripletDetector
 
 
 class AdaptedDetector:

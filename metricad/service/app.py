@@ -21,7 +21,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from metricad.errors import DataError
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.service.answers import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
 from metricad.service.envelope import Envelope
 from metricad.service.gate import BusyError

@@ -16,7 +16,7 @@ from fastapi import Request
 
 from metricad import images
 from metricad.errors import DataError
-from metricad.inspection import Inspection, Inspector
+from metricad.inspection.inspector import Inspection, Inspector
 from metricad.service import intake, uploads
 from metricad.service.answers import COME_BACK, Part, Parts, Peak, Refusal, Verdict
 from metricad.service.gate import Gate
@@ -95,7 +95,7 @@ class Judge:
             self._not_ready = ""
 
     def _first_image(self, name: str) -> None:
-        smallest = self.parts[name].detector.sampling.smallest
+        smallest = self.parts[name].detector.grid.smallest
         # A part with a mask or with positions takes its own size only; its network has run by then.
         with contextlib.suppress(DataError):
             self._draw(name, *self._judge(name, np.zeros((smallest, smallest), np.float32))[1:])
@@ -112,7 +112,7 @@ class Judge:
                 name=name,
                 threshold=inspector.threshold,
                 false_alarm_rate=inspector.calibration.false_alarm_rate,
-                smallest=inspector.detector.sampling.smallest,
+                smallest=inspector.detector.grid.smallest,
                 fitted_on=inspector.fitted_on,
             )
             for name, inspector in self.parts.items()
@@ -157,7 +157,7 @@ class Judge:
         return self._draw(name, *self._judge(name, self._decode(name, content))[1:])
 
     def _decode(self, name: str, content: bytes) -> np.ndarray:
-        smallest = self.parts[name].detector.sampling.smallest
+        smallest = self.parts[name].detector.grid.smallest
         return uploads.decode(content, smallest=smallest, most_pixels=self.limits.pixels)
 
     def _judge(self, name: str, image: np.ndarray) -> tuple[Inspection, np.ndarray, np.ndarray]:

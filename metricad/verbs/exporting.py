@@ -11,7 +11,7 @@ from metricad import console, images
 from metricad.options import DataDir, ExportFormat, InputType, Precision
 
 if TYPE_CHECKING:
-    from metricad.inspection import Inspector
+    from metricad.inspection.inspector import Inspector
 
 
 _BY_SUFFIX = {".onnx": ExportFormat.onnx, ".tflite": ExportFormat.litert}
@@ -61,15 +61,15 @@ def export(
     format = _BY_SUFFIX.get(out.suffix, ExportFormat.openvino) if format is None else format
     paths = images.find(good or compare or [])
     console.load_tensorflow()
-    from metricad import bundle
-    from metricad import export as exporting
+    from metricad.inspection import bundle
+    from metricad.deploy import export as exporting
 
     inspector = bundle.load(part)
     settings = {"format": format, "input_type": input_type, "bundle": part}
     if precision is not Precision.float32:
         typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
         return
-    smallest = inspector.detector.sampling.smallest
+    smallest = inspector.detector.grid.smallest
     chosen = (images.read(path, minimum_size=smallest) for path in paths) if paths else None
     found = exporting.export(inspector, out, images=chosen, **settings)
     typer.echo(
@@ -99,7 +99,8 @@ def _reduced(
     **settings: object,
 ) -> str:
     """Export in reduced precision; say what it costs."""
-    from metricad import datasets, reduced
+    from metricad import datasets
+    from metricad.deploy import reduced
 
     surfaces = datasets.load(labelled, data_dir=data_dir) if labelled else []
     known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)

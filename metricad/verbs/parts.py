@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metricad import console, display, images, runtimes
-from metricad.calibration import check_split
+from metricad import console, display, images
+from metricad.deploy import runtimes
+from metricad.scoring.calibration import check_split
 from metricad.options import SHIPPED, DefectKind, FalseAlarmRate, Format, Kind, Metric, PartPreset
-from metricad.region import ForegroundRegion, MaskRegion, Region
+from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,9 @@ def prototype(
     paths = images.find(good)
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     console.load_tensorflow()
-    from metricad import adaptation, architectures, bundle, inspector, kinds, methods
+    from metricad import adaptation, kinds, methods
+    from metricad.inspection import bundle, fit as inspector
+    from metricad.networks import factory as architectures
 
     model = methods.load_network(network)
     # A metric is one of the distance to the mean.
@@ -83,7 +86,7 @@ def prototype(
     if wanted is None:
         empty = kinds.suited_to(model)
     else:
-        sampling = architectures.sampling(model)
+        sampling = architectures.grid(model)
         empty = methods.empty_prototype(wanted, metric=metric, sampling=sampling)
     count = (defects or adaptation.DEFECTS) if adapt else 0
     with display.progress("adapting to good parts" if adapt else "good parts", count + len(paths)) as advance:
@@ -215,7 +218,8 @@ def tune(
     console.load_tensorflow()
     import numpy as np
 
-    from metricad import bundle, calibration, inspection, tuning
+    from metricad.inspection import bundle, inspector as inspection, tuning
+    from metricad.scoring import calibration
 
     given = bundle.load(part)
     rate = given.calibration.false_alarm_rate
@@ -225,7 +229,7 @@ def tune(
         trials = inspection.for_each(
             paths,
             lambda image: tuning.measure(given.detector, image, rng=rng, each=defects),
-            smallest=given.detector.sampling.smallest,
+            smallest=given.detector.grid.smallest,
             on_image=advance,
         )
         found = tuning.choose(list(trials), rng=rng)
@@ -266,7 +270,8 @@ def detectability(
     console.load_tensorflow()
     import numpy as np
 
-    from metricad import bundle, datasheet, detectability, inspection, limits
+    from metricad import datasheet, detectability, limits
+    from metricad.inspection import bundle, inspector as inspection
 
     given = bundle.load(part)
     tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
@@ -279,7 +284,7 @@ def detectability(
             rng=np.random.default_rng(seed),
             on_defect=advance,
         )
-        for _ in inspection.for_each(paths, measurement.add, smallest=given.detector.sampling.smallest):
+        for _ in inspection.for_each(paths, measurement.add, smallest=given.detector.grid.smallest):
             pass
     chart = measurement.chart
     facts = {

@@ -7,13 +7,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from metricad import adaptation, kinds, pretrained
-from metricad.calibration import calibrate, check_split, held_out_count
-from metricad.detector import TripletDetector
-from metricad.inspection import Inspector, for_each
+from metricad import adaptation, kinds
+from metricad.networks import pretrained
+from metricad.scoring.calibration import calibrate, check_split, held_out_count
+from metricad.inspection.detector import TripletDetector
+from metricad.inspection.inspector import Inspector, for_each
 from metricad.prototype import Prototype
-from metricad.region import Region
-from metricad.tone import LOOK
+from metricad.preprocessing.regions import Region
+from metricad.preprocessing.intensity import LOOK
 
 
 def fit_inspector(
@@ -79,13 +80,13 @@ def fit_inspector(
     )
 
     def stream(chosen: Sequence[Path], use: Callable[[np.ndarray], object]) -> Iterator[object]:
-        return for_each(chosen, use, smallest=triplet.sampling.smallest, on_image=on_image)
+        return for_each(chosen, use, smallest=triplet.grid.smallest, on_image=on_image)
 
     def some(count: int) -> Iterator[np.ndarray]:
         """So many of the images to learn from, at random."""
         order = np.random.default_rng(seed).permutation(len(fitted))[:count]
         chosen = [fitted[i] for i in np.sort(order)]
-        return for_each(chosen, lambda image: image, smallest=triplet.sampling.smallest)
+        return for_each(chosen, lambda image: image, smallest=triplet.grid.smallest)
 
     looked_at = [] if triplet.is_prepared and triplet.evidence is None else list(some(LOOK))
     triplet.prepare(looked_at)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from metricad.sampling import Sampling
+from metricad.networks.grid import FeatureGrid
 
 LARGE = 2**23
 """Pixels, 8 million, above which an image is cut: a network's largest layer takes 64 bytes for each."""
@@ -13,7 +13,7 @@ _SIDE = 2048  # pixels of a tile without its overlap, at most
 
 
 def distance_map(
-    distances: Callable[[np.ndarray], np.ndarray], image: np.ndarray, sampling: Sampling, *, side: int = _SIDE
+    distances: Callable[[np.ndarray], np.ndarray], image: np.ndarray, sampling: FeatureGrid, *, side: int = _SIDE
 ) -> np.ndarray:
     """Put an image's distance map together from those of tiles.
 
@@ -26,7 +26,7 @@ def distance_map(
     distances : function
         Of an image, float32 (H, W); gives its distance map, float32 (h', w').
     image : float32 (H, W)
-    sampling : Sampling
+    sampling : FeatureGrid
         Of the network behind it.
     side : int
         Largest height and width of a tile, in pixels, without the overlap.
@@ -49,7 +49,7 @@ def distance_map(
     )
 
 
-def _cut(pixels: int, sampling: Sampling, side: int) -> Iterator[tuple[slice, slice]]:
+def _cut(pixels: int, sampling: FeatureGrid, side: int) -> Iterator[tuple[slice, slice]]:
     """Along one axis: the pixels of each tile, and which of their features are the tile's own."""
     count = -(-pixels // side)
     bounds = [round(number * pixels / count / sampling.stride) for number in range(count)]

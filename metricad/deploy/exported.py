@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import description, maps, runtimes, tiles
+from metricad.deploy import description, runtimes
+from metricad.inspection import tiles
+from metricad.scoring import maps
 from metricad.clock import Clock
-from metricad.description import Description
+from metricad.deploy.description import Description
 from metricad.errors import BundleError, DataError
-from metricad.inspection import Inspector
-from metricad.runtimes import Run
+from metricad.inspection.inspector import Inspector
+from metricad.deploy.runtimes import Run
 
 _FILES = {".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert, ".xml": runtimes.open_openvino}
 _FOLDERS = {runtimes.OPENVINO: runtimes.open_openvino, "saved_model.pb": runtimes.open_saved_model}
@@ -29,7 +31,7 @@ class ExportedDetector:
     """
 
     def __init__(self, description: Description, run: Run) -> None:
-        self.sampling = description.sampling
+        self.grid = description.grid
         self.reduction = description.reduction
         self.region = description.mask
         self.clock = Clock()
@@ -39,7 +41,7 @@ class ExportedDetector:
     def distance_map(self, image: np.ndarray) -> np.ndarray:
         """See `DistanceDetector`."""
         if image.size > tiles.LARGE and self._description.sizes is None:
-            return tiles.distance_map(self._distances, image, self.sampling)
+            return tiles.distance_map(self._distances, image, self.grid)
         return self._distances(image)
 
     def _distances(self, image: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ class ExportedDetector:
 
     def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
         """See `DistanceDetector`."""
-        return maps.on_pixels(distance_map, image, self.sampling, self.region)
+        return maps.on_pixels(distance_map, image, self.grid, self.region)
 
 
 def is_exported(path: str | os.PathLike) -> bool:
@@ -114,7 +116,7 @@ def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
     DataError
         It is too small, of another size than the part's, or finer than 8 bits where those are expected.
     """
-    smallest = found.sampling.smallest
+    smallest = found.grid.smallest
     allowed = found.sizes or ((smallest, np.inf), (smallest, np.inf))
     if not all(least <= side <= most for side, (least, most) in zip(image.shape, allowed, strict=True)):
         raise DataError(

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from metricad import exported, files, graph, maps
-from metricad.description import KEY, Description
+from metricad import files
+from metricad.deploy import exported, graph
+from metricad.scoring import maps
+from metricad.deploy.description import KEY, Description
 from metricad.errors import BundleError, DataError, ExportError
-from metricad.inspection import Inspector
-from metricad.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
+from metricad.inspection.inspector import Inspector
+from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.versions import versions
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def export(
     module = graph.build(inspector, input_type=input_type)
     description = Description(
         inspector.calibration,
-        detector.sampling,
+        detector.grid,
         detector.reduction,
         input_type,
         precision,
@@ -137,7 +139,7 @@ def compare(
         found = {name: value[0] for name, value in run(exported.to_pixels(image, description)).items()}
         expected, distances = inspector.inspect(image)
         placed = inspector.detector.on_pixels(distances, image)
-        row, column = (found["peak"] - maps.middle(description.sampling)) // description.sampling.stride
+        row, column = (found["peak"] - maps.middle(description.grid)) // description.grid.stride
         differences = {
             "score": found["score"] - expected.score,
             "distance map": np.abs(found["distance_map"] - distances).max(),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import export as exporting
-from metricad import exported, images
-from metricad.calibration import calibrate, check_count
-from metricad.inspection import Inspector, for_each
+from metricad.deploy import export as exporting
+from metricad import images
+from metricad.deploy import exported
+from metricad.scoring.calibration import calibrate, check_count
+from metricad.inspection.inspector import Inspector, for_each
 from metricad.metrics import auroc
 
 SAMPLES = 32
@@ -74,7 +75,7 @@ def export(
     count = min(SAMPLES, len(good) // 3) if precision == "int8" else 0
     rate = inspector.calibration.false_alarm_rate
     check_count(len(good) - count, rate)
-    smallest = inspector.detector.sampling.smallest
+    smallest = inspector.detector.grid.smallest
     settings = {
         "format": format,
         "precision": precision,

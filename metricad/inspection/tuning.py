@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metricad import defects, metrics
-from metricad.calibration import calibrate
-from metricad.detector import TripletDetector
+from metricad.scoring.calibration import calibrate
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import DataError
-from metricad.inspection import Inspector
-from metricad.maps import REDUCTIONS, image_score
+from metricad.inspection.inspector import Inspector
+from metricad.scoring.maps import REDUCTIONS, image_score
 
 BASE = "max"
 """The paper's reduction; another must be better by more than chance to take its place."""

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.sampling import Sampling
+from metricad.networks.grid import FeatureGrid
 
 NAME = "hypercolumn"
 """What the Keras model is called, and what a bundle says of its network."""
@@ -20,10 +20,10 @@ NAME = "hypercolumn"
 THREE_SCALES = "hypercolumn-three-scales"
 """The same of the network that looks at the image at a half and a quarter of its size as well."""
 
-SAMPLING = Sampling(first=7.5, stride=4, smallest=68, border=8, lattice=8, reach=80)
+GRID = FeatureGrid(first=7.5, stride=4, smallest=68, border=8, lattice=8, reach=80)
 """Where features lie on the image."""
 
-THREE_SCALES_SAMPLING = replace(SAMPLING, scales=(1.0, 1.0, 0.5), lattice=32, reach=192)
+THREE_SCALES_GRID = replace(GRID, scales=(1.0, 1.0, 0.5), lattice=32, reach=192)
 """The same with three scales. At full weight the coarsest hides small defects among its own variation."""
 
 _SCALES = (  # units of a stage as multiples of the stem's; stride of its features; centre of the first
@@ -121,10 +121,10 @@ def on_three_scales(model: keras.Model) -> keras.Model:
     shrunk, factor = pixels, 1
     for name in _SMALLER:
         shrunk, factor = keras.layers.AveragePooling2D(2, name=name)(shrunk), 2 * factor
-        found = model(AtLeast(SAMPLING.smallest, name=f"at_least_{name}")(shrunk))
+        found = model(AtLeast(GRID.smallest, name=f"at_least_{name}")(shrunk))
         # A pixel of the smaller image lies in the middle of those that it is made of.
-        first = factor * SAMPLING.first + (factor - 1) / 2
-        nearest = Nearest(factor * SAMPLING.stride, first, name=f"nearest_{name}")
+        first = factor * GRID.first + (factor - 1) / 2
+        nearest = Nearest(factor * GRID.stride, first, name=f"nearest_{name}")
         scales.append(nearest([found, scales[0]]))
     return keras.Model(pixels, keras.layers.Concatenate(name="scales")(scales), name=THREE_SCALES)
 
@@ -192,7 +192,7 @@ class Nearest(keras.layers.Layer):
         found, like = inputs
         for axis in (1, 2):
             count = tf.shape(like)[axis]
-            pixels = tf.cast(tf.range(count), tf.float32) * SAMPLING.stride + SAMPLING.first
+            pixels = tf.cast(tf.range(count), tf.float32) * GRID.stride + GRID.first
             nearest = tf.cast(tf.round((pixels - self.first) / self.stride), tf.int32)
             found = tf.gather(found, tf.clip_by_value(nearest, 0, tf.shape(found)[axis] - 1), axis=axis)
         return found

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import description, silence
-from metricad.description import KEY
+from metricad import silence
+from metricad.deploy import description
+from metricad.deploy.description import KEY
 from metricad.errors import BundleError
 
 PIXELS = "pixels"

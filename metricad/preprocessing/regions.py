@@ -7,7 +7,8 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 import skimage
 
-from metricad import foreground, images
+from metricad import images
+from metricad.preprocessing import foreground
 from metricad.errors import DataError
 
 

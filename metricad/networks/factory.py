@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad import hypercolumn, network
-from metricad.sampling import Sampling
+from metricad.networks import hypercolumn, residual as network
+from metricad.networks.grid import FeatureGrid
 
 _BUILDERS = {
-    network.NAME: (network.build, network.SAMPLING),
-    hypercolumn.NAME: (hypercolumn.build, hypercolumn.SAMPLING),
-    hypercolumn.THREE_SCALES: (hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_SAMPLING),
+    network.NAME: (network.build, network.GRID),
+    hypercolumn.NAME: (hypercolumn.build, hypercolumn.GRID),
+    hypercolumn.THREE_SCALES: (hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_GRID),
 }
 
 
@@ -30,7 +30,7 @@ def build(name: str, units: int, *, seed: int | None = None) -> keras.Model:
     return builder(units, seed=seed)
 
 
-def sampling(model: keras.Model) -> Sampling:
+def sampling(model: keras.Model) -> FeatureGrid:
     """Where a network's features lie on the image."""
     return _BUILDERS[model.name][1]
 

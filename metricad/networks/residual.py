@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from metricad.sampling import Sampling
+from metricad.networks.grid import FeatureGrid
 
 NAME = "staar2018"
 """What the Keras model is called, and what a bundle says of its network."""
@@ -15,7 +15,7 @@ STRIDE = 2
 """Pixels between neighbouring features."""
 
 
-SAMPLING = Sampling(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD, lattice=STRIDE)
+GRID = FeatureGrid(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD, lattice=STRIDE)
 """Where the features of this network lie."""
 
 _BLOCK_MARGIN = 2  # a 5×5 window without padding loses two pixels on every side
@@ -62,6 +62,6 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
 
 
 def feature_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of features that an image of this shape gives; raises as `Sampling.check` does."""
-    SAMPLING.check(shape)
+    """Rows and columns of features that an image of this shape gives; raises as `FeatureGrid.check` does."""
+    GRID.check(shape)
     return tuple((side - RECEPTIVE_FIELD) // STRIDE + 1 for side in shape)

@@ -6,7 +6,7 @@ import io
 import keras
 import numpy as np
 
-from metricad import architectures, hypercolumn
+from metricad.networks import factory as architectures, hypercolumn
 
 UNITS = {"accurate": 16, "fast": 16}
 """The networks by name, and their size: the same weights, trained once."""

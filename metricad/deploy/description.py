@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from metricad.calibration import Calibration
+from metricad.scoring.calibration import Calibration
 from metricad.errors import BundleError
-from metricad.maps import checked_reduction
-from metricad.region import MaskRegion
-from metricad.sampling import Sampling
+from metricad.scoring.maps import checked_reduction
+from metricad.preprocessing.regions import MaskRegion
+from metricad.networks.grid import FeatureGrid
 
 KEY = "metricad"
 """Under which formats with metadata of their own keep the text."""
@@ -31,7 +31,7 @@ class Description:
     Attributes
     ----------
     calibration : Calibration
-    sampling : Sampling
+    sampling : FeatureGrid
     reduction : str
         One of `maps.REDUCTIONS`.
     input_type : {"float32", "uint8"}
@@ -48,7 +48,7 @@ class Description:
     """
 
     calibration: Calibration
-    sampling: Sampling
+    sampling: FeatureGrid
     reduction: str = "max"
     input_type: str = "float32"
     precision: str = "float32"
@@ -60,7 +60,7 @@ class Description:
     def smallest(self) -> tuple[int, int]:
         """Height and width of the smallest image, in pixels."""
         if self.sizes is None:
-            return self.sampling.smallest, self.sampling.smallest
+            return self.grid.smallest, self.grid.smallest
         (height, _), (width, _) = self.sizes
         return height, width
 
@@ -73,7 +73,7 @@ class Description:
                 "threshold": self.calibration.threshold,
                 "false_alarm_rate": self.calibration.false_alarm_rate,
                 "calibration_scores": self.calibration.scores.tolist(),
-                "sampling": asdict(self.sampling),
+                "sampling": asdict(self.grid),
                 "reduction": self.reduction,
                 "input_type": self.input_type,
                 "precision": self.precision,
@@ -111,7 +111,7 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
             raise ValueError(f"unknown input type {found['input_type']!r}")
         return Description(
             calibration=calibration,
-            sampling=Sampling(**{**sampling, "scales": tuple(sampling["scales"])}),
+            sampling=FeatureGrid(**{**sampling, "scales": tuple(sampling["scales"])}),
             reduction=checked_reduction(found.pop("reduction")),
             input_type=found.pop("input_type"),
             precision=found.pop("precision"),

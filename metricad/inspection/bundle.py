@@ -16,18 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import architectures, files
-from metricad.calibration import Calibration
-from metricad.detector import TripletDetector
+from metricad import files
+from metricad.networks import factory as architectures
+from metricad.scoring.calibration import Calibration
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import BundleError
 from metricad.evidence import Evidence
 from metricad.head import HeadPrototype
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.kinds import KINDS
 from metricad.prototype import Prototype
-from metricad.region import KINDS as REGIONS
-from metricad.region import Region
-from metricad.tone import Tone
+from metricad.preprocessing.regions import KINDS as REGIONS
+from metricad.preprocessing.regions import Region
+from metricad.preprocessing.intensity import Tone
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"

@@ -2,8 +2,8 @@
 
 import os
 
-from metricad import exported
-from metricad.inspection import Inspector
+from metricad.deploy import exported
+from metricad.inspection.inspector import Inspector
 
 
 def load(path: str | os.PathLike, *, workers: int = 1) -> Inspector:
@@ -24,6 +24,6 @@ def load(path: str | os.PathLike, *, workers: int = 1) -> Inspector:
     """
     if exported.is_exported(path):
         return exported.load(path, workers=workers)
-    from metricad import bundle
+    from metricad.inspection import bundle
 
     return bundle.load(path)

@@ -11,21 +11,23 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from metricad import architectures, evidence, mahalanobis, maps
-from metricad.description import INPUT_TYPES
-from metricad.detector import TripletDetector
+from metricad import evidence, mahalanobis
+from metricad.networks import factory as architectures
+from metricad.scoring import maps
+from metricad.deploy.description import INPUT_TYPES
+from metricad.inspection.detector import TripletDetector
 from metricad.errors import DataError
 from metricad.head import FLOOR, MOST, HeadPrototype
-from metricad.inspection import Inspector
+from metricad.inspection.inspector import Inspector
 from metricad.kinds import AutoPrototype
 from metricad.mahalanobis import Nearest, on_one_grid
 from metricad.neighbourhood import RADIUS, WIDTH
 from metricad.positional import TILE, PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype, Prototype
-from metricad.region import MaskRegion
-from metricad.runtimes import PIXELS
-from metricad.sampling import Sampling
-from metricad.tone import DARK, LOGARITHMIC, Tone
+from metricad.preprocessing.regions import MaskRegion
+from metricad.deploy.runtimes import PIXELS
+from metricad.networks.grid import FeatureGrid
+from metricad.preprocessing.intensity import DARK, LOGARITHMIC, Tone
 
 OUTPUTS = ("score", "is_defect", "peak", "distance_map", "anomaly_map")
 """Names of the outputs, in their order."""
@@ -64,7 +66,7 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> tf.Module:
     prototype = _chosen(detector.prototype)
     network, nearest = _by_parts(detector.model, prototype)
     distance = _distance(prototype, nearest)
-    sampling = detector.sampling
+    sampling = detector.grid
 
     def inspect(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         light = _tone(detector.tone, _light(pixels))
@@ -155,7 +157,7 @@ def sizes(detector: TripletDetector) -> tuple[tuple[int, int], tuple[int, int]] 
 
 def _sides(detector: TripletDetector, axis: int, count: int) -> tuple[int, int]:
     """Least and largest side, in pixels, of images that have so many features along an axis."""
-    sampling = detector.sampling
+    sampling = detector.grid
     tried = range(sampling.smallest, sampling.smallest + sampling.stride * (count + 1))
     suited = [
         side for side in tried if detector.model.compute_output_shape((1, side, side, 1))[axis] == count
@@ -311,7 +313,7 @@ def _gathered(distances: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(distances * tf.sqrt(squares))
 
 
-def _contrast(light: tf.Tensor, inside: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+def _contrast(light: tf.Tensor, inside: tf.Tensor, sampling: FeatureGrid) -> tf.Tensor:
     """As `evidence.contrast`, of light (N, H, W, 1) at the features that are inside: (N,)."""
     first, stride, shape = maps.middle(sampling), sampling.stride, tf.shape(inside)
     seen = light[:, first::stride, first::stride, 0][:, : shape[0], : shape[1]]
@@ -333,7 +335,7 @@ def _score(distances: tf.Tensor, reduction: str) -> tf.Tensor:
     return tf.reduce_mean(tf.math.top_k(flat, count, sorted=False).values, axis=1)
 
 
-def _peak(distances: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+def _peak(distances: tf.Tensor, sampling: FeatureGrid) -> tf.Tensor:
     """As `maps.peak`, of each map: (N, 2)."""
     columns = tf.shape(distances)[2]
     flat = tf.reshape(distances, (tf.shape(distances)[0], -1))
@@ -342,7 +344,7 @@ def _peak(distances: tf.Tensor, sampling: Sampling) -> tf.Tensor:
     return position * sampling.stride + maps.middle(sampling)
 
 
-def _place(distances: tf.Tensor, shape: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+def _place(distances: tf.Tensor, shape: tf.Tensor, sampling: FeatureGrid) -> tf.Tensor:
     """As `maps.place`, each map: (N, H, W)."""
     for axis in (1, 2):
         last = tf.shape(distances)[axis] - 1

@@ -7,14 +7,17 @@ from typing import Protocol, Self
 import keras
 import numpy as np
 
-from metricad import architectures, mahalanobis, maps, tiles
+from metricad import mahalanobis
+from metricad.inspection import tiles
+from metricad.networks import factory as architectures
+from metricad.scoring import maps
 from metricad.clock import Clock
 from metricad.errors import DataError
 from metricad.evidence import Evidence, contrast
 from metricad.neighbourhood import gathered
 from metricad.prototype import NOTHING, GaussianPrototype, Prototype
-from metricad.region import Region
-from metricad.tone import LOOK, Tone, stabilising
+from metricad.preprocessing.regions import Region
+from metricad.preprocessing.intensity import LOOK, Tone, stabilising
 
 
 class Detector(Protocol):
@@ -78,7 +81,7 @@ class TripletDetector:
         self.tone = tone
         self.evidence = evidence
         self.gathers = gathers
-        self.sampling = architectures.sampling(model)
+        self.grid = architectures.grid(model)
         self.region = region
         self.clock = Clock()
 
@@ -169,7 +172,7 @@ class TripletDetector:
     ) -> tuple[np.ndarray, np.ndarray, float | None, np.ndarray | None]:
         """Distances (h', w'), 0 outside the region, evidence there (h', w', n), contrast, what is inside."""
         if given is None and image.size > tiles.LARGE and not self.prototype.needs_positions:
-            looks = tiles.distance_map(self._stacked, image, self.sampling)
+            looks = tiles.distance_map(self._stacked, image, self.grid)
         else:
             looks = self._stacked(image, given)
         distances = looks[..., 0]
@@ -180,7 +183,7 @@ class TripletDetector:
             distances = gathered(distances, inside)
         if self.evidence is None:
             return distances, looks[..., 1:], None, inside
-        seen = _shown(maps.at_features(image, self.sampling, distances.shape), self.tone)
+        seen = _shown(maps.at_features(image, self.grid, distances.shape), self.tone)
         return distances, looks[..., 1:], contrast(seen.ravel() if inside is None else seen[inside]), inside
 
     def _stacked(self, image: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
@@ -200,7 +203,7 @@ class TripletDetector:
 
     def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Put an image's distance map (h', w') on its pixels: see `maps.on_pixels`."""
-        return maps.on_pixels(distance_map, image, self.sampling, self.region)
+        return maps.on_pixels(distance_map, image, self.grid, self.region)
 
     def score(self, image: np.ndarray) -> float:
         """See `Detector`."""
@@ -221,11 +224,11 @@ class TripletDetector:
         """
         if self.region is None:
             return None
-        inside = maps.at_features(self.region.region(image), self.sampling, shape)
+        inside = maps.at_features(self.region.region(image), self.grid, shape)
         if not inside.any():  # a score of 0 would call anything good
             raise DataError(
                 "there is nothing to judge: the region holds no feature's centre; expected some of it, a few "
-                f"pixels wide, {maps.middle(self.sampling)} pixels or more from the image's border; draw a "
+                f"pixels wide, {maps.middle(self.grid)} pixels or more from the image's border; draw a "
                 "larger mask"
             )
         return inside
@@ -243,7 +246,7 @@ class Features:
     def __init__(self, model: keras.Model) -> None:
         self.extract = architectures.extractor(model)
         self._mahalanobis = mahalanobis.compiled(model)
-        self._scales = len(architectures.sampling(model).scales)
+        self._scales = len(architectures.grid(model).scales)
 
     def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
         """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from metricad.region import Region
-from metricad.sampling import Sampling
+from metricad.preprocessing.regions import Region
+from metricad.networks.grid import FeatureGrid
 
 REDUCTIONS = {"max": None, "top-0.1%": 1000, "top-1%": 100, "top-10%": 10}
 """How a map becomes a number, by name: the mean of the farthest of so many features, one at least."""
@@ -46,14 +46,14 @@ def farthest_count(size: int, reduction: str) -> int:
     return max(1, count + (2 * rest + count % 2 > among))
 
 
-def peak(distance_map: np.ndarray, sampling: Sampling) -> tuple[int, int]:
+def peak(distance_map: np.ndarray, sampling: FeatureGrid) -> tuple[int, int]:
     """Row and column, in pixels of the image, at the centre of the map's farthest feature."""
     row, column = np.unravel_index(np.argmax(distance_map), distance_map.shape)
     center = middle(sampling)
     return int(row * sampling.stride + center), int(column * sampling.stride + center)
 
 
-def place(distance_map: np.ndarray, shape: tuple[int, int], sampling: Sampling) -> np.ndarray:
+def place(distance_map: np.ndarray, shape: tuple[int, int], sampling: FeatureGrid) -> np.ndarray:
     """Put a distance map back on its image's pixels.
 
     The first feature sits at the centre of its receptive field (pixel 15.5 in the paper's network), the
@@ -65,7 +65,7 @@ def place(distance_map: np.ndarray, shape: tuple[int, int], sampling: Sampling) 
     distance_map : float32 (h', w')
     shape : (int, int)
         Height and width of the image, in pixels.
-    sampling : Sampling
+    sampling : FeatureGrid
         Of the network that the map comes from.
 
     Returns
@@ -84,7 +84,7 @@ def place(distance_map: np.ndarray, shape: tuple[int, int], sampling: Sampling) 
 
 
 def on_pixels(
-    distance_map: np.ndarray, image: np.ndarray, sampling: Sampling, region: Region | None = None
+    distance_map: np.ndarray, image: np.ndarray, sampling: FeatureGrid, region: Region | None = None
 ) -> np.ndarray:
     """Put an image's distance map (h', w') on its pixels (H, W) as `place` does; 0 outside a region."""
     placed = place(distance_map, image.shape, sampling)
@@ -94,12 +94,12 @@ def on_pixels(
     return np.where(region.region(image), placed, np.float32(0))
 
 
-def middle(sampling: Sampling) -> int:
+def middle(sampling: FeatureGrid) -> int:
     """Row, and column, of the pixel at the first feature's centre."""
     return math.ceil(sampling.first)  # 15.5, the middle of an even side, to whole pixels
 
 
-def at_features(image: np.ndarray, sampling: Sampling, shape: tuple[int, int]) -> np.ndarray:
+def at_features(image: np.ndarray, sampling: FeatureGrid, shape: tuple[int, int]) -> np.ndarray:
     """What an image (H, W) has at the centres of a map's features, as many as `shape` says: (h', w')."""
     first, stride = middle(sampling), sampling.stride
     return image[first::stride, first::stride][: shape[0], : shape[1]]
@@ -112,7 +112,7 @@ def checked_reduction(reduction: str) -> str:
     return reduction
 
 
-def _linear_weights(size: int, pixels: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _linear_weights(size: int, pixels: int, sampling: FeatureGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each pixel of one axis: the features before and after it and the weight of the latter."""
     position = np.clip((np.arange(pixels) - sampling.first) / sampling.stride, 0, size - 1)
     below = position.astype(int)

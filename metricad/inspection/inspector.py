@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from metricad import images
-from metricad.calibration import Calibration
+from metricad.scoring.calibration import Calibration
 from metricad.clock import Clock
 from metricad.errors import DataError
-from metricad.maps import image_score, peak
-from metricad.sampling import Sampling
+from metricad.scoring.maps import image_score, peak
+from metricad.networks.grid import FeatureGrid
 
 T = TypeVar("T")
 Draw = Callable[[str | os.PathLike, np.ndarray, np.ndarray], object]
@@ -59,7 +59,7 @@ class DistanceDetector(Protocol):
     Images are float32 (H, W) in [-1, 1]. Several threads may ask at once.
     """
 
-    sampling: Sampling
+    sampling: FeatureGrid
     reduction: str
     clock: Clock
 
@@ -104,7 +104,7 @@ class Inspector:
         distance_map = self.detector.distance_map(image)
         with self.detector.clock("score"):
             score = image_score(distance_map, self.detector.reduction)
-            row, column = peak(distance_map, self.detector.sampling)
+            row, column = peak(distance_map, self.detector.grid)
         inspection = Inspection(
             path=path,
             score=score,
@@ -162,7 +162,7 @@ class Inspector:
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
         with self.detector.clock("read"):
-            return images.read(path, minimum_size=self.detector.sampling.smallest)
+            return images.read(path, minimum_size=self.detector.grid.smallest)
 
 
 def for_each(

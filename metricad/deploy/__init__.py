@@ -1,0 +1,1 @@
+"""Inspectors in other formats: writing them, running them without TensorFlow, reading them back."""
