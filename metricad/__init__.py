@@ -7,16 +7,12 @@ line can answer without TensorFlow.
 import importlib
 
 _EXPORTS = {
-    "AutoPrototype": "metricad.kinds",
-    "GaussianPrototype": "metricad.prototype",
     "Inspection": "metricad.inspection.inspector",
     "Inspector": "metricad.inspection.inspector",
-    "MeanPrototype": "metricad.prototype",
     "MetricadError": "metricad.errors",
-    "PositionalPrototype": "metricad.positional",
+    "PartDetector": "metricad.inspection.detector",
     "Settings": "metricad.settings",
     "Surface": "metricad.datasets",
-    "TripletDetector": "metricad.inspection.detector",
     "find_images": ("metricad.images", "find"),
     "fit_inspector": "metricad.inspection.fit",
     "load_inspector": ("metricad.deploy.opening", "load"),

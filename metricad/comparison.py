@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metricad import evaluation, methods, runs
-from metricad.networks import pretrained
 from metricad.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import Method, Protocol
+from metricad.networks import pretrained
 from metricad.results import Network, Study, if_any
 
 
@@ -140,13 +140,11 @@ def _network(run: str | os.PathLike) -> Network:
 
 
 def _shipped(name: str) -> Network:
-    base = name.removesuffix(methods.ADAPTED)
-    own = [] if base == name else ["each surface's good images with synthetic defects"]
     return Network(
         name=name,
-        units=pretrained.UNITS[base],
+        units=pretrained.UNITS[name],
         seed=0,
-        trained_on=[*pretrained.TRAINED_ON, *own],
+        trained_on=list(pretrained.TRAINED_ON),
         settings={},
         epoch_loss=[],
         epoch_accuracy=[],

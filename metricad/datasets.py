@@ -15,6 +15,7 @@ import numpy as np
 
 from metricad import images, patches, triplets
 from metricad.errors import DataError
+from metricad.preprocessing.channels import to_luminance
 
 _GOOD = "good"
 _LABELS = ["normal", "defect"]
@@ -31,7 +32,7 @@ class Sample:
     kind : str
         ``good``, or the kind of defect.
     read : function
-        Gives the image, float32 (H, W) in [-1, 1].
+        Gives the image, float32 (H, W), or (H, W, 3) of a color image, in [-1, 1].
     read_mask : function or None
         Gives the defect's pixels, bool (H, W), where they are known.
     """
@@ -103,8 +104,8 @@ def load(
 
 
 def read_all(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
-    """Read images one after the other: float32 (H, W) in [-1, 1]."""
-    return (sample.read() for sample in samples)
+    """Read images one after the other: their luminance, float32 (H, W) in [-1, 1]."""
+    return (to_luminance(sample.read()) for sample in samples)
 
 
 def _choose(surfaces: Sequence[Surface], names: Sequence[str], source: str) -> list[Surface]:
@@ -148,7 +149,7 @@ def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
 
 
 def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) -> Sample:
-    read = functools.partial(images.read, path, minimum_size=patches.PATCH_SIZE)
+    read = functools.partial(images.read, path, minimum_size=patches.PATCH_SIZE, color=True)
     read_mask = None if mask is None else lambda: images.read(mask) > -1  # whatever is not black
     return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
 
@@ -237,7 +238,9 @@ def _tfds_sample(example: dict, name: str, is_labelled: bool) -> Sample:
     return Sample(
         name,
         "defect" if is_defect else _GOOD,
-        lambda: images.to_luminance(_decode(encoded, name), name=name, minimum_size=patches.PATCH_SIZE),
+        lambda: images.to_image(
+            _decode(encoded, name), name=name, minimum_size=patches.PATCH_SIZE, color=True
+        ),
         (lambda: _decode(mask, name)[..., 0] > 0) if is_defect and mask is not None else None,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from metricad.preprocessing.channels import to_luminance
 from metricad.shapes import blob, place, stroke
 
 VISIBLE = 0.03
@@ -66,6 +67,12 @@ def add(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
     if not size > 0 or not 0 < contrast <= 1:
         raise ValueError(f"size must be above 0 and contrast in (0, 1], received {size} and {contrast}")
+    if image.ndim == 3:  # all channels become lighter or darker alike
+        light = to_luminance(image)
+        changed, mask = add(
+            light, kind=kind, size=size, contrast=contrast, rng=rng, other=other, inside=inside
+        )
+        return np.clip(image + (changed - light)[..., np.newaxis], -1, 1).astype(np.float32), mask
     for _ in range(_ATTEMPTS if inside is None else _ATTEMPTS_INSIDE):
         changed = np.clip(KINDS[kind](image, size, contrast, rng, other), -1, 1).astype(np.float32)
         mask = np.abs(changed - image) >= VISIBLE
@@ -100,7 +107,7 @@ def add_any(
     kind : str
         One of `KINDS`.
     """
-    side = min(image.shape)
+    side = min(image.shape[:2])
     for _ in range(_ATTEMPTS):
         kind = str(rng.choice(list(KINDS)))
         low, high = _SIZES[kind]

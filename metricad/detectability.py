@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from metricad import defects
 from metricad.errors import DataError
 from metricad.inspection.inspector import DEFECT, Inspector
-from metricad.scoring.maps import peak
+from metricad.preprocessing.channels import to_luminance
 
 MARGIN = 16
 """How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's
@@ -201,12 +201,12 @@ class Measurement:
             self._hands[number % images].append(setting)
 
     def add(self, image: np.ndarray) -> None:
-        """Judge a good image, float32 (H, W) in [-1, 1], and the defective versions that are its share."""
+        """Judge a good image, float32 (H, W) or (H, W, 3) in [-1, 1], and the defective versions that are its share."""
         hand = self._hands[self.chart.good_images]
         self.chart.good_images += 1
         self.chart.false_alarms += self._inspector.inspect(image)[0].verdict == DEFECT
         region = self._inspector.detector.region
-        inside = None if region is None else region.region(image)
+        inside = None if region is None else region.region(to_luminance(image))
         for setting in hand:
             changed, mask = defects.add(image, **asdict(setting), rng=self._rng, inside=inside)
             if mask.any():
@@ -214,9 +214,9 @@ class Measurement:
             self._on_defect()
 
     def _count(self, setting: Setting, changed: np.ndarray, mask: np.ndarray) -> None:
-        inspection, distance_map = self._inspector.inspect(changed)
+        inspection, _ = self._inspector.inspect(changed)
         is_found = inspection.verdict == DEFECT
-        is_localised = is_found and _is_near(mask, peak(distance_map, self._inspector.detector.grid))
+        is_localised = is_found and _is_near(mask, (inspection.peak_row, inspection.peak_col))
         self.chart.counts[setting] += Count(1, int(is_found), int(is_localised))
         kind = setting.kind
         middle = Setting(kind, _middle(self.chart.sizes(kind)), _middle(self.chart.contrasts(kind)))

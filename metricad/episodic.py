@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.networks import factory as architectures
 from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
+from metricad.networks import factory as architectures
 
 _SHRINKAGE = 1e-2  # more than a prototype's: three crops are few, and gradients must stay tame
 _FLOOR = 1e-3  # of squared distances, below which their logarithm says nothing

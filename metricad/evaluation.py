@@ -1,26 +1,27 @@
 """The paper's protocol over labelled surfaces (section 2.9).
 
-For each surface the prototype is made from the good images to learn from; the metrics are taken over all
-other good images and all defects, with the maximum of the distance map as score.
+For each surface a method is fitted to the good images to learn from; the metrics are taken over all other good
+images and all defects.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from metricad import examples, metrics
-from metricad.scoring import calibration
 from metricad.datasets import Sample, Surface
-from metricad.inspection.detector import Detector, TripletDetector
 from metricad.errors import DataError
+from metricad.inspection.detector import PartDetector
+from metricad.inspection.interface import Detector, as_taken
 from metricad.pixels import PixelMetrics
+from metricad.preprocessing.channels import to_luminance
 from metricad.results import Cost, Example, Result
-from metricad.preprocessing.intensity import LOOK
+from metricad.scoring import calibration
 
 _TIMED_IMAGES = 10
 
@@ -120,12 +121,12 @@ def evaluate(
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> list[Evaluation]:
-    """Fit methods to a surface's good images and score its test images, each image read once for all.
+    """Fit methods to a surface's good images and score its test images.
 
     Parameters
     ----------
     methods : sequence of Method
-        Those of one network share its features, see `detector.SharedFeatures`.
+        Color images go as they are to those that take color, to others their luminance.
     surface : Surface
     protocol : Protocol, optional
     pictured : collection of str, optional
@@ -232,12 +233,12 @@ def _check_labels(surface: Surface) -> None:
 
 def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
     """The same surface, whose images name themselves when they are too small for a network."""
-    smallest = max((d.grid.smallest for d in detectors if isinstance(d, TripletDetector)), default=1)
+    smallest = max((d.grid.smallest for d in detectors if isinstance(d, PartDetector)), default=1)
 
     def checked(sample: Sample) -> Sample:
         def read() -> np.ndarray:
             image = sample.read()
-            if min(image.shape) < smallest:
+            if min(image.shape[:2]) < smallest:
                 raise DataError(
                     f"{surface.dataset}: {sample.name}: expected an image of at least {smallest}×{smallest} "
                     f"pixels, received {image.shape}"
@@ -266,10 +267,27 @@ def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
     return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
 
 
-def _read(samples: Sequence[Sample], on_image: Callable[[], object]) -> Iterator[np.ndarray]:
-    for sample in samples:
-        yield sample.read()
-        on_image()
+class _Images(Sequence[np.ndarray]):
+    """Images of samples, each read whenever it is asked for."""
+
+    def __init__(
+        self, samples: Sequence[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None
+    ) -> None:
+        self._samples, self._color, self._on_image = samples, color, on_image
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def name(self, number: int) -> str:
+        """Name of a sample."""
+        return self._samples[number].name
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        if number >= len(self._samples):
+            raise IndexError(number)
+        image = self._samples[number].read()
+        self._on_image()
+        return image if self._color else to_luminance(image)
 
 
 def _fit(
@@ -278,35 +296,17 @@ def _fit(
     samples: Sequence[Sample],
     on_image: Callable[[], object],
 ) -> list[float]:
-    """Fit what is not fitted yet; return the seconds of each.
-
-    Prototypes learn image by image, so one pass serves all of them and their network runs once; any other
-    detector takes the images in a pass of its own.
-    """
+    """Fit what is not fitted yet; return the seconds of each."""
     if not samples:
         raise DataError("no good images are left to fit to; lower --holdout or give more")
-    empty = [k for k, method in enumerate(methods) if not method.is_fitted]
-    together = [k for k in empty if isinstance(detectors[k], TripletDetector)]
     seconds = [0.0] * len(methods)
-    began = time.perf_counter()
-    learning = [detectors[k] for k in together]
-    seen: list[np.ndarray] = []
-    if any(not one.is_prepared or one.evidence is not None for one in learning):
-        order = np.random.default_rng(0).permutation(len(samples))[:LOOK]
-        seen = [samples[i].read() for i in np.sort(order)]
-    for detector in learning:
-        detector.prepare(seen)
-    for image in _read(samples, on_image):
-        for detector in learning:
-            detector.update(image)
-    for detector in learning:
-        detector.settle(seen)
-    for k in together:
-        seconds[k] = time.perf_counter() - began
-    for k in sorted(set(empty) - set(together)):
-        began = time.perf_counter()
-        detectors[k].fit(_read(samples, lambda: None))
-        seconds[k] = time.perf_counter() - began
+    for k, method in enumerate(methods):
+        if not method.is_fitted:
+            began = time.perf_counter()
+            detectors[k].fit(_Images(samples, color=getattr(detectors[k], "takes_color", False)))
+            seconds[k] = time.perf_counter() - began
+    for _ in samples:
+        on_image()
     return seconds
 
 
@@ -320,7 +320,10 @@ def _thresholds(
     if not held_out:
         return [method.threshold for method in methods]
     scores = np.array(
-        [[detector.score(image) for detector in detectors] for image in _read(held_out, on_image)]
+        [
+            [detector.score(as_taken(detector, image)) for detector in detectors]
+            for image in _Images(held_out, color=True, on_image=on_image)
+        ]
     )
     return [
         method.threshold if method.is_fitted else calibration.calibrate(column, false_alarm_rate).threshold
@@ -340,12 +343,14 @@ def _score(
     """Scores (detectors, images), and what the maps are worth where the defect's pixels are known."""
     scores = np.empty((len(detectors), len(samples)))
     pixels = [PixelMetrics() for _ in detectors]
-    for number, (sample, image) in enumerate(zip(samples, _read(samples, on_image), strict=True)):
-        mask = examples.read_mask(sample, image.shape)
+    images = _Images(samples, color=True, on_image=on_image)
+    for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
+        mask = examples.read_mask(sample, image.shape[:2])
         for k, detector in enumerate(detectors):
-            scores[k, number] = detector.score(image)
+            taken = as_taken(detector, image)
+            scores[k, number] = detector.score(taken)
             if mask is not None and examples.has_map(detector):
-                pixels[k].update(detector.anomaly_map(image), mask)
+                pixels[k].update(detector.anomaly_map(taken), mask)
     return scores, pixels
 
 
@@ -366,7 +371,7 @@ def _milliseconds(detector: Detector, samples: Sequence[Sample]) -> float:
     # A pass of its own: above, methods that share a network share its time as well.
     seconds = []
     for sample in samples:
-        image = sample.read()
+        image = as_taken(detector, sample.read())
         began = time.perf_counter()
         detector.score(image)
         seconds.append(time.perf_counter() - began)

@@ -7,8 +7,8 @@ from sklearn.decomposition import PCA
 
 from metricad import images
 from metricad.datasets import Sample
-from metricad.inspection.detector import Detector
 from metricad.errors import DataError
+from metricad.inspection.interface import Detector, as_taken
 from metricad.results import Example
 
 # Pictures are for looking at; the numbers are taken at full size.
@@ -48,16 +48,16 @@ def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) ->
 
 def _example(detector: Detector, sample: Sample, role: str, score: float) -> Example:
     image = sample.read()
-    mask = read_mask(sample, image.shape)
-    shrink = min(1, _EXAMPLE_SIDE / max(image.shape))
-    shape = tuple(max(1, round(side * shrink)) for side in image.shape)
+    mask = read_mask(sample, image.shape[:2])
+    shrink = min(1, _EXAMPLE_SIDE / max(image.shape[:2]))
+    shape = tuple(max(1, round(side * shrink)) for side in image.shape[:2])
     return Example(
         name=sample.name,
         kind=sample.kind,
         role=role,
         score=score,
         image=images.to_uint8(images.resize(image, shape)),
-        anomaly_map=images.resize(detector.anomaly_map(image), shape),
+        anomaly_map=images.resize(detector.anomaly_map(as_taken(detector, image)), shape),
         mask=None if mask is None else images.resize(mask.astype(np.float32), shape) >= 0.5,
     )
 
@@ -66,6 +66,6 @@ def embedding(detector: Detector, samples: Sequence[Sample]) -> np.ndarray | Non
     """Principal components of the images' embeddings, float32 (images, components), if it has any."""
     if not hasattr(detector, "embedding"):
         return None
-    vectors = np.stack([detector.embedding(sample.read()) for sample in samples])
+    vectors = np.stack([detector.embedding(as_taken(detector, sample.read())) for sample in samples])
     count = min(_COMPONENTS, *vectors.shape)
     return PCA(count, svd_solver="full").fit_transform(vectors).astype(np.float32)

@@ -21,8 +21,8 @@ _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
 
-def read(path: str | os.PathLike, *, minimum_size: int = 1) -> np.ndarray:
-    """Read an image file as luminance.
+def read(path: str | os.PathLike, *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
+    """Read an image file, as luminance unless color is asked for.
 
     Parameters
     ----------
@@ -31,21 +31,23 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1) -> np.ndarray:
         hold values in [0, 1], as everywhere in scikit-image.
     minimum_size : int
         Smallest height and width, in pixels, that the caller can use.
+    color : bool
+        Keep the three channels of a color image.
 
     Returns
     -------
-    float32 (H, W) in [-1, 1]. Integers are scaled by the range of their type, alpha is dropped.
+    float32 (H, W), or (H, W, 3) of a color image where `color`, in [-1, 1]. Integers are scaled by the range of their type, alpha is dropped.
 
     Raises
     ------
     DataError
         The file is missing, no image, truncated, not finite, out of range or too small.
     """
-    return to_luminance(decode(path), name=str(path), minimum_size=minimum_size)
+    return to_image(decode(path), name=str(path), minimum_size=minimum_size, color=color)
 
 
 def decode(path: str | os.PathLike) -> np.ndarray:
-    """Read the pixels of an image file as they are: what `to_luminance` takes; raises DataError as `read`."""
+    """Read the pixels of an image file as they are: what `to_image` takes; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
@@ -60,8 +62,10 @@ def decode(path: str | os.PathLike) -> np.ndarray:
         raise DataError(f"{path}: not a readable image: damaged, truncated, or of another kind") from error
 
 
-def to_luminance(pixels: np.ndarray, *, name: str = "image", minimum_size: int = 1) -> np.ndarray:
-    """Turn decoded pixels (H, W) or (H, W, 1 to 4) into float32 (H, W) in [-1, 1]; see `read`."""
+def to_image(
+    pixels: np.ndarray, *, name: str = "image", minimum_size: int = 1, color: bool = False
+) -> np.ndarray:
+    """Turn decoded pixels (H, W) or (H, W, 1 to 4) into an image in [-1, 1]; see `read`."""
     pixels = np.asarray(pixels)
     if pixels.ndim == 2:
         pixels = pixels[..., np.newaxis]
@@ -84,8 +88,11 @@ def to_luminance(pixels: np.ndarray, *, name: str = "image", minimum_size: int =
                 f"{name}: float values from {pixels.min():g} to {pixels.max():g}; expected [0, 1]: "
                 "rescale the image or save it with an integer type"
             )
-    color = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
-    gray = skimage.color.rgb2gray(color) if color.shape[2] == 3 else color[..., 0]
+    channels = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
+    if channels.shape[2] == 3 and color:
+        gray = channels
+    else:
+        gray = skimage.color.rgb2gray(channels) if channels.shape[2] == 3 else channels[..., 0]
     # rgb2gray has scaled integers to [0, 1] already; gray integers are scaled by their type's maximum.
     maximum = np.iinfo(gray.dtype).max if gray.dtype.kind == "u" else 1
     return gray.astype(np.float32) * np.float32(2 / maximum) - np.float32(1)
@@ -102,12 +109,12 @@ def from_uint8(levels: np.ndarray) -> np.ndarray:
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize (H, W) to `shape`: bilinear, smoothed before shrinking. Returns float32 in the same range."""
-    if image.shape == tuple(shape):
+    """Resize (H, W, …) to `shape`: bilinear, smoothed before shrinking. Returns float32 in the same range."""
+    if image.shape[:2] == tuple(shape):
         return image.astype(np.float32, copy=False)
     shrinks = shape[0] < image.shape[0] or shape[1] < image.shape[1]
     return skimage.transform.resize(
-        image.astype(np.float32, copy=False), shape, order=1, anti_aliasing=shrinks
+        image.astype(np.float32, copy=False), (*shape, *image.shape[2:]), order=1, anti_aliasing=shrinks
     )
 
 
@@ -161,7 +168,7 @@ def overlay(
 
     Parameters
     ----------
-    image : float32 (H, W) in [-1, 1]
+    image : float32 (H, W) or (H, W, 3) in [-1, 1]
     anomaly_map : float32 (H, W)
     low, high : float
         Map values shown with the first and the last color; give all images the same two.
@@ -177,10 +184,10 @@ def overlay(
     # In float64: where good images never vary the range is 0, and the quotient overflows float32.
     position = np.clip((anomaly_map - np.float64(low)) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     colors = colormaps[_COLORMAP](position)[..., :3]
-    gray = ((image + 1) / 2)[..., np.newaxis]
+    surface = (image + 1) / 2 if image.ndim == 3 else ((image + 1) / 2)[..., np.newaxis]
     # A clear view of the surface where the map is low, strong color where it is high.
     opacity = (0.1 + 0.6 * position)[..., np.newaxis]
-    picture = np.rint(255 * ((1 - opacity) * gray + opacity * colors)).astype(np.uint8)
+    picture = np.rint(255 * ((1 - opacity) * surface + opacity * colors)).astype(np.uint8)
     if threshold is not None:
         above = anomaly_map > threshold
         picture[skimage.segmentation.find_boundaries(above, mode="thick")] = _CONTOUR_COLOR

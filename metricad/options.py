@@ -24,9 +24,10 @@ FalseAlarmRate = Annotated[
 
 
 class Kind(StrEnum):
-    """Kinds of prototype."""
+    """Kinds of density."""
 
     mean = "mean"
+    mixture = "mixture"
     gaussian = "gaussian"
     positional = "positional"
     auto = "auto"

@@ -34,11 +34,12 @@ from metricad import (
     training,
     workers,
 )
-from metricad.networks import factory as architectures, residual as network
 from metricad import grid as grids
 from metricad.datasets import Surface
 from metricad.errors import RunError
 from metricad.grid import Cell, Grid
+from metricad.networks import factory as architectures
+from metricad.networks import residual as network
 from metricad.results import Study
 
 PLAN, LOCK, ERRORS = "plan.json", ".lock", "errors"

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from metricad import files
-from metricad.networks import residual as network
 from metricad.errors import RunError
+from metricad.networks import residual as network
 from metricad.settings import Settings
 from metricad.versions import versions
 

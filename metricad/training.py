@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from metricad import datasets, loss, patches, runs, triplets
-from metricad.networks import residual as network
 from metricad.errors import RunError
+from metricad.networks import residual as network
 from metricad.settings import Settings
 
 

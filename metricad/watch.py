@@ -130,7 +130,8 @@ class Watch:
         """Judge a file that is waiting and write its line; None where it must wait longer, or is gone."""
         file = self.arrivals.folder / path
         try:
-            image = images.read(file, minimum_size=self.inspector.detector.grid.smallest)
+            detector = self.inspector.detector
+            image = images.read(file, minimum_size=detector.grid.smallest, color=detector.channels == 3)
             if not self.arrivals.is_unchanged(path):
                 return None
             found = self._judge(path, image)

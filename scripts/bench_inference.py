@@ -122,8 +122,11 @@ def make(scope: Scope, folder: Path) -> list:
     from data_prep.surfaces import generator
     from metricad import images, kinds
     from metricad.deploy import export, graph
-    from metricad.inspection import bundle, fit as inspector
-    from metricad.networks import factory as architectures, residual as network, pretrained
+    from metricad.inspection import bundle
+    from metricad.inspection import fit as inspector
+    from metricad.networks import factory as architectures
+    from metricad.networks import pretrained
+    from metricad.networks import residual as network
 
     (folder / "line").mkdir()
     files_in_all = scope.rounds * scope.files

@@ -64,7 +64,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
     """A part, and bodies of each kind with what the library says of them."""
     console.load_tensorflow()
     from metricad import methods
-    from metricad.inspection import bundle, fit as inspector
+    from metricad.inspection import bundle
+    from metricad.inspection import fit as inspector
 
     paths = [folder / f"{i:03}.png" for i in range(40)]
     for i, path in enumerate(paths):
@@ -76,9 +77,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
     def judged(content: bytes) -> Body:
         """What the library says of a body: the same steps as the service's, in this process."""
         try:
-            image = uploads.decode(
-                content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6
-            )
+            image = uploads.decode(content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6)
             return Body(content, 200, made.inspect(image)[0].score)
         except uploads.TooManyPixelsError:
             return Body(content, 413)

@@ -14,11 +14,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from metricad.prototype import GaussianPrototype
 
 from metricad import datasets, metrics, runs
-from metricad.networks import residual as network
 from metricad.evaluation import Protocol
-from metricad.prototype import GaussianPrototype
+from metricad.networks import residual as network
 
 # Layer and the margin that it has beyond the last: features of all stages are then of the same places.
 STAGES = {"pool": 6, "block1": 4, "block2": 2, "block3": 0}

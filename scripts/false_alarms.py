@@ -28,10 +28,10 @@ from matplotlib import rc_context
 from scipy import stats
 
 from metricad import datasets, display, figures, files, markdown, methods
-from metricad.scoring.calibration import calibrate, needed
 from metricad.document import Cell, Document, Picture, Section, Table
 from metricad.evaluation import Method
 from metricad.options import SHIPPED
+from metricad.scoring.calibration import calibrate, needed
 
 RATES = (0.01, 0.05, 0.1)
 SHARES = {"fit": 0.2, "calibration": 0.5}  # of the good images; the rest is the stream

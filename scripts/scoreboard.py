@@ -22,13 +22,13 @@ import tensorflow as tf
 
 from data_prep.surfaces import generator
 from metricad import comparison, datasets, display, files, markdown, methods, metrics, report
-from metricad.networks import residual as network
 from metricad import results as records
-from metricad.networks.factory import extractor
-from metricad.inspection.detector import Features, TripletDetector
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method, Protocol
 from metricad.images import from_uint8
+from metricad.inspection.detector import Features, TripletDetector
+from metricad.networks import residual as network
+from metricad.networks.factory import extractor
 from metricad.options import SHIPPED
 from metricad.results import Result, Study
 

@@ -57,10 +57,11 @@ def surface(rng: np.random.Generator, shape: tuple[int, int], *, scratch: bool =
 
 def make_part(model, prototype, shape: tuple[int, int] = (96, 96), *, head: bool = False, **options: object):
     """Fit an inspector to surfaces of a shape in no time; a head, where there is to be one, is made up."""
-    from metricad.scoring.calibration import calibrate
-    from metricad.inspection.detector import TripletDetector
     from metricad.head import of
+
+    from metricad.inspection.detector import TripletDetector
     from metricad.inspection.inspector import Inspector
+    from metricad.scoring.calibration import calibrate
 
     rng = np.random.default_rng(7)
     detector = TripletDetector(model, prototype, **options)
@@ -187,9 +188,10 @@ def part(fitted, tmp_path_factory):
 @pytest.fixture(scope="session")
 def free_part(tmp_path_factory):
     """An inspector of images of any size, made as for the shipped network; and its file."""
+    from metricad.prototype import GaussianPrototype
+
     from metricad.inspection import bundle
     from metricad.networks import hypercolumn
-    from metricad.prototype import GaussianPrototype
     from metricad.preprocessing.intensity import Tone
 
     prototype = GaussianPrototype(border=hypercolumn.GRID.border)
@@ -203,9 +205,10 @@ def free_part(tmp_path_factory):
 @pytest.fixture(scope="session")
 def registered_part(tmp_path_factory):
     """An inspector of images of one odd size, with a head and a mask; and its file."""
+    from metricad.positional import PositionalPrototype
+
     from metricad.inspection import bundle
     from metricad.networks import residual as network
-    from metricad.positional import PositionalPrototype
     from metricad.preprocessing.regions import MaskRegion
 
     mask = np.zeros((63, 75), bool)

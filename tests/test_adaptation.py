@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 from conftest import save, texture
-
-from metricad import adaptation, defects, images, metrics
-from metricad.inspection import bundle, fit as inspector
-from metricad.networks import hypercolumn, residual as network
-from metricad.inspection.detector import TripletDetector
 from metricad.kinds import AutoPrototype
 from metricad.methods.adapted import AdaptedDetector
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
+
+from metricad import adaptation, defects, images, metrics
+from metricad.inspection import bundle
+from metricad.inspection import fit as inspector
+from metricad.inspection.detector import TripletDetector
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 from metricad.preprocessing.regions import MaskRegion
 
 SIDE = 96

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from metricad.borders import ABSENT, DIRECTIONS, Borders
 from scipy.ndimage import uniform_filter
 from scipy.signal import correlate2d
 
 from metricad import borders
-from metricad.borders import ABSENT, DIRECTIONS, Borders
 
 SIDE = 256
 

@@ -10,15 +10,15 @@ import pytest
 from conftest import repack, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from metricad.inspection import bundle
-from metricad.networks import residual as network
-from metricad.scoring.calibration import calibrate
-from metricad.inspection.detector import TripletDetector
-from metricad.errors import BundleError
-from metricad.inspection.inspector import Inspector
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
+
+from metricad.errors import BundleError
+from metricad.inspection import bundle
+from metricad.inspection.detector import TripletDetector
+from metricad.inspection.inspector import Inspector
+from metricad.networks import residual as network
+from metricad.scoring.calibration import calibrate
 
 PROBES = [texture(np.random.default_rng(seed), side=side) for seed, side in enumerate((32, 64, 41))]
 

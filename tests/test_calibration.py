@@ -10,8 +10,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metricad.scoring.calibration import Calibration, calibrate, check_count, check_split, held_out_count, needed
 from metricad.errors import DataError
+from metricad.scoring.calibration import (
+    Calibration,
+    calibrate,
+    check_count,
+    check_split,
+    held_out_count,
+    needed,
+)
 
 rates = st.integers(1, 99).map(lambda percent: percent / 100)
 scores = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30)

@@ -5,9 +5,9 @@ import pytest
 from conftest import scratched, texture
 
 from metricad import comparison, methods, runs
-from metricad.networks import hypercolumn, pretrained
 from metricad.datasets import Sample, Surface
 from metricad.errors import BundleError, DataError, RunError
+from metricad.networks import hypercolumn, pretrained
 from metricad.settings import Settings
 
 

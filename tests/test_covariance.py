@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
-
 from metricad.covariance import SHARE_OF_IDENTITY, Moments, cross_validated, merged, shrunk
+from scipy.stats import multivariate_normal
 
 
 def vectors(count, seed=0, *, scales=2, dimensions=3):

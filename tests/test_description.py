@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from metricad.deploy import description
-from metricad.scoring import maps
-from metricad.scoring.calibration import Calibration
 from metricad.deploy.description import INPUT_TYPES, Description
 from metricad.errors import BundleError
-from metricad.preprocessing.regions import MaskRegion
 from metricad.networks.grid import FeatureGrid
+from metricad.preprocessing.regions import MaskRegion
+from metricad.scoring import maps
+from metricad.scoring.calibration import Calibration
 
 sides = st.integers(1, 3000)
 spans = st.tuples(sides, sides).map(sorted).map(tuple)

@@ -8,13 +8,13 @@ import pytest
 from conftest import save, texture
 
 from metricad import defects, detectability
-from metricad.scoring.calibration import calibrate
 from metricad.clock import Clock
 from metricad.detectability import CONTRASTS, MARGIN, SIZES, Chart, Count, Measurement, Setting, measure
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspector
-from metricad.preprocessing.regions import MaskRegion
 from metricad.networks.grid import FeatureGrid
+from metricad.preprocessing.regions import MaskRegion
+from metricad.scoring.calibration import calibrate
 
 
 class Plain:

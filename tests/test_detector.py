@@ -8,15 +8,16 @@ import pytest
 from conftest import scratched, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
-
-from metricad.networks import factory as architectures, residual as network
-from metricad.scoring import maps
-from metricad.inspection.detector import Detector, SharedFeatures, TripletDetector
-from metricad.errors import DataError
-from metricad.scoring.maps import image_score
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
+from scipy import ndimage
+
+from metricad.errors import DataError
+from metricad.inspection.detector import Detector, SharedFeatures, TripletDetector
+from metricad.networks import factory as architectures
+from metricad.networks import residual as network
+from metricad.scoring import maps
+from metricad.scoring.maps import image_score
 
 HALF = network.RECEPTIVE_FIELD // 2
 peak, place = (partial(function, sampling=network.GRID) for function in (maps.peak, maps.place))

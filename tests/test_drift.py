@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from metricad import drift
-from metricad.scoring.calibration import Calibration
 from metricad.drift import BETS, DEFECTS, DriftTest
+from metricad.scoring.calibration import Calibration
 
 
 def stream(rng, count, *, shift=0.0, spread=1.0, defects=0.0):

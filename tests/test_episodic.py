@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from metricad import episodes, episodic, textures
-from metricad.networks import hypercolumn
 from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
+from metricad.networks import hypercolumn
 
 
 @pytest.fixture(scope="module")

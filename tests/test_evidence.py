@@ -5,18 +5,19 @@ import io
 import numpy as np
 import pytest
 from conftest import repack, texture
-
-from metricad import adaptation, evaluation, kinds
-from metricad.inspection import bundle
-from metricad.networks import hypercolumn, residual as network
 from metricad.borders import ABSENT, DIRECTIONS
-from metricad.scoring.calibration import calibrate
-from metricad.inspection.detector import TripletDetector
-from metricad.errors import BundleError
 from metricad.evidence import Evidence, contrast
-from metricad.inspection.inspector import Inspector
 from metricad.lines import FAMILIES
 from metricad.prototype import GaussianPrototype
+
+from metricad import adaptation, evaluation, kinds
+from metricad.errors import BundleError
+from metricad.inspection import bundle
+from metricad.inspection.detector import TripletDetector
+from metricad.inspection.inspector import Inspector
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
+from metricad.scoring.calibration import calibrate
 
 SIDE = 96
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_outputs, assert_same, make_part, surface
+from metricad.prototype import GaussianPrototype, MeanPrototype
 
 from metricad import images, kinds
 from metricad.deploy import export, exported, graph
-from metricad.networks import hypercolumn, residual as network
-from metricad.scoring.calibration import calibrate
-from metricad.inspection.detector import TripletDetector
 from metricad.errors import BundleError, DataError, ExportError
+from metricad.inspection.detector import TripletDetector
 from metricad.inspection.inspector import Inspector
-from metricad.prototype import GaussianPrototype, MeanPrototype
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 from metricad.preprocessing.regions import ForegroundRegion
+from metricad.scoring.calibration import calibrate
 
 SHAPES = [
     (69, 69), (71, 73), (73, 71), (75, 75), (77, 113), (79, 399), (81, 83), (85, 87), (89, 69), (93, 101),

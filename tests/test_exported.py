@@ -15,10 +15,10 @@ from conftest import assert_same, save, surface
 
 from metricad import images
 from metricad.deploy import exported
-from metricad.scoring.calibration import Calibration
 from metricad.deploy.description import KEY, Description
 from metricad.errors import BundleError, DataError
 from metricad.networks.grid import FeatureGrid
+from metricad.scoring.calibration import Calibration
 
 FORMATS = ["onnx", "litert", "openvino", "saved-model"]
 
@@ -202,7 +202,7 @@ def test_an_image_of_a_size_that_suits_is_taken(described, shape):
 
 def test_every_gray_level_comes_through(described):
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(2, axis=0).repeat(2, axis=1)
-    for image in (images.from_uint8(levels), images.to_luminance(levels)):
+    for image in (images.from_uint8(levels), images.to_image(levels)):
         whole = exported.to_pixels(image, described)
         assert whole.dtype == np.uint8
         np.testing.assert_array_equal(whole[0], levels)
@@ -213,7 +213,7 @@ def test_every_gray_level_comes_through(described):
 
 def test_finer_images_are_refused_where_whole_levels_are_expected_and_kept_elsewhere(described):
     levels = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
-    image = images.to_luminance(levels)
+    image = images.to_image(levels)
     with pytest.raises(DataError, match=r"gray levels between.* export it again with --input-type float32"):
         exported.to_pixels(image, described)
     fine = exported.to_pixels(image, replace(described, input_type="float32"))

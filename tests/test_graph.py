@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import assert_outputs, make_part, surface
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 
 from metricad import kinds
 from metricad.deploy import graph
-from metricad.inspection import bundle
-from metricad.networks import factory as architectures, hypercolumn, residual as network
-from metricad.scoring import maps
-from metricad.inspection.detector import Features
 from metricad.errors import DataError
-from metricad.positional import PositionalPrototype
-from metricad.prototype import GaussianPrototype, MeanPrototype
-from metricad.preprocessing.regions import ForegroundRegion, MaskRegion
+from metricad.inspection import bundle
+from metricad.inspection.detector import Features
+from metricad.networks import factory as architectures
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 from metricad.preprocessing.intensity import Tone
+from metricad.preprocessing.regions import ForegroundRegion, MaskRegion
+from metricad.scoring import maps
 
 SHAPES = [
     (69, 69), (71, 73), (73, 71), (75, 75), (77, 113), (79, 399), (81, 83), (85, 87), (89, 69), (93, 101),

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-from metricad import head
 from metricad.head import HeadPrototype
 from metricad.prototype import GaussianPrototype
+
+from metricad import head
 
 
 @pytest.fixture(scope="module")

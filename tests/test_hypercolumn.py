@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from metricad.networks import factory as architectures, hypercolumn, residual as network, pretrained
+from metricad.networks import factory as architectures
+from metricad.networks import hypercolumn, pretrained
+from metricad.networks import residual as network
 from metricad.networks.hypercolumn import GRID
 
 

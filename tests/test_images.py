@@ -87,7 +87,7 @@ def test_floats_are_read_from_0_to_1(tmp_path):
 def test_the_same_scene_in_every_depth_gives_the_same_image():
     depths = [GRAY, GRAY.astype(np.uint16) * 257, GRAY.astype(np.uint32) * 16843009, GRAY / 255]
     for pixels in (*depths, np.dstack([GRAY] * 3), GRAY[..., np.newaxis]):
-        np.testing.assert_allclose(images.to_luminance(pixels), GRAY / 127.5 - 1, atol=1e-6)
+        np.testing.assert_allclose(images.to_image(pixels), GRAY / 127.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_same_scene_in_every_depth_gives_the_same_image():
 )
 def test_pixels_that_cannot_be_luminance_are_refused(pixels, message):
     with pytest.raises(DataError, match=f"part 7: .*{message}"):
-        images.to_luminance(pixels, name="part 7")
+        images.to_image(pixels, name="part 7")
 
 
 def test_too_small_an_image_is_refused_by_its_shorter_side(tmp_path):
@@ -169,7 +169,7 @@ def test_every_8_bit_level_survives_the_round_trip():
     assert image.dtype == np.float32
     assert (image[0], image[-1]) == (-1, 1)
     np.testing.assert_array_equal(images.to_uint8(image), levels)
-    np.testing.assert_array_equal(images.to_luminance(levels[np.newaxis])[0], image)
+    np.testing.assert_array_equal(images.to_image(levels[np.newaxis])[0], image)
 
 
 def test_values_beyond_the_range_are_clipped_not_wrapped():

@@ -7,19 +7,19 @@ import shutil
 import numpy as np
 import pytest
 from conftest import GOOD_IMAGES, save, scratched, texture
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 from PIL import Image
 
 from metricad import images, runs
+from metricad.errors import DataError
 from metricad.inspection import fit as inspector
+from metricad.inspection.detector import TripletDetector
+from metricad.inspection.fit import fit_inspector
+from metricad.inspection.inspector import Inspection, Inspector
 from metricad.networks import residual as network
 from metricad.scoring.calibration import Calibration
-from metricad.inspection.detector import TripletDetector
-from metricad.errors import DataError
-from metricad.inspection.inspector import Inspection, Inspector
-from metricad.inspection.fit import fit_inspector
 from metricad.scoring.maps import place
-from metricad.positional import PositionalPrototype
-from metricad.prototype import GaussianPrototype, MeanPrototype
 
 HALF = network.RECEPTIVE_FIELD // 2
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
-
-from metricad.networks import hypercolumn, residual as network
 from metricad.kinds import KINDS, AutoPrototype, prototype_of, tone_for
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype
+from scipy import stats
+
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 
 
 def maps(count, *, in_register, shape=(9, 11, 3), seed=0):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from metricad.lines import FAMILIES, Lines
 from scipy.signal import correlate2d
 
 from metricad import lines
-from metricad.lines import FAMILIES, Lines
 
 SIDE = 256
 GRID = 61  # features a side

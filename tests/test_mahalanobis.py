@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from metricad.prototype import GaussianPrototype
 
 from metricad import kinds, mahalanobis
-from metricad.networks import factory as architectures, hypercolumn, residual as network
 from metricad.inspection.detector import Features
-from metricad.prototype import GaussianPrototype
+from metricad.networks import factory as architectures
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 
 SIZES = [(96, 96), (97, 130), (143, 99), (256, 80)]
 

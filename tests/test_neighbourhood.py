@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-
-from metricad import kinds
-from metricad.networks import hypercolumn, residual as network
-from metricad.inspection.detector import TripletDetector
 from metricad.neighbourhood import RADIUS, gathered
 from metricad.prototype import GaussianPrototype
+
+from metricad import kinds
+from metricad.inspection.detector import TripletDetector
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 from metricad.preprocessing.regions import MaskRegion
 
 SHAPE = (23, 30)

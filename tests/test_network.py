@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from metricad.networks import factory as architectures, residual as network
+from metricad.networks import factory as architectures
+from metricad.networks import residual as network
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import distance
-
-from metricad.errors import DataError
 from metricad.kinds import KINDS
 from metricad.positional import PositionalPrototype
 from metricad.prototype import GaussianPrototype, MeanPrototype
+from scipy.spatial import distance
+
+from metricad.errors import DataError
 
 EVERY = [MeanPrototype(), MeanPrototype(metric="manhattan"), GaussianPrototype(), PositionalPrototype()]
 every_kind = pytest.mark.parametrize("empty", EVERY, ids=["mean", "manhattan", "gaussian", "positional"])

@@ -8,22 +8,22 @@ import pytest
 from conftest import SIDE, save, scratched, texture
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from metricad.kinds import AutoPrototype
+from metricad.positional import PositionalPrototype
+from metricad.prototype import GaussianPrototype, MeanPrototype
 from scipy.ndimage import distance_transform_edt
 from skimage.morphology import isotropic_dilation
 
 from metricad import images
+from metricad.errors import DataError
 from metricad.inspection import bundle
+from metricad.inspection.detector import Features, TripletDetector
+from metricad.inspection.inspector import Inspector
 from metricad.networks import residual as network
 from metricad.preprocessing import foreground
-from metricad.scoring.calibration import calibrate
-from metricad.inspection.detector import Features, TripletDetector
-from metricad.errors import DataError
-from metricad.inspection.inspector import Inspector
-from metricad.kinds import AutoPrototype
-from metricad.scoring.maps import peak, place
-from metricad.positional import PositionalPrototype
-from metricad.prototype import GaussianPrototype, MeanPrototype
 from metricad.preprocessing.regions import KINDS, ForegroundRegion, MaskRegion
+from metricad.scoring.calibration import calibrate
+from metricad.scoring.maps import peak, place
 
 WIDE = 96
 
@@ -468,8 +468,8 @@ def test_from_good_parts_to_maps_within_the_region(run_metricad, run_folder, par
     level = images.read(parts / "new" / "litter.png")
     nothing = images.overlay(level, np.zeros_like(level), **bundle.load(part).map_scale())
     outside = ~isotropic_dilation(disk(), 3)
-    np.testing.assert_allclose(picture[outside], images.to_luminance(nothing)[outside], atol=1e-6)
-    assert np.abs(picture - images.to_luminance(nothing))[disk(radius=20)].max() > 0.05
+    np.testing.assert_allclose(picture[outside], images.to_image(nothing)[outside], atol=1e-6)
+    assert np.abs(picture - images.to_image(nothing))[disk(radius=20)].max() > 0.05
 
 
 def test_options_that_contradict_each_other_are_refused(refused, run_folder, parts, tmp_path):

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from conftest import save, scratched, texture
+from metricad.methods.adapted import AdaptedDetector
 
 from metricad import methods, options
 from metricad.inspection import bundle
 from metricad.networks import pretrained
-from metricad.methods.adapted import AdaptedDetector
 
 SIDE = 128
 ENOUGH = ["--holdout", 0.4, "--false-alarm-rate", 0.25]

@@ -6,8 +6,10 @@ from conftest import texture
 
 from metricad import kinds
 from metricad.inspection import tiles
-from metricad.networks import factory as architectures, hypercolumn, residual as network
 from metricad.inspection.detector import TripletDetector
+from metricad.networks import factory as architectures
+from metricad.networks import hypercolumn
+from metricad.networks import residual as network
 
 SHAPES = [(331, 490), (512, 303), (640, 641), (290, 1000), (100, 901)]
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-from metricad.networks import residual as network
-from metricad.inspection.detector import SharedFeatures, TripletDetector
 from metricad.prototype import MeanPrototype
+
+from metricad.inspection.detector import SharedFeatures, TripletDetector
+from metricad.networks import residual as network
 from metricad.preprocessing.intensity import LOOK, Tone, stabilising
 
 

@@ -9,11 +9,11 @@ import pytest
 from conftest import save, texture
 
 from metricad import defects, metrics
-from metricad.inspection import bundle, tuning
 from metricad.errors import DataError
-from metricad.scoring.maps import REDUCTIONS, image_score
-from metricad.preprocessing.regions import MaskRegion
+from metricad.inspection import bundle, tuning
 from metricad.inspection.tuning import BASE, Trial, choose, measure, tune
+from metricad.preprocessing.regions import MaskRegion
+from metricad.scoring.maps import REDUCTIONS, image_score
 
 WIDTH = len(REDUCTIONS)
 

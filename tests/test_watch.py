@@ -18,10 +18,10 @@ from conftest import save, scratched, texture
 
 from metricad import images, watch
 from metricad.arrivals import TRIES, Arrivals
-from metricad.scoring.calibration import Calibration
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection
 from metricad.journal import Journal
+from metricad.scoring.calibration import Calibration
 from metricad.watch import Watch
 
 FIELDS = [field.name for field in dataclasses.fields(Inspection)]

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from metricad.scoring.calibration import Calibration
 from metricad.errors import BundleError
-from metricad.scoring.maps import checked_reduction
-from metricad.preprocessing.regions import MaskRegion
 from metricad.networks.grid import FeatureGrid
+from metricad.preprocessing.regions import MaskRegion
+from metricad.scoring.calibration import Calibration
+from metricad.scoring.sizes import checked
 
 KEY = "metricad"
 """Under which formats with metadata of their own keep the text."""
@@ -31,16 +31,22 @@ class Description:
     Attributes
     ----------
     calibration : Calibration
-    sampling : FeatureGrid
-    reduction : str
-        One of `maps.REDUCTIONS`.
+    grid : FeatureGrid
+    score : str
+        One of `sizes.SCORES`.
+    center, spread : float
+        Value of the anomaly map at a score of 0, and what one unit of the score is worth there.
+    sources : tuple of str
+        Names of the feature maps, in the order of their numbers.
+    channels : {1, 3}
+        Of the images: gray or color.
     input_type : {"float32", "uint8"}
         What pixels are given as.
     precision : {"float32", "bfloat16", "int8"}
         Of the network's numbers inside.
     sizes : ((int, int), (int, int)) or None
         Least and largest height, least and largest width of an image, in pixels; None for any from
-        `sampling.smallest` up.
+        `grid.smallest` up.
     mask : MaskRegion or None
         Where images are judged; everywhere when None.
     facts : mapping
@@ -48,13 +54,22 @@ class Description:
     """
 
     calibration: Calibration
-    sampling: FeatureGrid
-    reduction: str = "max"
+    grid: FeatureGrid
+    score: str = "max"
+    center: float = 0.0
+    spread: float = 1.0
+    sources: tuple[str, ...] = ()
+    channels: int = 1
     input_type: str = "float32"
     precision: str = "float32"
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     mask: MaskRegion | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_standardized(self) -> bool:
+        """Whether scores are in standard deviations, which may be 0 or less, and not the paper's distances."""
+        return self.spread != 1.0 or self.center != 0.0
 
     @property
     def smallest(self) -> tuple[int, int]:
@@ -73,8 +88,12 @@ class Description:
                 "threshold": self.calibration.threshold,
                 "false_alarm_rate": self.calibration.false_alarm_rate,
                 "calibration_scores": self.calibration.scores.tolist(),
-                "sampling": asdict(self.grid),
-                "reduction": self.reduction,
+                "grid": asdict(self.grid),
+                "score": self.score,
+                "center": self.center,
+                "spread": self.spread,
+                "sources": self.sources,
+                "channels": self.channels,
                 "input_type": self.input_type,
                 "precision": self.precision,
                 "sizes": self.sizes,
@@ -101,7 +120,6 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
             newer = isinstance(version, int) and version > FORMAT_VERSION
             advice = "a newer metricad wrote it: upgrade this one" if newer else "export it again"
             raise BundleError(f"{path}: export format {version}, expected {FORMAT_VERSION}; {advice}")
-        sampling = found.pop("sampling")
         sizes, mask = found.pop("sizes"), found.pop("mask")
         scores = np.array(found.pop("calibration_scores"), np.float64)
         calibration = Calibration(scores, found.pop("false_alarm_rate"))
@@ -111,8 +129,12 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
             raise ValueError(f"unknown input type {found['input_type']!r}")
         return Description(
             calibration=calibration,
-            sampling=FeatureGrid(**{**sampling, "scales": tuple(sampling["scales"])}),
-            reduction=checked_reduction(found.pop("reduction")),
+            grid=FeatureGrid(**found.pop("grid")),
+            score=checked(found.pop("score")),
+            center=float(found.pop("center")),
+            spread=float(found.pop("spread")),
+            sources=tuple(found.pop("sources")),
+            channels=int(found.pop("channels")),
             input_type=found.pop("input_type"),
             precision=found.pop("precision"),
             sizes=None if sizes is None else tuple(map(tuple, sizes)),

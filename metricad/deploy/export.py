@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from metricad import files
 from metricad.deploy import exported, graph
-from metricad.scoring import maps
 from metricad.deploy.description import KEY, Description
+from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.inspector import Inspector
-from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.versions import versions
 
 if TYPE_CHECKING:
@@ -107,23 +108,28 @@ def export(
     if not suffix and path.exists():
         raise DataError(f"{path}: is there already; remove it or choose another name")
     detector = inspector.detector
-    module = graph.build(inspector, input_type=input_type)
+    model = graph.build(inspector, input_type=input_type)
+    center = detector.map_value(0.0)
     description = Description(
         inspector.calibration,
         detector.grid,
-        detector.reduction,
-        input_type,
-        precision,
-        graph.sizes(detector),
-        detector.region,
-        {"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
+        score=detector.score_name,
+        center=center,
+        spread=detector.map_value(1.0) - center,
+        sources=tuple(source.name for source in detector.features.sources),
+        channels=detector.channels,
+        input_type=input_type,
+        precision=precision,
+        sizes=graph.sizes(detector),
+        mask=detector.region,
+        facts={"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:
         if precision == "int8":
             pixels = [exported.to_pixels(image, description) for image in samples]
-            write(module, description.to_text(), temporary, partial(quantised, pixels=pixels))
+            write(model, description.to_text(), temporary, partial(quantised, pixels=pixels))
         else:
-            write(module, description.to_text(), temporary)
+            write(model, description.to_text(), temporary)
         _, run = exported.open_runtime(temporary)
         chosen = generated(description) if images is None else images
         return compare(inspector, description, run(graph.OUTPUTS), chosen)
@@ -137,18 +143,15 @@ def compare(
     worst, count = 0.0, 0
     for count, image in enumerate(images, start=1):
         found = {name: value[0] for name, value in run(exported.to_pixels(image, description)).items()}
-        expected, distances = inspector.inspect(image)
-        placed = inspector.detector.on_pixels(distances, image)
-        row, column = (found["peak"] - maps.middle(description.grid)) // description.grid.stride
+        expected, anomaly = inspector.inspect(image)
         differences = {
             "score": found["score"] - expected.score,
-            "distance map": np.abs(found["distance_map"] - distances).max(),
-            "anomaly map": np.abs(found["anomaly_map"] - placed).max(),
-            "peak": distances.max() - distances[row, column],
+            "distance map": np.abs(found["distance_map"] - anomaly).max(),
+            "anomaly map": np.abs(found["anomaly_map"] - inspector.detector.on_pixels(anomaly, image)).max(),
         }
-        scale = max(expected.score, np.finfo(np.float32).tiny)
+        scale = max(abs(expected.score), 1.0) if description.is_standardized else abs(expected.score)
         for name, difference in differences.items():
-            share = abs(float(difference)) / scale
+            share = abs(float(difference)) / max(scale, np.finfo(np.float32).tiny)
             if not share <= tolerance:  # so that NaN is a difference, too
                 raise ExportError(
                     f"the exported {name} differs by {share:.1e} of the score on image {count} (score "
@@ -175,6 +178,8 @@ def generated(description: Description) -> Iterator[np.ndarray]:
             shape = (shape[0] + rows, shape[1] + columns)
         coarse = rng.normal(size=[side // 8 + 1 for side in shape]).repeat(8, axis=0).repeat(8, axis=1)
         light = 127.5 + 25 * coarse[: shape[0], : shape[1]] + rng.normal(scale=15, size=shape)
+        if description.channels == 3:
+            light = light[..., np.newaxis] + rng.normal(scale=15, size=(*shape, 3))
         yield np.clip(np.rint(light), 0, 255).astype(np.float32) * np.float32(2 / 255) - np.float32(1)
 
 
@@ -225,60 +230,71 @@ def quantised(model: "onnx.ModelProto", pixels: Sequence[np.ndarray]) -> "onnx.M
         return onnx.load(written)
 
 
-def _to_onnx(module: tf.Module, change: Change) -> "onnx.ModelProto":
+def _exported(model: keras.Model, path: Path, format: str, **options: object) -> None:
+    """Write a model by Keras's own export, without its account of its work."""
+    with _quiet("tf2onnx"), _quiet("tensorflow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converters, about the packages that they stand on
+        model.export(str(path), format=format, verbose=False, **options)
+
+
+def _to_onnx(model: keras.Model, change: Change) -> "onnx.ModelProto":
     try:
         import onnx
-        import tf2onnx
+        import tf2onnx  # noqa: F401 (Keras asks for it later, in other words)
     except ImportError as error:
         raise _missing(error) from error
-    with _quiet("tf2onnx"):
-        model, _ = tf2onnx.convert.from_function(
-            module.inspect, input_signature=module.inspect.input_signature, opset=_OPSET
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        _exported(model, path, "onnx", opset_version=_OPSET)
+        made = onnx.load(path)
     # In their own order: whoever looks at the file sees the score first.
-    outputs = {output.name: output for output in model.graph.output}
-    del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in module.outputs)
-    onnx.checker.check_model(model)
-    return change(model)
+    outputs = {output.name: output for output in made.graph.output}
+    del made.graph.output[:]
+    made.graph.output.extend(outputs[name] for name in graph.OUTPUTS)
+    onnx.checker.check_model(made)
+    return change(made)
 
 
-def _write_onnx(module: tf.Module, text: str, path: Path, change: Change = _as_it_is) -> None:
-    model = _to_onnx(module, change)
-    model.metadata_props.add(key=KEY, value=text)
-    path.write_bytes(model.SerializeToString())
+def _write_onnx(model: keras.Model, text: str, path: Path, change: Change = _as_it_is) -> None:
+    made = _to_onnx(model, change)
+    made.metadata_props.add(key=KEY, value=text)
+    path.write_bytes(made.SerializeToString())
 
 
-def _write_openvino(module: tf.Module, text: str, path: Path, change: Change = _as_it_is) -> None:
+def _write_openvino(model: keras.Model, text: str, path: Path, change: Change | None = None) -> None:
     try:
         import openvino
     except ImportError as error:
         raise _missing(error) from error
-    model = openvino.Core().read_model(_to_onnx(module, change).SerializeToString())
-    model.set_rt_info(text, KEY)
-    path.mkdir()
-    openvino.save_model(model, path / OPENVINO, compress_to_fp16=False)
-
-
-def _write_litert(module: tf.Module, text: str, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _save(module, Path(folder))
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        with _quiet("tensorflow"):
-            path.write_bytes(converter.convert())
+        if change is None:
+            written = Path(folder) / OPENVINO
+            _exported(model, written, "openvino")
+            made = openvino.Core().read_model(written)
+        else:  # what changes a model knows ONNX
+            made = openvino.Core().read_model(_to_onnx(model, change).SerializeToString())
+        made.set_rt_info(text, KEY)
+        path.mkdir()
+        openvino.save_model(made, path / OPENVINO, compress_to_fp16=False)
+        del made  # which holds the file that it was read from
+
+
+def _write_litert(model: keras.Model, text: str, path: Path) -> None:
+    operations = [
+        tf.lite.OpsSet.TFLITE_BUILTINS
+    ]  # others need TensorFlow, which the exporter admits silently
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "model.tflite"
+        _exported(model, written, "litert", target_spec={"supported_ops": operations})
+        path.write_bytes(written.read_bytes())
     # A zip behind the model, where TensorFlow Lite's own metadata keeps its files.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(DESCRIPTION, text)
 
 
-def _write_saved_model(module: tf.Module, text: str, path: Path) -> None:
-    _save(module, path)
+def _write_saved_model(model: keras.Model, text: str, path: Path) -> None:
+    _exported(model, path, "tf_saved_model")
     (path / DESCRIPTION).write_text(text, encoding="utf-8")
-
-
-def _save(module: tf.Module, folder: Path) -> None:
-    with _quiet("tensorflow"):
-        tf.saved_model.save(module, str(folder), signatures=module.inspect.get_concrete_function())
 
 
 FORMATS: dict[str, tuple[str, Callable[..., None]]] = {

@@ -6,52 +6,57 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad.deploy import description, runtimes
-from metricad.inspection import tiles
-from metricad.scoring import maps
 from metricad.clock import Clock
+from metricad.deploy import description, runtimes
 from metricad.deploy.description import Description
+from metricad.deploy.runtimes import Run
 from metricad.errors import BundleError, DataError
 from metricad.inspection.inspector import Inspector
-from metricad.deploy.runtimes import Run
+from metricad.inspection.interface import Judgement
+from metricad.preprocessing.channels import to_channels
+from metricad.scoring import maps
 
 _FILES = {".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert, ".xml": runtimes.open_openvino}
 _FOLDERS = {runtimes.OPENVINO: runtimes.open_openvino, "saved_model.pb": runtimes.open_saved_model}
+_JUDGED = ("score", "peak", "source", "distance_map")
 _STEP = 1e-3  # of a gray level, by which levels may miss whole ones through rounding
 
 
 class ExportedDetector:
-    """Distance to good surface, by a runtime; follows `inspection.DistanceDetector`.
+    """An inspector's model, by a runtime; follows `interface.ImageJudge`.
 
     Parameters
     ----------
     description : Description
     run : Run
-        Gives `distance_map`, float32 (N, h', w').
+        Gives the outputs that a judgement is made of.
     """
 
     def __init__(self, description: Description, run: Run) -> None:
         self.grid = description.grid
-        self.reduction = description.reduction
+        self.channels = description.channels
+        self.score_name = description.score
         self.region = description.mask
         self.clock = Clock()
         self._description = description
         self._run = run
 
-    def distance_map(self, image: np.ndarray) -> np.ndarray:
-        """See `DistanceDetector`."""
-        if image.size > tiles.LARGE and self._description.sizes is None:
-            return tiles.distance_map(self._distances, image, self.grid)
-        return self._distances(image)
-
-    def _distances(self, image: np.ndarray) -> np.ndarray:
+    def judge(self, image: np.ndarray) -> Judgement:
+        """See `ImageJudge`."""
         pixels = to_pixels(image, self._description)
         with self.clock("network and distance"):
-            return self._run(pixels)["distance_map"][0]
+            found = self._run(pixels)
+        row, column = (int(each) for each in found["peak"][0])
+        source = self._description.sources[int(found["source"][0])]
+        return Judgement(float(found["score"][0]), (row, column), source, found["distance_map"][0])
 
-    def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """See `DistanceDetector`."""
-        return maps.on_pixels(distance_map, image, self.grid, self.region)
+    def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """See `ImageJudge`."""
+        return maps.on_pixels(anomaly, image, self.grid, self.region)
+
+    def map_value(self, score: float) -> float:
+        """See `ImageJudge`."""
+        return score * self._description.spread + self._description.center
 
 
 def is_exported(path: str | os.PathLike) -> bool:
@@ -82,7 +87,7 @@ def load(path: str | os.PathLike, *, workers: int = 1, threads: int | None = Non
         It is missing, damaged or not from metricad, or its runtime is not installed.
     """
     found, run = open_runtime(path, workers=workers, threads=threads)
-    return Inspector(ExportedDetector(found, run(["distance_map"])), found.calibration, dict(found.facts))
+    return Inspector(ExportedDetector(found, run(_JUDGED)), found.calibration, dict(found.facts))
 
 
 def open_runtime(path: str | os.PathLike, *, workers: int = 1, threads: int | None = None) -> tuple:
@@ -109,16 +114,18 @@ def open_runtime(path: str | os.PathLike, *, workers: int = 1, threads: int | No
 
 
 def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
-    """Turn an image, float32 (H, W) in [-1, 1], into what a graph takes: gray levels (1, H, W).
+    """Turn an image in [-1, 1] into what a graph takes: levels (1, H, W), or (1, H, W, 3) of a part in color.
 
     Raises
     ------
     DataError
         It is too small, of another size than the part's, or finer than 8 bits where those are expected.
     """
+    image = to_channels(image, found.channels)
+    image = image[..., 0] if found.channels == 1 else image
     smallest = found.grid.smallest
     allowed = found.sizes or ((smallest, np.inf), (smallest, np.inf))
-    if not all(least <= side <= most for side, (least, most) in zip(image.shape, allowed, strict=True)):
+    if not all(least <= side <= most for side, (least, most) in zip(image.shape[:2], allowed, strict=True)):
         raise DataError(
             f"expected an image of {_sizes(allowed)} pixels, received {image.shape[0]}×{image.shape[1]}"
         )

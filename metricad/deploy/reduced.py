@@ -4,16 +4,17 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from metricad.deploy import export as exporting
 from metricad import images
+from metricad.deploy import export as exporting
 from metricad.deploy import exported
-from metricad.scoring.calibration import calibrate, check_count
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.metrics import auroc
+from metricad.scoring.calibration import calibrate, check_count
 
 SAMPLES = 32
 """Good images, at most, of which int8 learns ranges; a third of those given where there are fewer than 96."""
@@ -30,7 +31,7 @@ class Cost:
     images : int
         Good images that the threshold is from, and the differences.
     median, largest : float
-        Difference of their scores, as a share of it.
+        Difference of their scores, as a share of those that are above 1.
     aurocs : (float, float) or None
         On labelled images, in float32 and in reduced precision.
     """
@@ -76,10 +77,12 @@ def export(
     rate = inspector.calibration.false_alarm_rate
     check_count(len(good) - count, rate)
     smallest = inspector.detector.grid.smallest
+    color = inspector.detector.channels == 3
+    read = partial(images.read, minimum_size=smallest, color=color)
     settings = {
         "format": format,
         "precision": precision,
-        "samples": [images.read(one, minimum_size=smallest) for one in good[:count]],
+        "samples": [read(one) for one in good[:count]],
         "input_type": input_type,
         "bundle": bundle,
     }
@@ -87,18 +90,19 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / Path(path).name
         # The threshold is part of the graph, and is known only when the graph has been run.
-        exporting.export(inspector, draft, images=[images.read(others[0], minimum_size=smallest)], **settings)
+        exporting.export(inspector, draft, images=[read(others[0])], **settings)
         faster = exported.load(draft)
         scores = for_each(
             others,
             lambda image: (faster.inspect(image)[0].score, inspector.inspect(image)[0].score),
             smallest=smallest,
+            color=color,
         )
         reduced, full = np.array(list(scores)).T
     final = replace(inspector, calibration=calibrate(reduced, rate))
-    exporting.export(final, path, images=[images.read(others[0], minimum_size=smallest)], **settings)
+    exporting.export(final, path, images=[read(others[0])], **settings)
     made = exported.load(path)
-    differences = np.abs(reduced / full - 1)
+    differences = np.abs(reduced - full) / np.maximum(np.abs(full), 1)
     return Cost(
         made,
         len(others),

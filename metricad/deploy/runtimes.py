@@ -131,7 +131,8 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
 
     if not text:
         return None, run
-    shape = (1, *description.read(text, path).smallest)
+    found = description.read(text, path)
+    shape = (1, *found.smallest, *([3] if found.channels == 3 else []))
     with silence.standard_error():  # where the first of a process says by what means it runs
         first = interpreter()
         first.resize_tensor_input(first.get_input_details()[0]["index"], shape)

@@ -14,45 +14,46 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from metricad import files
-from metricad.networks import factory as architectures
-from metricad.scoring.calibration import Calibration
-from metricad.inspection.detector import TripletDetector
+from metricad.density.mean import MeanDistance
+from metricad.density.mixture import GaussianMixture
+from metricad.density.positional import PositionalGaussian
 from metricad.errors import BundleError
-from metricad.evidence import Evidence
-from metricad.head import HeadPrototype
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
-from metricad.kinds import KINDS
-from metricad.prototype import Prototype
+from metricad.networks import factory
 from metricad.preprocessing.regions import KINDS as REGIONS
 from metricad.preprocessing.regions import Region
-from metricad.preprocessing.intensity import Tone
+from metricad.scoring.calibration import Calibration
+from metricad.scoring.score import ImageScore
+from metricad.scoring.standardize import Fuse, Standardize
 from metricad.versions import versions
 
 FORMAT = "metricad-bundle"
-FORMAT_VERSION = 5
-# The fourth and third with lines and borders that were judged in another way, the second without lines and
-# gathering and with other heads, the first without regions, reductions and tones.
-_OLDER = (1, 2, 3, 4)
+FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
-_PROTOTYPES = {**KINDS, HeadPrototype.kind: HeadPrototype}
+_LAYERS = {
+    one.__name__: one
+    for one in (MeanDistance, GaussianMixture, PositionalGaussian, Standardize, Fuse, ImageScore)
+}
 
 
 def save(inspector: Inspector, path: str | os.PathLike) -> None:
     """Write an inspector to one file, whole or not at all."""
     detector = inspector.detector
     region = detector.region
+    layers = _layers(detector)
     arrays = {
-        **{f"network/{i:02d}": weights for i, weights in enumerate(detector.model.get_weights())},
-        **{f"prototype/{name}": array for name, array in detector.prototype.arrays().items()},
+        **_numbered("network", detector.network.get_weights()),
+        **{
+            name: array
+            for key, layer in layers.items()
+            for name, array in _numbered(key, layer.get_weights()).items()
+        },
         **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
-        **(
-            {}
-            if detector.evidence is None
-            else {f"evidence/{k}": array for k, array in detector.evidence.arrays().items()}
-        ),
         "calibration/scores": inspector.calibration.scores,
     }
     members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
@@ -61,12 +62,11 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
         "format_version": FORMAT_VERSION,
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": {"architecture": detector.model.name, "units": architectures.units(detector.model)},
-        "prototype": _describe(detector.prototype),
+        "network": {"architecture": detector.network.name, "units": factory.units(detector.network)},
+        "kind": detector.kind,
+        "settings": detector.settings,
+        "layers": {key: _describe_layer(layer) for key, layer in layers.items()},
         "region": None if region is None else _describe(region),
-        "tone": None if detector.tone is None else detector.tone.curve,
-        "gathers": detector.gathers,
-        "reduction": detector.reduction,
         "calibration": {
             "false_alarm_rate": inspector.calibration.false_alarm_rate,
             "threshold": inspector.threshold,
@@ -91,30 +91,17 @@ def load(path: str | os.PathLike) -> Inspector:
     manifest, members = _read(Path(path))
     arrays = {name.removesuffix(".npy"): _from_bytes(content, path) for name, content in members.items()}
     try:
-        model = architectures.build(manifest["network"]["architecture"], manifest["network"]["units"])
-        model.set_weights([array for name, array in sorted(_below(arrays, "network").items())])
-        prototype = _restore(_PROTOTYPES, manifest["prototype"], _below(arrays, "prototype"))
-        region = manifest.get("region")  # bundles did not always say; the whole image then
+        network = factory.build(manifest["network"]["architecture"], manifest["network"]["units"])
+        network.set_weights(_below(arrays, "network"))
+        layers = {key: _restore_layer(one, _below(arrays, key)) for key, one in manifest["layers"].items()}
+        region = manifest["region"]
         if region is not None:
-            region = _restore(REGIONS, region, _below(arrays, "region"))
+            region = _restore_region(region, {k: arrays[f"region/{k}"] for k in region.pop("arrays")})
+        detector = PartDetector(network, manifest["kind"], region=region, score=layers["score"].score)
+        detector.prepare(**manifest["settings"])
+        detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
+        detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
         calibration = Calibration(arrays["calibration/scores"], manifest["calibration"]["false_alarm_rate"])
-        reduction = manifest.get("reduction", "max")  # all that there was, when bundles did not say
-        curve = manifest.get("tone")
-        tone = None if curve is None else Tone(curve)
-        evidence = _below(arrays, "evidence")  # not always looked for
-        if manifest["format_version"] in _OLDER and (evidence or _below(arrays, "lines")):
-            raise BundleError(
-                f"{path}: an older metricad's, which looks for lines in another way; make it again"
-            )
-        detector = TripletDetector(
-            model,
-            prototype,
-            tone=tone,
-            evidence=Evidence().restore(evidence) if evidence else None,
-            gathers=manifest.get("gathers", False),
-            reduction=reduction,
-            region=region,
-        )
         return Inspector(detector, calibration, manifest["fitted_on"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
@@ -152,27 +139,51 @@ def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
 
 
 def _check_version(version: object, path: Path) -> None:
-    if version in (*_OLDER, FORMAT_VERSION):
+    if version == FORMAT_VERSION:
         return
     advice = "make the bundle again"
     if isinstance(version, int) and version > FORMAT_VERSION:
-        advice = "a newer metricad made it: upgrade this one"
-    raise BundleError(f"{path}: bundle format {version}, expected {_OLDER[0]} to {FORMAT_VERSION}; {advice}")
+        advice = "another metricad made it: use that one, or make the bundle again"
+    raise BundleError(f"{path}: bundle format {version}, expected {FORMAT_VERSION}; {advice}")
 
 
-def _describe(one: Prototype | Region) -> dict[str, object]:
-    return {"kind": one.kind, **one.settings()}
+def _layers(detector: PartDetector) -> dict[str, keras.layers.Layer]:
+    """All layers that learned from good images, by the name that a bundle has for them."""
+    densities = {f"density{k}": density for k, density in enumerate(detector.densities)}
+    others = {"standardize": detector.standardize, "fuse": detector.fuse, "score": detector.score_layer}
+    return densities | {key: layer for key, layer in others.items() if layer is not None}
 
 
-def _restore(
-    kinds: Mapping[str, type], description: Mapping[str, object], arrays: Mapping[str, np.ndarray]
-) -> Prototype | Region:
+def _describe_layer(layer: keras.layers.Layer) -> dict[str, object]:
+    config = {
+        key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "dtype")
+    }
+    return {"layer": type(layer).__name__, **config}
+
+
+def _restore_layer(description: Mapping[str, object], weights: list[np.ndarray]) -> keras.layers.Layer:
     settings = dict(description)
-    return kinds[settings.pop("kind")](**settings).restore(arrays)
+    layer = _LAYERS[settings.pop("layer")](**settings)
+    layer.set_weights(weights)
+    return layer
 
 
-def _below(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, np.ndarray]:
-    return {name.split("/")[1]: array for name, array in arrays.items() if name.startswith(f"{folder}/")}
+def _describe(region: Region) -> dict[str, object]:
+    return {"kind": region.kind, "arrays": sorted(region.arrays()), **region.settings()}
+
+
+def _restore_region(description: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Region:
+    settings = dict(description)
+    return REGIONS[settings.pop("kind")](**settings).restore(arrays)
+
+
+def _numbered(folder: str, weights: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{folder}/{number:02d}": array for number, array in enumerate(weights)}
+
+
+def _below(arrays: Mapping[str, np.ndarray], folder: str) -> list[np.ndarray]:
+    """Arrays of a folder in the order of their names."""
+    return [array for name, array in sorted(arrays.items()) if name.startswith(f"{folder}/")]
 
 
 def _to_bytes(array: np.ndarray) -> bytes:
@@ -183,6 +194,9 @@ def _to_bytes(array: np.ndarray) -> bytes:
 
 def _from_bytes(content: bytes, path: str | os.PathLike) -> np.ndarray:
     try:
-        return np.load(io.BytesIO(content), allow_pickle=False)
+        array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # NumPy's header parser raises many kinds
         raise BundleError(f"{path}: holds something that is no plain array; not read") from error
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BundleError(f"{path}: holds numbers that are not finite; make the bundle again")
+    return array

@@ -1,221 +1,266 @@
-"""The protocol that every method follows, and the paper's method: distance of features to a prototype."""
+"""A part's model: fitted to good images, asked for distances, anomaly maps and scores."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain, islice, repeat
-from typing import Protocol, Self
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from metricad import mahalanobis
-from metricad.inspection import tiles
-from metricad.networks import factory as architectures
-from metricad.scoring import maps
 from metricad.clock import Clock
+from metricad.density.mean import MeanDistance
 from metricad.errors import DataError
-from metricad.evidence import Evidence, contrast
-from metricad.neighbourhood import gathered
-from metricad.prototype import NOTHING, GaussianPrototype, Prototype
+from metricad.inspection import fitting, model, tiles
+from metricad.inspection.interface import Judgement
+from metricad.networks import hypercolumn, residual
+from metricad.networks.grid import FeatureGrid
+from metricad.preprocessing.channels import to_channels, to_luminance
 from metricad.preprocessing.regions import Region
-from metricad.preprocessing.intensity import LOOK, Tone, stabilising
+from metricad.scoring import maps
+from metricad.scoring.score import ImageScore
+from metricad.scoring.sizes import DEFAULT, checked
+from metricad.scoring.standardize import Fuse, Standardize
+
+KINDS = ("auto", "mixture", "gaussian", "positional", "mean")
+"""Densities by name: ``gaussian`` is a mixture of one component."""
 
 
-class Detector(Protocol):
-    """A method of anomaly detection; evaluation knows nothing else about it.
-
-    Images are float32 (H, W) in [-1, 1].
-    """
-
-    def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images only."""
-
-    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """How far each pixel lies from good surface: float32 (H, W), larger is farther."""
-
-    def score(self, image: np.ndarray) -> float:
-        """How far the image lies from good surface; larger is farther."""
-
-
-class TripletDetector:
-    """Distance of a network's features to a prototype (the paper, sections 2.2 and 2.9).
+class PartDetector:
+    """Features of a network, a density of good ones, and a score: follows `interface.Detector`.
 
     Parameters
     ----------
-    model : keras.Model
-        As `network.build` or `hypercolumn.build` makes it.
-    prototype : Prototype
-        Fitted here by `fit` or `update`, or before.
-    features : Features, optional
-        The model's, made when none are given; `SharedFeatures` where several detectors stand on one network.
-    tone : Tone, optional
-        What the network is shown of an image's light: all, as it is, when not given, as in the paper. One yet
-        to be chosen is chosen by `prepare`.
-    evidence : Evidence, optional
-        Raises the distance where long lines and borders between textures are; fitted as the prototype is;
-        none in the paper.
-    gathers : bool
-        Whether a feature's neighbours have a say in its distance, see `neighbourhood`; not in the paper.
-    reduction : str
-        How an image's distance map becomes its score, one of `maps.REDUCTIONS`: the maximum in the paper.
+    network : keras.Model
+        As `factory.build` makes it.
+    kind : {"auto", "mixture", "gaussian", "positional", "mean"}, optional
+        Of the density. ``auto`` takes the mixture or, where good images are likelier under it, the positional
+        one. When not given, the paper's ``mean`` on the paper's network and ``auto`` on any other.
+    metric : {"euclidean", "manhattan"}
+        Of the mean.
+    is_gray : bool
+        Inspect the luminance alone, also of color images.
     region : Region, optional
-        Where images are judged; everywhere when not given. A feature whose centre lies outside is not scored,
-        nor learned from, unless each place has a prototype of its own.
+        Where images are judged; everywhere when not given. A feature whose center lies outside is not scored,
+        nor learned from, unless each place has a mean of its own.
+    score : str, optional
+        One of `score.SCORES`; the maximum with the mean, as in the paper, and `score.DEFAULT` with any other.
+    seed : int
+        Of all that is drawn at random while fitting.
     """
+
+    takes_color = True
 
     def __init__(
         self,
-        model: keras.Model,
-        prototype: Prototype,
+        network: keras.Model,
+        kind: str | None = None,
         *,
-        features: "Features | None" = None,
-        tone: Tone | None = None,
-        evidence: Evidence | None = None,
-        gathers: bool = False,
-        reduction: str = "max",
+        metric: str = "euclidean",
+        is_gray: bool = False,
         region: Region | None = None,
+        score: str | None = None,
+        seed: int = 0,
     ) -> None:
-        self.reduction = maps.checked_reduction(reduction)
-        self.model = model
-        self.prototype = prototype
-        self.extractor = Features(model) if features is None else features
-        self.tone = tone
-        self.evidence = evidence
-        self.gathers = gathers
-        self.grid = architectures.grid(model)
+        kind = ("mean" if network.name == residual.NAME else "auto") if kind is None else kind
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+        self.network = network
+        self.kind = kind
+        self.metric = metric
+        self.is_gray = is_gray or kind == "mean"
         self.region = region
+        self.score_name = checked(score or ("max" if kind == "mean" else DEFAULT))
+        self.seed = seed
         self.clock = Clock()
-
-    def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """See `Detector`; streams, so that any number of images can be given.
-
-        Where a tone is to be chosen, the first `tone.LOOK` choose it; the same `settle` what is learned.
-        """
-        images = iter(images)
-        first = list(islice(images, LOOK))
-        self.prepare(first)
-        self.prototype.clear()
-        if self.evidence is not None:
-            self.evidence.clear()
-        for image in chain(first, images):
-            self.update(image)
-        if not first:
-            raise ValueError(NOTHING)
-        self.settle(first)
-        return self
+        self.settings: dict[str, object] = {"channels": 1, "curve": "linear", "is_halved": False}
+        self.chosen: dict[str, object] = {}
+        self._build_features()
+        self.densities: list[keras.layers.Layer] = []
 
     @property
-    def is_prepared(self) -> bool:
-        """Whether no tone is left to choose."""
-        return self.tone is None or self.tone.curve is not None
+    def channels(self) -> int:
+        """Channels of an image that count: 1 or 3."""
+        return int(self.settings["channels"])
 
-    def prepare(self, images: Sequence[np.ndarray]) -> None:
-        """Choose the tone by some good images before anything is learned; nothing where it is given.
+    @property
+    def grid(self) -> FeatureGrid:
+        """Where the places of the maps lie on an image's pixels."""
+        return self.features.grid
 
-        Parameters
-        ----------
-        images : sequence of float32 (H, W) in [-1, 1]
-            Without any, nothing is chosen.
-        """
-        if images and not self.is_prepared:
-            regions = (None if self.region is None else self.region.region(image) for image in images)
-            self.tone = stabilising(zip(images, regions, strict=True))
+    @property
+    def description(self) -> str:
+        """What was chosen while fitting, in a few words."""
+        first, images = self.densities[0], "color images" if self.channels == 3 else "gray images"
+        if isinstance(first, MeanDistance):
+            return f"{self.metric} distance to the mean, {images}"
+        if first.needs_positions:
+            return f"a Gaussian at each position, {images}"
+        numbers = [
+            str(density.components)
+            for density, source in zip(self.densities, self.features.sources, strict=True)
+            if source.kind == model.NETWORK
+        ]
+        return f"mixtures of {', '.join(numbers)} Gaussians by scale, {images}"
 
-    def update(self, image: np.ndarray) -> None:
-        """Learn from one more good image, float32 (H, W) in [-1, 1].
+    @property
+    def needs_positions(self) -> bool:
+        """Whether all images must have one size, always seen in register."""
+        return any(density.needs_positions for density in self.densities)
 
-        So that several detectors can learn from one stream of images, each in turn. Without `prepare`
-        before, a tone to be chosen is chosen by the first image alone. `settle` comes after the last.
-        """
-        self.prepare([image])
-        features = self.features(image)
-        inside = self.inside(image, features.shape[:2])
-        self.prototype.update(features, inside)
-        if self.evidence is not None:
-            everywhere = np.ones(features.shape[:2], bool)
-            self.evidence.update(_shown(image, self.tone), everywhere if inside is None else inside)
-
-    def settle(self, images: Iterable[np.ndarray], distances: Iterable[np.ndarray] | None = None) -> None:
-        """Learn what evidence beside the distance is worth, where there is any, by some good images.
-
-        Parameters
-        ----------
-        images : iterable of float32 (H, W) in [-1, 1]
-            At least one, when all has been learned from.
-        distances : iterable of float32 (h', w'), optional
-            Of these images, instead of this prototype's.
-        """
-        if self.evidence is None:
-            return
-        given = repeat(None) if distances is None else distances
-        self.evidence.settle(self._looks(image, one) for image, one in zip(images, given, strict=False))
-
-    def features(self, image: np.ndarray) -> np.ndarray:
-        """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], in this detector's tone."""
-        return self.extractor(image, self.tone)
-
-    def distance_map(self, image: np.ndarray) -> np.ndarray:
-        """Distance to the prototype at each feature: float32 (h', w'), 0 outside the region.
+    def fit(self, images: Sequence[np.ndarray]) -> Self:
+        """See `Detector`; images are read twice at most, one at a time, apart from the first look at some.
 
         Raises
         ------
         DataError
-            The image does not suit the region or the prototype.
+            Gray and color images are mixed, or an image does not suit the region or the density.
         """
-        distances, measures, light, inside = self._looks(image)
-        if self.evidence is None:
-            return distances
-        joined = self.evidence.joined(distances, measures, light)
-        return joined if inside is None else np.where(inside, joined, np.float32(0))
-
-    def _looks(
-        self, image: np.ndarray, given: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, float | None, np.ndarray | None]:
-        """Distances (h', w'), 0 outside the region, evidence there (h', w', n), contrast, what is inside."""
-        if given is None and image.size > tiles.LARGE and not self.prototype.needs_positions:
-            looks = tiles.distance_map(self._stacked, image, self.grid)
+        if not len(images):
+            raise ValueError("no images to fit to; expected at least one good image")
+        if self.kind == "mean":
+            empty = [MeanDistance(source.dimensions, metric=self.metric) for source in self.features.sources]
+            self.densities = [density.adapt(self._seen(images, k)) for k, density in enumerate(empty)]
+            self.assemble()
         else:
-            looks = self._stacked(image, given)
-        distances = looks[..., 0]
-        inside = self.inside(image, distances.shape)
-        if inside is not None:
-            distances = np.where(inside, distances, np.float32(0))
-        if self.gathers:
-            distances = gathered(distances, inside)
-        if self.evidence is None:
-            return distances, looks[..., 1:], None, inside
-        seen = _shown(maps.at_features(image, self.grid, distances.shape), self.tone)
-        return distances, looks[..., 1:], contrast(seen.ravel() if inside is None else seen[inside]), inside
+            fitting.fit(self, images)
+        return self
 
-    def _stacked(self, image: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
-        """Distance at each feature, wherever it is, and the evidence there: float32 (h', w', 1 + n)."""
+    def _seen(self, images: Sequence[np.ndarray], source: int) -> Iterator[np.ndarray]:
+        """Features of one source in each image that lie inside the region."""
+        for number, image in fitting.ahead(images, range(len(images))):
+            try:
+                found = self.feature_maps(image)[source]
+                inside = self.inside(image, found.shape[:2], source)
+            except DataError as error:
+                raise DataError(f"{fitting.name_of(images, number)}: {error}") from error
+            yield found if inside is None else found[inside]
+
+    def prepare(self, **settings: object) -> None:
+        """Take channels, intensity curve and halving, and build the features anew."""
+        self.settings |= settings
+        self._build_features()
+
+    def assemble(
+        self,
+        standardize: Standardize | None = None,
+        fuse: Fuse | None = None,
+        score: ImageScore | None = None,
+    ) -> None:
+        """Put the layers together to the two halves of the model."""
+        self.standardize, self.fuse = standardize, fuse
+        self.score_layer = ImageScore(self.score_name, name="score") if score is None else score
+        self.to_maps = model.maps(self.features, self.densities)
+        self.to_verdict = model.verdict(
+            len(self.densities), self.score_layer, standardize=standardize, fuse=fuse
+        )
+        self._distances = _compiled(self.to_maps, (1, None, None, self.channels))
+        number = len(self.densities)
+        self._verdict = tf.function(
+            lambda distances, inside: self.to_verdict([distances, inside]),
+            input_signature=[
+                tf.TensorSpec((1, None, None, number), tf.float32),
+                tf.TensorSpec((1, None, None), tf.float32),
+            ],
+            autograph=False,
+        )
+
+    def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
+        """Feature maps of an image, float32 (h, w, d), each on a grid of its own, in `features.sources`' order."""
+        self.grid.check(image.shape)
+        return [one.numpy()[0] for one in self._features(to_channels(image, self.channels)[np.newaxis])]
+
+    def distances(self, image: np.ndarray) -> np.ndarray:
+        """Distance of each source at each place: float32 (h', w', sources).
+
+        Raises
+        ------
+        DataError
+            The image does not suit the inspector: gray for color, or of another size than a positional one.
+        """
+        pixels = to_channels(image, self.channels)
+        self._check_size(image)
+        if pixels.shape[0] * pixels.shape[1] > tiles.LARGE and not self.needs_positions:
+            return tiles.stitched(
+                lambda tile: self._distances(tile[np.newaxis]).numpy()[0], pixels, self.grid
+            )
+        return self._distances(pixels[np.newaxis]).numpy()[0]
+
+    def judge(self, image: np.ndarray) -> Judgement:
+        """See `interface.ImageJudge`."""
         with self.clock("network and distance"):
-            distances = given
-            if given is None:
-                distances = self.extractor.distance(image, self.prototype, self.tone)
-            if self.evidence is None:
-                return distances[..., np.newaxis]
-            measures = self.evidence.measures(_shown(image, self.tone), distances)
-            return np.concatenate([distances[..., np.newaxis], measures], axis=-1)
+            distances = self.distances(image)
+        with self.clock("score"):
+            return self.verdict(distances, self.inside(image, distances.shape[:2]))
 
-    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """See `Detector`."""
-        return self.on_pixels(self.distance_map(image), image)
+    def verdict(self, distances: np.ndarray, inside: np.ndarray | None = None) -> Judgement:
+        """Second half alone: of distances (h', w', sources), where `inside`, bool (h', w'), says so."""
+        known = np.ones(distances.shape[:2], np.float32) if inside is None else inside.astype(np.float32)
+        found = self._verdict(distances[np.newaxis], known[np.newaxis])
+        row, column = (int(each) * self.grid.stride + self.grid.middle for each in found["place"].numpy()[0])
+        source = self.features.sources[int(found["source"][0])].name
+        return Judgement(float(found["score"][0]), (row, column), source, found["anomaly"].numpy()[0])
 
-    def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Put an image's distance map (h', w') on its pixels: see `maps.on_pixels`."""
-        return maps.on_pixels(distance_map, image, self.grid, self.region)
+    def contributions(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What each source adds to an image's anomaly map, float32 (h', w', sources), and where it is judged."""
+        distances = self.distances(image)
+        inside = self.inside(image, distances.shape[:2])
+        if self.standardize is None:
+            return distances, inside
+        return self.fuse(self.standardize(distances[np.newaxis])).numpy()[0], inside
+
+    def with_score(self, score: str, kinds: Sequence[str], *, center: float, spread: float) -> "PartDetector":
+        """The same detector with another score, of sources of some kinds alone.
+
+        Parameters
+        ----------
+        score : str
+            One of `sizes.SCORES`.
+        kinds : sequence of str
+            Kinds of feature maps, see `model.Source`.
+        center, spread : float
+            Mean and standard deviation of good images' largest values, as the score takes them.
+        """
+        other = copy.copy(self)
+        other.score_name = checked(score)
+        layer = ImageScore(score, name="score")
+        layer.center.assign(center if self.standardize is not None else 0.0)
+        layer.spread.assign(spread if self.standardize is not None else 1.0)
+        fuse = (
+            None
+            if self.fuse is None
+            else self.fuse.only([one.kind in kinds for one in self.features.sources])
+        )
+        other.assemble(self.standardize, fuse, layer)
+        return other
 
     def score(self, image: np.ndarray) -> float:
         """See `Detector`."""
-        return maps.image_score(self.distance_map(image), self.reduction)
+        return self.judge(image).score
+
+    def anomaly_map(self, image: np.ndarray) -> np.ndarray:
+        """See `Detector`."""
+        return self.on_pixels(self.judge(image).anomaly, image)
+
+    def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Put an image's anomaly map (h', w') on its pixels (H, W); its least value outside the region."""
+        return maps.on_pixels(anomaly, image, self.grid, self.region)
+
+    def map_value(self, score: float) -> float:
+        """See `interface.ImageJudge`."""
+        return self.score_layer.map_value(score)
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """What the network makes of the place that is farthest from good surface: float32 (d,)."""
-        distances = self.distance_map(image)
-        return self.features(image)[np.unravel_index(np.argmax(distances), distances.shape)]
+        anomaly = self.judge(image).anomaly
+        return self.feature_maps(image)[0][np.unravel_index(np.argmax(anomaly), anomaly.shape)]
 
-    def inside(self, image: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
-        """Which features of a map of this shape have their centre in the region: bool (h', w'), None for all.
+    def inside(self, image: np.ndarray, shape: tuple[int, int], source: int = 0) -> np.ndarray | None:
+        """Which features of a source's map, of this shape, have their center in the region.
+
+        Returns
+        -------
+        bool (h, w), or None where the whole image is judged
 
         Raises
         ------
@@ -224,73 +269,38 @@ class TripletDetector:
         """
         if self.region is None:
             return None
-        inside = maps.at_features(self.region.region(image), self.grid, shape)
+        where = self.region.region(to_luminance(image))
+        inside = maps.at_features(where, self.features.sources[source].place, shape)
         if not inside.any():  # a score of 0 would call anything good
             raise DataError(
-                "there is nothing to judge: the region holds no feature's centre; expected some of it, a few "
-                f"pixels wide, {maps.middle(self.grid)} pixels or more from the image's border; draw a "
-                "larger mask"
+                "there is nothing to judge: the region holds no feature's center; expected some of it, a few "
+                f"pixels wide, {self.grid.middle} pixels or more from the image's border; draw a larger mask"
             )
         return inside
 
+    def _check_size(self, image: np.ndarray) -> None:
+        self.grid.check(image.shape)
+        expected = self.settings.get("shape")
+        if expected is not None and image.shape[:2] != tuple(expected):
+            raise DataError(
+                "a positional density needs images of one size, always seen in register: expected "
+                f"{expected[0]}×{expected[1]} pixels, received {image.shape[0]}×{image.shape[1]}; resize the "
+                "images or choose another kind"
+            )
 
-class Features:
-    """A network's features of images.
-
-    Parameters
-    ----------
-    model : keras.Model
-        As `network.build` or `hypercolumn.build` makes it.
-    """
-
-    def __init__(self, model: keras.Model) -> None:
-        self.extract = architectures.extractor(model)
-        self._mahalanobis = mahalanobis.compiled(model)
-        self._scales = len(architectures.grid(model).scales)
-
-    def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
-        """Features float32 (h', w', d) of an image float32 (H, W) in [-1, 1], shown in this tone."""
-        return self.extract(_shown(image, tone))
-
-    def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
-        """Distance of each feature from a prototype: float32 (h', w'), a Gaussian's within TensorFlow."""
-        chosen = getattr(prototype, "chosen", prototype)
-        if not isinstance(chosen, GaussianPrototype) or len(chosen.scales) != self._scales:
-            return prototype.distance(self(image, tone))
-        return chosen.levelled(self._mahalanobis(_shown(image, tone), *chosen.affine))
+    def _build_features(self) -> None:
+        name = self.network.name
+        has_lines = name == hypercolumn.THREE_SCALES and self.kind != "mean"
+        known = ("channels", "curve", "is_halved")
+        chosen = {key: self.settings[key] for key in known}
+        self.features = model.features(self.network, has_lines=has_lines, **chosen)
+        self._features = _compiled(self.features.model, (1, None, None, self.channels))
 
 
-class SharedFeatures(Features):
-    """The same, with those of the last image asked for kept for the next to ask.
-
-    Detectors that share one and are asked about the same image one after the other run the network once.
-    The image is known again by identity: it must not be changed in between, as that would go unseen.
-
-    Parameters
-    ----------
-    model : keras.Model
-        As `network.build` or `hypercolumn.build` makes it.
-    """
-
-    def __init__(self, model: keras.Model) -> None:
-        super().__init__(model)
-        self._image: np.ndarray | None = None  # held, so that no other image can come to its address
-        self._tone: Tone | None = None
-        self._features: np.ndarray | None = None
-
-    def distance(self, image: np.ndarray, prototype: Prototype, tone: Tone | None = None) -> np.ndarray:
-        """See `Features`; of the features that are shared."""
-        return prototype.distance(self(image, tone))
-
-    def __call__(self, image: np.ndarray, tone: Tone | None = None) -> np.ndarray:
-        """See `Features`. They are shared: the array is read-only and must not be written to."""
-        if image is not self._image or tone != self._tone:
-            features = super().__call__(image, tone)
-            features.flags.writeable = False
-            self._image, self._tone, self._features = image, tone, features
-        return self._features
-
-
-def _shown(image: np.ndarray, tone: Tone | None) -> np.ndarray:
-    """What a network is shown of an image in this tone."""
-    return image if tone is None else tone(image)
+def _compiled(built: keras.Model, shape: tuple[int | None, ...]) -> Callable[[np.ndarray], object]:
+    """Compile a model to a function of which one trace serves every image size; XLA makes convolutions slower."""
+    return tf.function(
+        lambda pixels: built(pixels, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+        autograph=False,
+    )

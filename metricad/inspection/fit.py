@@ -1,109 +1,123 @@
 """Making an inspector from a folder of good parts."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from metricad import adaptation, kinds
-from metricad.networks import pretrained
-from metricad.scoring.calibration import calibrate, check_split, held_out_count
-from metricad.inspection.detector import TripletDetector
+from metricad import images
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
-from metricad.prototype import Prototype
+from metricad.networks import pretrained
 from metricad.preprocessing.regions import Region
-from metricad.preprocessing.intensity import LOOK
+from metricad.scoring.calibration import calibrate, check_split, held_out_count
+
+
+class ImageFiles(Sequence[np.ndarray]):
+    """Image files as a sequence of images, each read whenever it is asked for.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    smallest : int
+        Least height and width, in pixels.
+    color : bool
+        Keep the channels of color images.
+    on_image : function, optional
+        Called after each image, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        *,
+        smallest: int,
+        color: bool = True,
+        on_image: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._paths = list(map(Path, paths))
+        self._smallest, self._color, self._on_image = smallest, color, on_image
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, number: int) -> str:
+        """Path of an image."""
+        return str(self._paths[number])
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        path = self._paths[number]
+        image = images.read(path, minimum_size=self._smallest, color=self._color)
+        self._on_image()
+        return image
 
 
 def fit_inspector(
     paths: Sequence[str | os.PathLike],
     model: keras.Model | None = None,
     *,
-    prototype: Prototype | None = None,
+    kind: str | None = None,
+    metric: str = "euclidean",
+    is_gray: bool = False,
     region: Region | None = None,
     false_alarm_rate: float = 0.01,
     holdout: float = 0.2,
     seed: int = 0,
-    defects: int = 0,
     on_image: Callable[[], object] = lambda: None,
-    on_step: Callable[[], object] = lambda: None,
 ) -> Inspector:
     """Make an inspector from images of good parts.
 
-    Images are read one at a time; memory does not grow with their number. To adapt the prototype, some,
-    `adaptation.MOST_IMAGES` at most, are held at once.
+    Images are read one at a time; memory does not grow with their number.
 
     Parameters
     ----------
     paths : sequence of path
         Image files of good parts, of any sizes from the receptive field up.
     model : keras.Model, optional
-        As `network.build` or `hypercolumn.build` makes it; the network that ships when not given.
-    prototype : Prototype, optional
-        An empty one of the kind wanted. When not given, what suits the network: `kinds.AutoPrototype`, or the
-        paper's mean with Euclidean distance on the paper's network.
+        A network, as `load_shipped_network` or `train_network` gives it; the one that ships when not given.
+    kind, metric
+        Of the density: see `PartDetector`.
+    is_gray : bool
+        Inspect the luminance alone, also of color images.
     region : Region, optional
         Where images are judged; everywhere when not given.
     false_alarm_rate : float
         Largest share of good images that the threshold may call defects.
     holdout : float in (0, 1)
-        Share of the images kept from the prototype for setting the threshold.
+        Share of the images kept from fitting for setting the threshold; they do nothing else.
     seed : int
-        Chooses which images are held out, and draws the synthetic defects.
-    defects : int
-        Synthetic ones to adapt the prototype with, see `adaptation.adapt`; 0 leaves it as it is.
+        Chooses which images are held out, and all else that is drawn at random.
     on_image : function, optional
-        Called after each image, for a progress bar.
-    on_step : function, optional
-        Called after each synthetic defect.
+        Called after each image read, for a progress bar.
 
     Raises
     ------
     DataError
         An image cannot be used, or there are too few for the rate.
-    ValueError
-        The prototype cannot be adapted.
     """
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
     model = pretrained.load() if model is None else model
-    empty = kinds.suited_to(model) if prototype is None else prototype
-    triplet = TripletDetector(
-        model,
-        empty,
-        tone=kinds.tone_for(model),
-        evidence=kinds.evidence_for(model),
-        gathers=kinds.gathers(model),
-        region=region,
+    detector = PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
+    files = ImageFiles(fitted, smallest=detector.grid.smallest, color=not detector.is_gray, on_image=on_image)
+    detector.fit(files)
+    scores = for_each(
+        held_out,
+        detector.score,
+        smallest=detector.grid.smallest,
+        color=detector.channels == 3,
+        on_image=on_image,
     )
-
-    def stream(chosen: Sequence[Path], use: Callable[[np.ndarray], object]) -> Iterator[object]:
-        return for_each(chosen, use, smallest=triplet.grid.smallest, on_image=on_image)
-
-    def some(count: int) -> Iterator[np.ndarray]:
-        """So many of the images to learn from, at random."""
-        order = np.random.default_rng(seed).permutation(len(fitted))[:count]
-        chosen = [fitted[i] for i in np.sort(order)]
-        return for_each(chosen, lambda image: image, smallest=triplet.grid.smallest)
-
-    looked_at = [] if triplet.is_prepared and triplet.evidence is None else list(some(LOOK))
-    triplet.prepare(looked_at)
-    for _ in stream(fitted, triplet.update):
-        pass
-    triplet.settle(looked_at)
-    if defects:
-        adaptation.adapt(triplet, some(adaptation.MOST_IMAGES), count=defects, seed=seed, on_step=on_step)
-    calibrated = calibrate(stream(held_out, triplet.score), false_alarm_rate)
+    calibrated = calibrate(scores, false_alarm_rate)
     fitted_on = {
         "fit_images": len(fitted),
         "held_out_images": len(held_out),
         "holdout": holdout,
         "seed": seed,
-        **({"synthetic_defects": defects} if defects else {}),
     }
-    return Inspector(triplet, calibrated, fitted_on)
+    return Inspector(detector, calibrated, fitted_on)
 
 
 def _split(paths: list[Path], holdout: float, seed: int) -> tuple[list[Path], list[Path]]:

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from metricad import images
-from metricad.scoring.calibration import Calibration
-from metricad.clock import Clock
 from metricad.errors import DataError
-from metricad.scoring.maps import image_score, peak
-from metricad.networks.grid import FeatureGrid
+from metricad.inspection.interface import ImageJudge
+from metricad.scoring.calibration import Calibration
 
 T = TypeVar("T")
 Draw = Callable[[str | os.PathLike, np.ndarray, np.ndarray], object]
@@ -31,14 +29,18 @@ class Inspection:
     ----------
     path : str or None
     score : float
-        Distance from the prototype: the largest, or as the detector's reduction has it.
+        In standard deviations of good images' scores; a distance in the paper's method.
     threshold : float
         Above it the verdict is ``defect``.
     percentile : float
         Share of the held-out good images that score at most as much, in percent.
     verdict : {"good", "defect", "error"}
     peak_row, peak_col : int
-        Pixel at which the distance is largest.
+        Pixel in the middle of the area that lies farthest from good surface.
+    size : str
+        How the map became the score, one of `score.SCORES`: the size of defects that it looks for.
+    source : str
+        Kind of feature map that contributes most to the score.
     error : str or None
         Why the image could not be inspected.
     """
@@ -50,24 +52,9 @@ class Inspection:
     verdict: str = ERROR
     peak_row: int | None = None
     peak_col: int | None = None
+    size: str | None = None
+    source: str | None = None
     error: str | None = None
-
-
-class DistanceDetector(Protocol):
-    """What an inspector needs of its detector: a fitted `TripletDetector`, or one that was exported.
-
-    Images are float32 (H, W) in [-1, 1]. Several threads may ask at once.
-    """
-
-    sampling: FeatureGrid
-    reduction: str
-    clock: Clock
-
-    def distance_map(self, image: np.ndarray) -> np.ndarray:
-        """Distance to good surface at each feature, float32 (h', w'); DataError where it cannot be had."""
-
-    def on_pixels(self, distance_map: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Put an image's distance map on its pixels: see `maps.on_pixels`."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +63,13 @@ class Inspector:
 
     Attributes
     ----------
-    detector : DistanceDetector
+    detector : ImageJudge
     calibration : Calibration
     fitted_on : dict
         For the record: counts of images, share held out, seed, and synthetic defects if there were any.
     """
 
-    detector: DistanceDetector
+    detector: ImageJudge
     calibration: Calibration
     fitted_on: dict = field(default_factory=dict)
 
@@ -94,27 +81,33 @@ class Inspector:
     def map_scale(self) -> dict[str, float]:
         """Range and outline that `images.overlay` draws all of this part's maps with.
 
-        The same for every image, so that colors can be compared; the threshold is at two thirds. Where the
-        score is a mean of features, a few of a good image may lie above it.
+        The same for every image, so that colors can be compared; the outline, two thirds up, is where the map
+        reaches what corresponds to the threshold.
         """
-        return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
+        outline = self.detector.map_value(self.threshold)
+        # Standard scores of good images' farthest places lie around 0; a threshold below 1 is little above them.
+        return {
+            "low": min(0.0, outline - 1.0),
+            "high": max(1.5 * outline, outline + 0.5),
+            "threshold": outline,
+        }
 
     def inspect(self, image: np.ndarray, *, path: str | None = None) -> tuple[Inspection, np.ndarray]:
-        """Judge one image, float32 (H, W) in [-1, 1]; return the verdict and the distance map (h', w')."""
-        distance_map = self.detector.distance_map(image)
-        with self.detector.clock("score"):
-            score = image_score(distance_map, self.detector.reduction)
-            row, column = peak(distance_map, self.detector.grid)
+        """Judge one image, float32 (H, W) or (H, W, 3) in [-1, 1]; return verdict and anomaly map (h', w')."""
+        found = self.detector.judge(image)
+        row, column = found.peak
         inspection = Inspection(
             path=path,
-            score=score,
+            score=found.score,
             threshold=self.threshold,
-            percentile=self.calibration.percentile(score),
-            verdict=DEFECT if score > self.threshold else GOOD,
+            percentile=self.calibration.percentile(found.score),
+            verdict=DEFECT if found.score > self.threshold else GOOD,
             peak_row=row,
             peak_col=column,
+            size=self.detector.score_name,
+            source=found.source,
         )
-        return inspection, distance_map
+        return inspection, found.anomaly
 
     def inspect_files(
         self, paths: Sequence[str | os.PathLike], *, workers: int = 1, draw: Draw | None = None
@@ -129,27 +122,27 @@ class Inspector:
         workers : int
             Images that are judged at once, each in a thread of its own.
         draw : function, optional
-            Called in those threads with path, image and distance map, for what takes its time, such as
+            Called in those threads with path, image and anomaly map, for what takes its time, such as
             writing a heat map.
 
         Yields
         ------
         inspection : Inspection
-        image : float32 (H, W), or None for a bad file
-        distance_map : float32 (h', w'), or None for a bad file
+        image : float32 (H, W) or (H, W, 3), or None for a bad file
+        anomaly_map : float32 (h', w'), or None for a bad file
         """
 
         def judge(path: str | os.PathLike, read: Future) -> tuple:
             try:
                 image = read.result()
-                inspection, distance_map = self.inspect(image, path=str(path))
+                inspection, anomaly_map = self.inspect(image, path=str(path))
             except DataError as error:
                 message = str(error).removeprefix(f"{path}: ")
                 return Inspection(path=str(path), error=message), None, None
             if draw is not None:
                 with self.detector.clock("write"):
-                    draw(path, image, distance_map)
-            return inspection, image, distance_map
+                    draw(path, image, anomaly_map)
+            return inspection, image, anomaly_map
 
         with ThreadPoolExecutor(max_workers=workers) as judges:
             judged = deque()
@@ -162,7 +155,9 @@ class Inspector:
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
         with self.detector.clock("read"):
-            return images.read(path, minimum_size=self.detector.grid.smallest)
+            return images.read(
+                path, minimum_size=self.detector.grid.smallest, color=self.detector.channels == 3
+            )
 
 
 def for_each(
@@ -170,6 +165,7 @@ def for_each(
     use: Callable[[np.ndarray], T],
     *,
     smallest: int,
+    color: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Iterator[T]:
     """Read image files one after the other and give what a function makes of each.
@@ -178,9 +174,11 @@ def for_each(
     ----------
     paths : sequence of path
     use : function
-        Of an image, float32 (H, W) in [-1, 1].
+        Of an image, float32 (H, W), or (H, W, 3) where `color` is asked for, in [-1, 1].
     smallest : int
         Least height and width, in pixels.
+    color : bool
+        Keep the channels of color images.
     on_image : function, optional
         Called after each image, for a progress bar.
 
@@ -189,7 +187,7 @@ def for_each(
     DataError
         A file cannot be read, or `use` has refused its image; the file is named.
     """
-    for path, read in _read_ahead(paths, partial(images.read, minimum_size=smallest)):
+    for path, read in _read_ahead(paths, partial(images.read, minimum_size=smallest, color=color)):
         image = read.result()
         try:
             yield use(image)

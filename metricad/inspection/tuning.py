@@ -1,37 +1,41 @@
-"""Which reduction suits a part: chosen with synthetic defects on held-out good images, without labels."""
+"""Which score suits a part: chosen with synthetic defects on held-out good images, without labels."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from metricad import defects, metrics
-from metricad.scoring.calibration import calibrate
-from metricad.inspection.detector import TripletDetector
 from metricad.errors import DataError
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
-from metricad.scoring.maps import REDUCTIONS, image_score
+from metricad.preprocessing.channels import to_luminance
+from metricad.scoring.calibration import calibrate
+from metricad.scoring.score import top_mean
+from metricad.scoring.sizes import SCORES
 
-BASE = "max"
-"""The paper's reduction; another must be better by more than chance to take its place."""
+ALL = "all"
+"""Sources of every kind together."""
 
 LEVEL = 0.05
-"""Largest chance to leave `BASE` where no other reduction is better."""
+"""Largest chance to leave the inspector's own score where no other is better."""
 
 _RESAMPLES = 2000
+
+Choice = tuple[str, str]
+"""Name of a score, one of `sizes.SCORES`, and kind of sources, or `ALL`."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One good image and what was put onto it, scored under every reduction.
+    """One good image and what was put onto it, under every choice.
 
     Attributes
     ----------
-    good : float64 (r,)
-        Scores of the image as it is, in the order of `REDUCTIONS`.
-    defective : float64 (d, r)
-        Scores of its defective versions.
+    good : float64 (c,)
+        Largest values of the map of the image as it is, in the order of `choices`.
+    defective : float64 (d, c)
+        The same of its defective versions.
     kinds : sequence of str (d,)
         Which of `defects.KINDS` each of them has.
     """
@@ -43,46 +47,55 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the reductions are worth on a part, and the one to use.
+    """What the choices are worth on a part, and the one to take.
 
     Attributes
     ----------
-    reduction : str
-        The one chosen.
-    aurocs : dict of str to float
-        Of each reduction, over all defects.
-    by_kind : dict of str to dict of str to float
+    base, choice : Choice
+        The inspector's own, and the one to take.
+    aurocs : dict of Choice to float
+        Of each, over all defects.
+    by_kind : dict of str to dict of Choice to float
         The same for each kind of defect, in the order of `defects.KINDS`; kinds that were not drawn are
         left out.
     counts : dict of str to int
         Defects of each of these kinds.
     gain : float
-        The chosen one's AUROC above that of `BASE`; 0 where it is `BASE`.
+        The chosen one's AUROC above that of the base; 0 where it is the base.
     least_gain : float
-        What the gain is at least, with a confidence of 1 − `LEVEL`; 0 where `BASE` was kept.
-    good_scores : float64 (n,)
-        Of the good images under the chosen reduction, for calibration.
+        What the gain is at least, with a confidence of 1 − `LEVEL`; 0 where the base was kept.
+    good : float64 (n,)
+        Largest values of the good images' maps under the choice.
     """
 
-    reduction: str
-    aurocs: dict[str, float]
-    by_kind: dict[str, dict[str, float]]
+    base: Choice
+    choice: Choice
+    aurocs: dict[Choice, float]
+    by_kind: dict[str, dict[Choice, float]]
     counts: dict[str, int]
     gain: float
     least_gain: float
-    good_scores: np.ndarray
+    good: np.ndarray
+
+
+def choices(detector: PartDetector) -> list[Choice]:
+    """What a detector can be tuned to: each score, of all sources or of one kind, its own first."""
+    kinds = list(dict.fromkeys(source.kind for source in detector.features.sources))
+    groups = [ALL, *kinds] if len(kinds) > 1 else [ALL]
+    own = (detector.score_name, ALL)
+    return [own, *((score, group) for group in groups for score in SCORES if (score, group) != own)]
 
 
 def tune(
-    detector: TripletDetector, images: Iterable[np.ndarray], *, rng: np.random.Generator, each: int = 5
+    detector: PartDetector, images: Iterable[np.ndarray], *, rng: np.random.Generator, each: int = 5
 ) -> Tuning:
-    """Choose the reduction that tells synthetic defects from good surface best.
+    """Choose the score that tells synthetic defects from good surface best.
 
     Parameters
     ----------
-    detector : TripletDetector
-        Fitted; its own reduction plays no part.
-    images : iterable of float32 (H, W) in [-1, 1]
+    detector : PartDetector
+        Fitted.
+    images : iterable of float32 (H, W) or (H, W, 3) in [-1, 1]
         Good images that took no part in fitting; they are read once.
     rng : numpy.random.Generator
         Draws the defects and the resamples.
@@ -96,36 +109,37 @@ def tune(
     ValueError
         `each` is not 1 or more.
     """
-    return choose([measure(detector, image, rng=rng, each=each) for image in images], rng=rng)
+    trials = [measure(detector, image, rng=rng, each=each) for image in images]
+    return choose(trials, choices(detector), rng=rng)
 
 
-def measure(
-    detector: TripletDetector, image: np.ndarray, *, rng: np.random.Generator, each: int = 5
-) -> Trial:
-    """Score a good image and defective versions of it under every reduction; parameters as in `tune`."""
+def measure(detector: PartDetector, image: np.ndarray, *, rng: np.random.Generator, each: int = 5) -> Trial:
+    """Look at a good image and defective versions of it under every choice; parameters as in `tune`."""
     if each < 1:
         raise ValueError(f"each must be 1 or more, received {each}")
-    scores, kinds = [], []
-    inside = None if detector.region is None else detector.region.region(image)
+    found, kinds = [], []
+    inside = None if detector.region is None else detector.region.region(to_luminance(image))
     for _ in range(each):
         changed, mask, kind = defects.add_any(image, rng, inside=inside)
         if mask.any():
-            scores.append(_scores(detector, changed))
+            found.append(_values(detector, changed))
             kinds.append(kind)
-    return Trial(_scores(detector, image), np.array(scores).reshape(-1, len(REDUCTIONS)), kinds)
+    return Trial(_values(detector, image), np.array(found).reshape(len(kinds), -1), kinds)
 
 
-def choose(trials: Sequence[Trial], *, rng: np.random.Generator) -> Tuning:
-    """Compare the reductions, and leave `BASE` only for one that is better by more than chance.
+def choose(trials: Sequence[Trial], tried: Sequence[Choice], *, rng: np.random.Generator) -> Tuning:
+    """Compare the choices, and leave the first only for one that is better by more than chance.
 
-    The difference of two reductions' AUROCs is resampled by drawing images with replacement, each with all
-    its defective versions, the same draws for both. A reduction may take the place of `BASE` if the lower
+    The difference of two choices' AUROCs is resampled by drawing images with replacement, each with all
+    its defective versions, the same draws for both. A choice may take the place of the first if the lower
     end of its difference, at `LEVEL` shared out among the alternatives (Bonferroni), is above 0; of those
     that may, the one with the highest AUROC does.
 
     Parameters
     ----------
     trials : sequence of Trial
+    tried : sequence of Choice
+        In the order of the trials' values, the inspector's own first.
     rng : numpy.random.Generator
         Draws the resamples.
 
@@ -140,37 +154,37 @@ def choose(trials: Sequence[Trial], *, rng: np.random.Generator) -> Tuning:
             f"received {len(trials)} good images with {sum(len(trial.kinds) for trial in trials)} defects"
         )
     good = np.array([trial.good for trial in trials])
-    defective = np.concatenate([trial.defective for trial in trials])
+    defective = np.concatenate([trial.defective for trial in trials if trial.kinds])
     kinds = np.array([kind for trial in trials for kind in trial.kinds])
     owner = np.repeat(np.arange(len(trials)), [len(trial.kinds) for trial in trials])
 
-    drawn = [kind for kind in defects.KINDS if kind in kinds]
-    aurocs = _aurocs(good, defective)
+    base = tried[0]
+    aurocs = _aurocs(tried, good, defective)
     weights = rng.multinomial(len(good), np.full(len(good), 1 / len(good)), _RESAMPLES)
-    resampled = {
-        name: _resampled_auroc(good[:, k], defective[:, k], owner, weights)
-        for k, name in enumerate(REDUCTIONS)
-    }
-    share = LEVEL / (len(REDUCTIONS) - 1)
-    least = {name: float(np.quantile(resampled[name] - resampled[BASE], share)) for name in REDUCTIONS}
-    better = [name for name in REDUCTIONS if least[name] > 0 and aurocs[name] > aurocs[BASE]]
-    chosen = max(better, key=aurocs.get, default=BASE)
+    resampled = [_resampled_auroc(good[:, k], defective[:, k], owner, weights) for k in range(len(tried))]
+    share = LEVEL / max(len(tried) - 1, 1)
+    least = {one: float(np.quantile(resampled[k] - resampled[0], share)) for k, one in enumerate(tried)}
+    better = [one for one in tried if least[one] > 0 and aurocs[one] > aurocs[base]]
+    chosen = max(better, key=aurocs.get, default=base)
     return Tuning(
-        reduction=chosen,
+        base=base,
+        choice=chosen,
         aurocs=aurocs,
-        by_kind={kind: _aurocs(good, defective[kinds == kind]) for kind in drawn},
-        counts={kind: int(np.sum(kinds == kind)) for kind in drawn},
-        gain=aurocs[chosen] - aurocs[BASE],
+        by_kind={
+            kind: _aurocs(tried, good, defective[kinds == kind]) for kind in defects.KINDS if kind in kinds
+        },
+        counts={kind: int(np.sum(kinds == kind)) for kind in defects.KINDS if kind in kinds},
+        gain=aurocs[chosen] - aurocs[base],
         least_gain=least[chosen],
-        good_scores=good[:, list(REDUCTIONS).index(chosen)],
+        good=good[:, tried.index(chosen)],
     )
 
 
 def apply(inspector: Inspector, tuning: Tuning, **record: object) -> Inspector:
-    """An inspector with the chosen reduction, its threshold set anew at the same false-alarm rate.
+    """An inspector with the chosen score, its threshold set anew at the same false-alarm rate.
 
-    The good images that the reduction was chosen with set the threshold. That they chose among so few
-    reductions, by how well defects stand out, hardly shifts where their own scores lie.
+    The good images that the score was chosen with set the threshold. That they chose among so few, by how
+    well defects stand out, hardly shifts where their own scores lie.
 
     Parameters
     ----------
@@ -185,43 +199,55 @@ def apply(inspector: Inspector, tuning: Tuning, **record: object) -> Inspector:
     DataError
         There are too few good images for the rate.
     """
-    detector = copy.copy(inspector.detector)  # the network and all that was learned are shared
-    detector.reduction = tuning.reduction
-    calibration = calibrate(tuning.good_scores, inspector.calibration.false_alarm_rate)
+    score, group = tuning.choice
+    given = inspector.detector
+    kinds = {source.kind for source in given.features.sources} if group == ALL else {group}
+    center, spread = float(np.mean(tuning.good)), float(max(np.std(tuning.good), np.finfo(np.float32).eps))
+    detector = given.with_score(score, kinds, center=center, spread=spread)
+    scores = (tuning.good - center) / spread if given.standardize is not None else tuning.good
     made = {
-        "good_images": len(tuning.good_scores),
+        "good_images": len(tuning.good),
         "defects": sum(tuning.counts.values()),
+        "score": score,
+        "sources": group,
         **record,
     }
     return replace(
         inspector,
         detector=detector,
-        calibration=calibration,
+        calibration=calibrate(scores, inspector.calibration.false_alarm_rate),
         fitted_on={**inspector.fitted_on, "tuned_on": made},
     )
 
 
 def table(tuning: Tuning) -> list[list[str]]:
-    """Rows of the AUROCs for a terminal: header first, a line for each kind of defect, all of them last."""
-
-    def row(name: str, count: int, aurocs: dict[str, float]) -> list[str]:
-        return [name, str(count), *(f"{aurocs[reduction]:.3f}" for reduction in REDUCTIONS)]
-
-    body = [row(kind, tuning.counts[kind], aurocs) for kind, aurocs in tuning.by_kind.items()]
-    return [["defect", "number", *REDUCTIONS], *body, row("all", sum(tuning.counts.values()), tuning.aurocs)]
-
-
-def _scores(detector: TripletDetector, image: np.ndarray) -> np.ndarray:
-    distance_map = detector.distance_map(image)
-    return np.array([image_score(distance_map, reduction) for reduction in REDUCTIONS])
+    """Rows of the AUROCs for a terminal: header first, a line for each choice, all defects last."""
+    header = ["score", "sources", *tuning.counts, "all"]
+    numbers = ["defects", "", *map(str, tuning.counts.values()), str(sum(tuning.counts.values()))]
+    body = [
+        [*choice, *(f"{aurocs[choice]:.3f}" for aurocs in tuning.by_kind.values()), f"{auroc:.3f}"]
+        for choice, auroc in tuning.aurocs.items()
+    ]
+    return [header, numbers, *body]
 
 
-def _aurocs(good: np.ndarray, defective: np.ndarray) -> dict[str, float]:
-    """AUROC of each reduction from scores (n, r) and (d, r)."""
+def _values(detector: PartDetector, image: np.ndarray) -> np.ndarray:
+    """Largest values of an image's map under each of `choices`."""
+    contributions, inside = detector.contributions(image)
+    kinds = [source.kind for source in detector.features.sources]
+    maps = {
+        group: contributions[..., [group in (ALL, kind) for kind in kinds]].sum(axis=-1)
+        for _, group in choices(detector)
+    }
+    return np.array([top_mean(maps[group], SCORES[score], inside) for score, group in choices(detector)])
+
+
+def _aurocs(tried: Sequence[Choice], good: np.ndarray, defective: np.ndarray) -> dict[Choice, float]:
+    """AUROC of each choice from values (n, c) and (d, c)."""
     is_defect = np.arange(len(good) + len(defective)) >= len(good)
     return {
-        name: metrics.auroc(is_defect, np.concatenate([good[:, k], defective[:, k]]))
-        for k, name in enumerate(REDUCTIONS)
+        one: metrics.auroc(is_defect, np.concatenate([good[:, k], defective[:, k]]))
+        for k, one in enumerate(tried)
     }
 
 

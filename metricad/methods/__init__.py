@@ -13,12 +13,10 @@ from pathlib import Path
 import keras
 
 from metricad import runs
-from metricad.inspection import bundle
-from metricad.networks import factory as architectures, residual as network, pretrained
-from metricad.inspection.detector import Detector, Features, SharedFeatures, TripletDetector
 from metricad.evaluation import Method
-from metricad.kinds import AutoPrototype, evidence_for, gathers, prototype_of, tone_for
-from metricad.methods.adapted import AdaptedDetector
+from metricad.inspection import bundle
+from metricad.inspection.detector import KINDS, PartDetector
+from metricad.inspection.interface import Detector
 from metricad.methods.autoencoder import AutoencoderDetector
 from metricad.methods.cae_kde import CaeKdeDetector
 from metricad.methods.cpcae_knn import CpcaeKnnDetector
@@ -29,8 +27,7 @@ from metricad.methods.nearest_image import NearestImageDetector
 from metricad.methods.patch_bank import PatchBankDetector
 from metricad.methods.patch_gaussian import PatchGaussianDetector
 from metricad.methods.variation import VariationDetector
-from metricad.prototype import MeanPrototype, Prototype
-from metricad.networks.grid import FeatureGrid
+from metricad.networks import factory, pretrained, residual
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
@@ -47,9 +44,6 @@ COMPARED: dict[str, Callable[..., Detector]] = {
 }
 """Other published methods. One that takes ``epochs`` trains; one that takes ``weights`` is pre-trained."""
 
-ADAPTED = "-adapted"
-"""Follows the name of a network that ships where it is adapted to each surface."""
-
 _PLAIN = (bool, int, float, str, list, tuple)
 
 _CONTROL_SEED = 0  # of the weights that a network that ships is compared with
@@ -58,18 +52,17 @@ _CONTROL_SEED = 0  # of the weights that a network that ships is compared with
 def of_network(
     name: str | os.PathLike, kinds: Sequence[str] | None = None, *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Prototypes on a network, and the same on an untrained one.
+    """Densities on a network's features, and the same on an untrained one.
 
     Parameters
     ----------
     name : str or path
-        A network that ships, by its name, with `ADAPTED` behind it where it is to be adapted to each surface
-        (its control is that of the name alone); or a run's folder.
+        A network that ships, by its name, or a run's folder.
     kinds : sequence of str, optional
-        Of prototypes. When not given, what suits the network: ``auto`` on one that ships, the paper's
-        ``mean`` on a run's.
+        Of densities, see `PartDetector`. When not given, what suits the network: ``auto`` on one that ships,
+        the paper's ``mean`` on a run's.
     metrics : sequence of str
-        Of the mean prototypes.
+        Of the means.
 
     Raises
     ------
@@ -77,36 +70,22 @@ def of_network(
         The run has no weights.
     """
     if not is_shipped(name):
-        return of_run(name, kinds or (MeanPrototype.kind,), metrics=metrics)
+        return of_run(name, kinds or ("mean",), metrics=metrics)
     name = str(name)
-    base = name.removesuffix(ADAPTED)
-    units = pretrained.UNITS[base]
-    named = {"units": units, "seed": _CONTROL_SEED}
-    trained = pretrained.load(base)
-    prototypes = _prototypes(kinds or ("auto",), metrics, architectures.grid(trained))
-    if base != name:
-        return [
-            Method(
-                name=_kind_of(empty()),
-                role="trained",
-                make=lambda empty=empty: AdaptedDetector(_on(trained, empty(), SharedFeatures(trained))),
-                network=name,
-                seen=(),
-                architecture=_shape(trained),
-                **named,
-            )
-            for empty in prototypes
-        ]
-    untrained = architectures.build(trained.name, units, seed=_CONTROL_SEED)
+    units = pretrained.UNITS[name]
+    trained = pretrained.load(name)
+    untrained = factory.build(trained.name, units, seed=_CONTROL_SEED)
+    named = {"units": units, "seed": _CONTROL_SEED, "network": name}
+    densities = _densities(kinds or ("auto",), metrics)
     return [
-        *_of_model(trained, prototypes, role="trained", network=base, seen=(), **named),
-        *_of_model(untrained, prototypes, role="untrained", network=base, **named),
+        *_of_model(trained, densities, role="trained", seen=(), **named),
+        *_of_model(untrained, densities, role="untrained", **named),
     ]
 
 
 def is_shipped(name: str | os.PathLike) -> bool:
-    """Whether this names a network that ships, adapted or not, and no run's folder."""
-    return str(name).removesuffix(ADAPTED) in pretrained.UNITS
+    """Whether this names a network that ships, and no run's folder."""
+    return str(name) in pretrained.UNITS
 
 
 def load_network(name: str | os.PathLike) -> keras.Model:
@@ -127,7 +106,7 @@ def of_run(
 def of_trained(
     run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Prototypes of these kinds on a run's network; `metrics` are those of the mean prototypes.
+    """Densities of these kinds on a run's network; `metrics` are those of the means.
 
     Raises
     ------
@@ -137,7 +116,7 @@ def of_trained(
     settings, data = runs.read_config(run)
     return _of_model(
         runs.load_network(run),
-        _prototypes(kinds, metrics),
+        _densities(kinds, metrics),
         role="trained",
         network=Path(run).resolve().name,
         units=settings.units,
@@ -149,10 +128,10 @@ def of_trained(
 def of_untrained(
     units: int, seed: int, kinds: Sequence[str], *, name: str, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Prototypes of these kinds on a network with the weights that a training with this seed begins with."""
-    model = network.build(units, seed=seed)
+    """Densities of these kinds on a network with the weights that a training with this seed begins with."""
+    model = residual.build(units, seed=seed)
     return _of_model(
-        model, _prototypes(kinds, metrics), role="untrained", network=name, units=units, seed=seed
+        model, _densities(kinds, metrics), role="untrained", network=name, units=units, seed=seed
     )
 
 
@@ -204,81 +183,41 @@ def of_bundle(path: str | os.PathLike) -> Method:
     inspector = bundle.load(path)
     detector = inspector.detector
     return Method(
-        name=f"{Path(path).stem}: {name_of(detector.prototype)}",
+        name=f"{Path(path).stem}: {density_name(detector.kind, detector.metric)}",
         role="bundle",
         make=lambda: detector,
-        units=architectures.units(detector.model),
-        architecture=_shape(detector.model),
+        units=factory.units(detector.network),
+        architecture=_shape(detector.network),
         is_fitted=True,
         threshold=inspector.threshold,
         false_alarm_rate=inspector.calibration.false_alarm_rate,
     )
 
 
-def empty_prototype(
-    kind: str, *, metric: str | None = None, sampling: FeatureGrid = network.GRID
-) -> Prototype:
-    """Make what `kinds.prototype_of` makes, with the kind's own metric or the one given.
-
-    Raises
-    ------
-    ValueError
-        There is no such kind, or a metric is asked of a kind that has its own.
-    """
-    made = prototype_of(kind, sampling)
-    if metric is None:
-        return made
-    if kind != MeanPrototype.kind:
-        raise ValueError(f"the {kind} prototype has a metric of its own; leave out the metric {metric!r}")
-    return MeanPrototype(metric=metric)
-
-
-def name_of(prototype: Prototype) -> str:
-    """Name of a prototype in a report."""
-    return f"{prototype.kind} {prototype.metric}" if isinstance(prototype, MeanPrototype) else prototype.kind
-
-
-def _kind_of(empty: Prototype) -> str:
-    """Name of a prototype that is not fitted yet: what chooses by the images goes by its own name."""
-    return "auto" if isinstance(empty, AutoPrototype) else name_of(empty)
+def density_name(kind: str, metric: str = "euclidean") -> str:
+    """Name of a density in a report: a mean with its metric."""
+    return f"mean {metric}" if kind == "mean" else kind
 
 
 def _shape(model: keras.Model) -> str | None:
-    return None if model.name == network.NAME else model.name
+    return None if model.name == residual.NAME else model.name
 
 
-def _prototypes(
-    kinds: Sequence[str], metrics: Sequence[str], sampling: FeatureGrid = network.GRID
-) -> list[Callable[[], Prototype]]:
-    return [
-        lambda kind=kind, metric=metric: empty_prototype(kind, metric=metric, sampling=sampling)
-        for kind in kinds
-        for metric in (metrics if kind == MeanPrototype.kind else (None,))
-    ]
+def _densities(kinds: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and metric of each density asked for."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+    return [(kind, metric) for kind in kinds for metric in (metrics if kind == "mean" else metrics[:1])]
 
 
-def _on(model: keras.Model, prototype: Prototype, features: Features) -> TripletDetector:
-    """An empty detector with all that suits a network."""
-    return TripletDetector(
-        model,
-        prototype,
-        features=features,
-        tone=tone_for(model),
-        evidence=evidence_for(model),
-        gathers=gathers(model),
-    )
-
-
-def _of_model(
-    model: keras.Model, prototypes: Sequence[Callable[[], Prototype]], **named: object
-) -> list[Method]:
-    features = SharedFeatures(model)
+def _of_model(model: keras.Model, densities: Sequence[tuple[str, str]], **named: object) -> list[Method]:
     return [
         Method(
-            name=_kind_of(empty()),
+            name=density_name(kind, metric),
             architecture=_shape(model),
-            make=lambda empty=empty: _on(model, empty(), features),
+            make=partial(PartDetector, model, kind, metric=metric if kind == "mean" else "euclidean"),
             **named,
         )
-        for empty in prototypes
+        for kind, metric in densities
     ]

@@ -12,7 +12,6 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from metricad import backbones
 from metricad import images as image_files
-from metricad.prototype import norm
 
 _NEIGHBOURHOOD = 3  # side, in features, of the window that each feature is averaged over
 _PROJECTED = 128  # dimensions in which the coreset is chosen
@@ -135,7 +134,7 @@ class PatchBankDetector:
         distances, nearest = self._to_bank(features)
         farthest = np.unravel_index(np.argmax(distances), distances.shape)
         beside = self._beside(int(nearest[farthest]))
-        return reweighted(norm(self.bank[beside] - features[farthest]))
+        return reweighted(np.linalg.norm(self.bank[beside] - features[farthest], axis=-1))
 
     def _to_bank(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance of each feature (h, w, d) to its nearest in the bank, and which that is: (h, w) each."""
@@ -143,7 +142,7 @@ class PatchBankDetector:
         # One product in float32: scikit-learn's search, in float64, takes twice the time.
         nearest = np.argmin(self._squares - 2 * (vectors @ self.bank.T), axis=1)
         shape = features.shape[:2]
-        return norm(vectors - self.bank[nearest]).reshape(shape), nearest.reshape(shape)
+        return np.linalg.norm(vectors - self.bank[nearest], axis=-1).reshape(shape), nearest.reshape(shape)
 
     def _beside(self, index: int) -> np.ndarray:
         """The nearest in the bank to one of its features, itself first."""
@@ -180,7 +179,7 @@ def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
     centres = np.empty((count, points.shape[1]), points.dtype)
     squares = np.square(points).sum(axis=1)
     chosen[0], centres[0] = first, points[first]
-    distances = norm(points - points[first])
+    distances = np.linalg.norm(points - points[first], axis=-1)
     nearest = np.zeros(len(points), int)  # which of the chosen that is the distance to
     for k in range(1, count):
         farthest = int(np.argmax(distances))
@@ -191,7 +190,7 @@ def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
         apart = squares[chosen[:k]] - 2 * (centres[:k] @ points[farthest]) + squares[farthest]
         half = np.sqrt(np.maximum(apart, 0)) / 2
         candidates = np.flatnonzero(half[nearest] < _SAFELY * distances)
-        to_new = norm(points[candidates] - points[farthest])
+        to_new = np.linalg.norm(points[candidates] - points[farthest], axis=-1)
         is_nearer = to_new < distances[candidates]
         distances[candidates[is_nearer]] = to_new[is_nearer]
         nearest[candidates[is_nearer]] = k

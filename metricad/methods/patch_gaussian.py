@@ -10,7 +10,6 @@ import scipy.ndimage
 
 from metricad import backbones
 from metricad import images as image_files
-from metricad.prototype import norm
 
 _REGULARISATION = 0.01  # of the covariance, as published
 _SMOOTHING = 4.0  # pixels: standard deviation of the Gaussian that smooths the map, as published
@@ -103,7 +102,7 @@ class PatchGaussianDetector:
         """Mahalanobis distance at each position: float32 (h, w)."""
         difference = self.features(image) - self.mean
         vectors = difference.reshape(-1, 1, difference.shape[-1])
-        return norm(vectors @ self._whitening).reshape(difference.shape[:2])
+        return np.linalg.norm(vectors @ self._whitening, axis=-1).reshape(difference.shape[:2])
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Mahalanobis distances on the image's pixels, smoothed: float32 (H, W)."""

@@ -1,18 +1,29 @@
-"""The networks by name: the paper's and the one that metricad ships."""
+"""The networks by name: the paper's and the two forms of the one that metricad ships."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.networks import hypercolumn, residual as network
+from metricad.networks import hypercolumn, residual
 from metricad.networks.grid import FeatureGrid
 
-_BUILDERS = {
-    network.NAME: (network.build, network.GRID),
-    hypercolumn.NAME: (hypercolumn.build, hypercolumn.GRID),
-    hypercolumn.THREE_SCALES: (hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_GRID),
+
+@dataclass(frozen=True)
+class _Architecture:
+    build: Callable[..., keras.Model]
+    grid: FeatureGrid
+    places: list[tuple[float, int]]
+
+
+_ARCHITECTURES = {
+    residual.NAME: _Architecture(residual.build, residual.GRID, [(residual.GRID.first, residual.STRIDE)]),
+    hypercolumn.NAME: _Architecture(hypercolumn.build, hypercolumn.GRID, hypercolumn.places(1)),
+    hypercolumn.THREE_SCALES: _Architecture(
+        hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_GRID, hypercolumn.places(3)
+    ),
 }
 
 
@@ -24,33 +35,19 @@ def build(name: str, units: int, *, seed: int | None = None) -> keras.Model:
     ValueError
         There is no network of this name.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"network must be one of {', '.join(_BUILDERS)}, received {name!r}")
-    builder, _ = _BUILDERS[name]
-    return builder(units, seed=seed)
+    if name not in _ARCHITECTURES:
+        raise ValueError(f"network must be one of {', '.join(_ARCHITECTURES)}, received {name!r}")
+    return _ARCHITECTURES[name].build(units, seed=seed)
 
 
-def sampling(model: keras.Model) -> FeatureGrid:
-    """Where a network's features lie on the image."""
-    return _BUILDERS[model.name][1]
+def grid(model: keras.Model) -> FeatureGrid:
+    """Where a network's (finest) features lie on the image."""
+    return _ARCHITECTURES[model.name].grid
 
 
-def by_scale(
-    model: keras.Model,
-) -> tuple[Callable[[tf.Tensor], list[tf.Tensor]], list[keras.layers.Layer]]:
-    """Take a network of several image scales apart, see `hypercolumn.by_scale`.
-
-    Returns
-    -------
-    function
-        Of images (N, H, W, 1) in [-1, 1]; gives the features of each scale, in a list.
-    list of keras.layers.Layer
-        Those of [map, first map] that bring the further ones onto the grid of the first.
-    """
-    if model.name != hypercolumn.THREE_SCALES:
-        return lambda light: [model(light, training=False)], []
-    apart, nearest = hypercolumn.by_scale(model)
-    return lambda light: apart(light, training=False), nearest
+def places(model: keras.Model) -> list[tuple[float, int]]:
+    """First center and stride, in pixels, of each of a network's feature maps, the finest first."""
+    return _ARCHITECTURES[model.name].places
 
 
 def units(model: keras.Model) -> int:
@@ -61,7 +58,7 @@ def units(model: keras.Model) -> int:
 
 
 def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a network to a function from one image to its features.
+    """Compile a network of one feature map to a function from one image to its features.
 
     One trace serves every image size. XLA stays off: on CPUs it makes these convolutions slower.
 
@@ -72,7 +69,7 @@ def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """
     signature = [tf.TensorSpec((1, None, None, 1), tf.float32)]
     graph = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
-    check = sampling(model).check
+    check = grid(model).check
 
     def features(image: np.ndarray) -> np.ndarray:
         check(image.shape)

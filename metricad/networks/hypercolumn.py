@@ -1,4 +1,4 @@
-"""The networks that ship: features of three stages, and of three image scales, joined at every position.
+"""The networks that ship: features of three stages, joined at every position, at one or three image scales.
 
 Each feature is a *hypercolumn* (Hariharan et al., 2015): what the stages of a fully convolutional network
 know of one place, from 14 to 68 pixels around it, joined by a learned projection. Layers are 3×3 ELU
@@ -6,13 +6,11 @@ convolutions without padding and without batch normalisation, as in the paper's 
 to 8 while the image shrinks: wide layers cost little there, and large defects are seen whole.
 """
 
-from dataclasses import replace
-
 import keras
 import numpy as np
-import tensorflow as tf
 
 from metricad.networks.grid import FeatureGrid
+from metricad.networks.resampling import AtLeast, Halve, Nearest
 
 NAME = "hypercolumn"
 """What the Keras model is called, and what a bundle says of its network."""
@@ -20,13 +18,13 @@ NAME = "hypercolumn"
 THREE_SCALES = "hypercolumn-three-scales"
 """The same of the network that looks at the image at a half and a quarter of its size as well."""
 
-GRID = FeatureGrid(first=7.5, stride=4, smallest=68, border=8, lattice=8, reach=80)
+GRID = FeatureGrid(first=7.5, stride=4, smallest=68, lattice=8, reach=80)
 """Where features lie on the image."""
 
-THREE_SCALES_GRID = replace(GRID, scales=(1.0, 1.0, 0.5), lattice=32, reach=192)
-"""The same with three scales. At full weight the coarsest hides small defects among its own variation."""
+THREE_SCALES_GRID = FeatureGrid(first=7.5, stride=4, smallest=68, lattice=32, reach=192)
+"""The same of the finest of the three scales."""
 
-_SCALES = (  # units of a stage as multiples of the stem's; stride of its features; centre of the first
+_STAGES = (  # units of a stage as multiples of the stem's; stride of its features; center of the first
     (1.5, 2, 6.5),
     (2, 4, 15.5),
     (3, 8, 33.5),
@@ -74,7 +72,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
     x = keras.layers.MaxPooling2D(2, name="pool1")(x)
     x = keras.layers.Activation("elu", name="stem_elu")(x)
     stages = []
-    for number, (width, _, _) in enumerate(_SCALES, start=1):
+    for number, (width, _, _) in enumerate(_STAGES, start=1):
         if number > 1:
             x = keras.layers.MaxPooling2D(2, name=f"pool{number}")(x)
         for part in "ab":
@@ -82,7 +80,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         stages.append(x)
 
     # Not averaged: a spot of a pixel or two must not be thinned out.
-    stages[0] = convolution(int(2 * _SCALES[0][0] * units), 2, "finest", strides=2)(stages[0])
+    stages[0] = convolution(int(2 * _STAGES[0][0] * units), 2, "finest", strides=2)(stages[0])
     projected = [
         keras.layers.Conv2D(
             _DIMENSIONS,
@@ -95,13 +93,14 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
     ]
     # Projected before they are brought onto the grid: the same numbers, of the coarsest a quarter as many.
     columns = projected[:1]
-    for number, (_, stride, first) in enumerate(_SCALES[1:], start=2):
-        columns.append(Nearest(stride, first, name=f"nearest{number}")([projected[number - 1], projected[0]]))
+    for number, (_, stride, first) in enumerate(_STAGES[1:], start=2):
+        bring = Nearest((GRID.first, GRID.stride), (first, stride), name=f"nearest{number}")
+        columns.append(bring(projected[number - 1], projected[0]))
     return keras.Model(pixels, keras.layers.Add(name="features")(columns), name=NAME)
 
 
 def on_three_scales(model: keras.Model) -> keras.Model:
-    """Join the features of an image with those of the image at a half and a quarter of its size.
+    """Look at an image at its full, a half and a quarter of its size.
 
     A large and faint defect is small and clear at a smaller size. The weights are the same at every size, and
     nothing is trained for it.
@@ -114,19 +113,14 @@ def on_three_scales(model: keras.Model) -> keras.Model:
     Returns
     -------
     keras.Model
-        (N, H, W, 1) in [-1, 1] to (N, H', W', 192), with the given network's weights and places of features.
+        (N, H, W, 1) in [-1, 1] to three feature maps, each (N, h, w, 64) on a grid of its own: see `places`.
     """
     pixels = keras.Input((None, None, 1), name="image")
-    scales = [model(pixels)]
-    shrunk, factor = pixels, 1
+    scales, shrunk = [model(pixels)], pixels
     for name in _SMALLER:
-        shrunk, factor = keras.layers.AveragePooling2D(2, name=name)(shrunk), 2 * factor
-        found = model(AtLeast(GRID.smallest, name=f"at_least_{name}")(shrunk))
-        # A pixel of the smaller image lies in the middle of those that it is made of.
-        first = factor * GRID.first + (factor - 1) / 2
-        nearest = Nearest(factor * GRID.stride, first, name=f"nearest_{name}")
-        scales.append(nearest([found, scales[0]]))
-    return keras.Model(pixels, keras.layers.Concatenate(name="scales")(scales), name=THREE_SCALES)
+        shrunk = Halve(name=name)(shrunk)
+        scales.append(model(AtLeast(GRID.smallest, name=f"at_least_{name}")(shrunk)))
+    return keras.Model(pixels, scales, name=THREE_SCALES)
 
 
 def build_three_scales(units: int = 16, *, seed: int | None = None) -> keras.Model:
@@ -134,69 +128,8 @@ def build_three_scales(units: int = 16, *, seed: int | None = None) -> keras.Mod
     return on_three_scales(build(units, seed=seed))
 
 
-def by_scale(model: keras.Model) -> tuple[keras.Model, list["Nearest"]]:
-    """Take apart what `on_three_scales` joins.
-
-    What is done to each scale's features alone costs less before they are brought onto one grid.
-
-    Returns
-    -------
-    keras.Model
-        Features of the image at its full, half and quarter size, each on a grid of its own.
-    list of Nearest
-        What brings the second and the third onto the grid of the first.
-    """
-    nearest = [model.get_layer(f"nearest_{name}") for name in _SMALLER]
-    found = [nearest[0].input[1], *(layer.input[0] for layer in nearest)]
-    return keras.Model(model.input, found, name=f"{THREE_SCALES}-apart"), nearest
-
-
-class AtLeast(keras.layers.Layer):
-    """Mirror an image at its lower and right edge, as often as it takes, up to a network's smallest."""
-
-    def __init__(self, smallest: int, **named: object) -> None:
-        super().__init__(**named)
-        self.smallest = smallest
-
-    def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Of any size, (N, H, W, C)."""
-        for axis in (1, 2):
-            side = tf.shape(pixels)[axis]
-            there_and_back = tf.range(tf.maximum(side, self.smallest)) % (2 * side)
-            pixels = tf.gather(pixels, tf.minimum(there_and_back, 2 * side - 1 - there_and_back), axis=axis)
-        return pixels
-
-    def compute_output_shape(self, shape: tuple) -> tuple:
-        """As many images and channels; sides that are known only when an image comes."""
-        return (shape[0], None, None, shape[3])
-
-
-class Nearest(keras.layers.Layer):
-    """Bring a coarse feature map onto the grid of the network's features: the nearest one for each.
-
-    Parameters
-    ----------
-    stride : int
-        Pixels between the coarse features.
-    first : float
-        Centre of the first coarse feature, in pixels.
-    """
-
-    def __init__(self, stride: int, first: float, **named: object) -> None:
-        super().__init__(**named)
-        self.stride = stride
-        self.first = first
-
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Gather from the first map what lies nearest to each place of the second, which gives its size."""
-        found, like = inputs
-        for axis in (1, 2):
-            count = tf.shape(like)[axis]
-            pixels = tf.cast(tf.range(count), tf.float32) * GRID.stride + GRID.first
-            nearest = tf.cast(tf.round((pixels - self.first) / self.stride), tf.int32)
-            found = tf.gather(found, tf.clip_by_value(nearest, 0, tf.shape(found)[axis] - 1), axis=axis)
-        return found
-
-    def compute_output_shape(self, shapes: list[tuple]) -> tuple:
-        """The second map's size with the first one's depth."""
-        return (*shapes[1][:3], shapes[0][3])
+def places(scales: int) -> list[tuple[float, int]]:
+    """First center and stride, in pixels of the full image, of the features of so many scales."""
+    # A pixel of the smaller image lies in the middle of those that it is made of.
+    factors = [2**scale for scale in range(scales)]
+    return [(factor * GRID.first + (factor - 1) / 2, factor * GRID.stride) for factor in factors]

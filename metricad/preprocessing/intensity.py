@@ -1,78 +1,81 @@
-"""What a network is shown of an image's light: all as it is, or its logarithm, as suits the part.
+"""The intensity transform: gray levels as they are, or their logarithm.
 
 Light multiplies: where twice as much falls on a surface, its texture varies twice as much. The logarithm
-undoes this and stabilises the variance (Bartlett, 1947; Box and Cox, 1964). Texture that is woven or printed
-in two shades, and a camera's noise, vary no more where it is bright: they keep their light. Which of the two
-a part is, its good images tell: the standard deviation goes with the b-th power of the mean (Taylor's power
-law), and b is the slope of the logarithm of the local deviation over that of the local mean.
+undoes this (Bartlett, 1947; Box and Cox, 1964). Good images tell whether a part needs it: the standard
+deviation goes with the b-th power of the mean (Taylor's power law), and b is the slope of the logarithm of
+the local deviation over that of the local mean.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Self
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 LINEAR, LOGARITHMIC = "linear", "logarithmic"
 
-LOOK = 32
-"""Good images that a tone is chosen by."""
+IMAGES = 32
+"""Good images by which the transform is chosen, at most."""
 
-_SIDE = 8  # pixels of the squares that means and deviations are taken over
+SIDE = 8
+"""Side, in pixels, of the squares over which means and deviations are taken: a texture's grain fits in."""
+
 DARK = 0.05
-"""Added to the light, which spans 1, before its logarithm: below it a camera sees mostly its own noise."""
+"""Added to light from 0 to 1 before its logarithm: below it a camera sees mostly its own noise."""
 
-_FLAT = 1e-3  # a deviation, a quarter of a gray level, that says nothing
-_FEWEST = 32  # squares that a slope is taken over
-
-
-@dataclass(frozen=True)
-class Tone:
-    """A tone curve from [-1, 1] to [-1, 1].
-
-    Attributes
-    ----------
-    curve : {"linear", "logarithmic"}, optional
-        None stands for one yet to be chosen.
-    """
-
-    curve: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.curve not in (None, LINEAR, LOGARITHMIC):
-            raise ValueError(f"curve must be {LINEAR} or {LOGARITHMIC}, received {self.curve!r}")
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Apply the curve to an image, float32 (H, W) in [-1, 1]; ValueError when there is none yet."""
-        if self.curve is None:
-            raise ValueError("the tone is yet to be chosen; let the detector prepare itself with good images")
-        if self.curve == LINEAR:
-            return image
-        low, high = np.log([DARK, 1 + DARK]).astype(np.float32)
-        light = (image + 1) * np.float32(0.5) + np.float32(DARK)
-        return (np.log(light) - low) * (2 / (high - low)) - np.float32(1)
+FLAT = 1e-3
+"""Standard deviation of light, a quarter of an 8-bit level, below which a square says nothing."""
 
 
-def stabilising(images: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> Tone:
-    """Choose the tone under which good images vary as much where they are dark as where they are bright.
+@keras.saving.register_keras_serializable("metricad")
+class IntensityTransform(keras.layers.Layer):
+    """A curve from [-1, 1] to [-1, 1], applied to each pixel.
 
     Parameters
     ----------
-    images : iterable of (float32 (H, W) in [-1, 1], bool (H, W) or None)
-        Good images, and which of their pixels to look at; None for all.
-
-    Returns
-    -------
-    Tone
-        The logarithm where b is nearer to 1 than to 0; linear otherwise, also where nothing can be seen.
+    curve : {"linear", "logarithmic"}
+        `adapt` chooses it.
     """
-    squares = [_squares(image, inside) for image, inside in images]
-    means, deviations = (np.concatenate(each) for each in zip(*squares, strict=True))
-    seen = (deviations > _FLAT) & (means > DARK)
-    if seen.sum() < _FEWEST:
-        return Tone(LINEAR)
-    means, deviations = np.log(means[seen]), np.log(deviations[seen])
-    common = np.mean((means - means.mean()) * deviations)
-    return Tone(LOGARITHMIC if common > 0.5 * means.var() else LINEAR)
+
+    def __init__(self, curve: str = LINEAR, **named: object) -> None:
+        super().__init__(**named)
+        if curve not in (LINEAR, LOGARITHMIC):
+            raise ValueError(f"curve must be {LINEAR} or {LOGARITHMIC}, received {curve!r}")
+        self.curve = curve
+
+    def adapt(self, images: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> Self:
+        """Take the logarithm where the contrast of good images grows with their brightness.
+
+        Parameters
+        ----------
+        images : iterable of (float32 (H, W) in [-1, 1], bool (H, W) or None)
+            Good images, and which of their pixels to look at; None for all.
+        """
+        squares = [_squares(image, inside) for image, inside in images]
+        means, deviations = (np.concatenate(each) for each in zip(*squares, strict=True))
+        seen = (deviations > FLAT) & (means > DARK)
+        means, deviations = np.log(means[seen]), np.log(deviations[seen])
+        self.curve = LINEAR
+        if len(means):
+            common = np.mean((means - means.mean()) * deviations)
+            self.curve = LOGARITHMIC if common > 0.5 * means.var() else LINEAR  # b nearer to 1 than to 0
+        return self
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Of pixels in [-1, 1], of any shape."""
+        if self.curve == LINEAR:
+            return pixels
+        low, high = np.log([DARK, 1 + DARK]).astype(np.float32)
+        return (tf.math.log((pixels + 1.0) * 0.5 + DARK) - low) * (2 / (high - low)) - 1.0
+
+    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+        """The same."""
+        return pixels_shape
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "curve": self.curve}
 
 
 def _squares(image: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +87,7 @@ def _squares(image: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, 
 
 
 def _cut(image: np.ndarray) -> np.ndarray:
-    """Pixels of each whole square: (n, side²)."""
-    rows, columns = (side // _SIDE for side in image.shape)
-    squares = image[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
-    return squares.swapaxes(1, 2).reshape(rows * columns, _SIDE**2)
+    """Pixels of each whole square: (n, SIDE²)."""
+    rows, columns = (side // SIDE for side in image.shape)
+    squares = image[: rows * SIDE, : columns * SIDE].reshape(rows, SIDE, columns, SIDE)
+    return squares.swapaxes(1, 2).reshape(rows * columns, SIDE**2)

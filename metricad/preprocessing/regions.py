@@ -8,8 +8,8 @@ import numpy as np
 import skimage
 
 from metricad import images
-from metricad.preprocessing import foreground
 from metricad.errors import DataError
+from metricad.preprocessing import foreground
 
 
 class Region(Protocol):

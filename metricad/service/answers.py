@@ -18,7 +18,7 @@ class Problem(BaseModel):
 
 
 class Peak(BaseModel):
-    """Pixel at which the distance is largest, counted from the upper left."""
+    """Pixel in the middle of the area farthest from good surface, counted from the upper left."""
 
     row: int = Field(ge=0)
     column: int = Field(ge=0)
@@ -28,13 +28,17 @@ class Verdict(BaseModel):
     """What was found in one image."""
 
     part: str
-    score: float = Field(description="Distance from good surface.")
+    score: float = Field(
+        description="In standard deviations of good images' scores; larger is farther from good surface."
+    )
     threshold: float = Field(description="Above it the verdict is defect.")
     percentile: float = Field(
         ge=0, le=100, description="Share of held-out good images that score at most as much, in percent."
     )
     verdict: Literal["good", "defect"]
     peak: Peak
+    size: str = Field(description="Sizes of defects that the score looks for: a share of the map's places.")
+    source: str = Field(description="Kind of feature map that contributes most to the score.")
     version: str = Field(description="Of metricad.")
     milliseconds: float = Field(ge=0, description="For decoding and inspecting, without the upload.")
 

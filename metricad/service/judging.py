@@ -95,10 +95,11 @@ class Judge:
             self._not_ready = ""
 
     def _first_image(self, name: str) -> None:
-        smallest = self.parts[name].detector.grid.smallest
+        detector = self.parts[name].detector
+        size = (detector.grid.smallest, detector.grid.smallest, *([3] if detector.channels == 3 else []))
         # A part with a mask or with positions takes its own size only; its network has run by then.
         with contextlib.suppress(DataError):
-            self._draw(name, *self._judge(name, np.zeros((smallest, smallest), np.float32))[1:])
+            self._draw(name, *self._judge(name, np.zeros(size, np.float32))[1:])
 
     def check_ready(self) -> None:
         """Refuse while not every part has judged an image."""
@@ -148,6 +149,8 @@ class Judge:
             percentile=found.percentile,
             verdict=found.verdict,
             peak=Peak(row=found.peak_row, column=found.peak_col),
+            size=found.size,
+            source=found.source,
             version=self.version,
             milliseconds=round(1000 * (time.perf_counter() - began), 3),
         )
@@ -157,16 +160,21 @@ class Judge:
         return self._draw(name, *self._judge(name, self._decode(name, content))[1:])
 
     def _decode(self, name: str, content: bytes) -> np.ndarray:
-        smallest = self.parts[name].detector.grid.smallest
-        return uploads.decode(content, smallest=smallest, most_pixels=self.limits.pixels)
+        detector = self.parts[name].detector
+        return uploads.decode(
+            content,
+            smallest=detector.grid.smallest,
+            most_pixels=self.limits.pixels,
+            color=detector.channels == 3,
+        )
 
     def _judge(self, name: str, image: np.ndarray) -> tuple[Inspection, np.ndarray, np.ndarray]:
-        inspection, distance_map = self.parts[name].inspect(image)
-        return inspection, distance_map, image
+        inspection, anomaly = self.parts[name].inspect(image)
+        return inspection, anomaly, image
 
-    def _draw(self, name: str, distance_map: np.ndarray, image: np.ndarray) -> bytes:
+    def _draw(self, name: str, anomaly: np.ndarray, image: np.ndarray) -> bytes:
         inspector = self.parts[name]
-        anomaly_map = inspector.detector.on_pixels(distance_map, image)
+        anomaly_map = inspector.detector.on_pixels(anomaly, image)
         picture = images.overlay(image, anomaly_map, **inspector.map_scale())
         file = io.BytesIO()
         PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # more takes longer than judging

@@ -49,8 +49,10 @@ class UnreadableError(DataError):
     """What was sent is no image, a damaged one, or one of a kind that is not taken."""
 
 
-def decode(content: bytes, *, smallest: int = 1, most_pixels: int = MOST_PIXELS) -> np.ndarray:
-    """Decode an image file that is held in memory, as luminance.
+def decode(
+    content: bytes, *, smallest: int = 1, most_pixels: int = MOST_PIXELS, color: bool = False
+) -> np.ndarray:
+    """Decode an image file that is held in memory, as luminance unless color is asked for.
 
     Parameters
     ----------
@@ -60,10 +62,12 @@ def decode(content: bytes, *, smallest: int = 1, most_pixels: int = MOST_PIXELS)
         Least height and width, in pixels, that the caller can use.
     most_pixels : int
         Largest product of height and width; checked before anything is decoded.
+    color : bool
+        Keep the three channels of a color image.
 
     Returns
     -------
-    float32 (H, W) in [-1, 1], equal to what `images.read` gives of a file with this content and the suffix
+    float32 (H, W), or (H, W, 3) where `color`, in [-1, 1], equal to what `images.read` gives of a file with this content and the suffix
     that belongs to it.
 
     Raises
@@ -84,7 +88,7 @@ def decode(content: bytes, *, smallest: int = 1, most_pixels: int = MOST_PIXELS)
         raise UnreadableError(
             f"not a readable image: damaged, truncated, or of another kind; expected {', '.join(FORMATS)}"
         ) from error
-    return images.to_luminance(pixels, minimum_size=smallest)
+    return images.to_image(pixels, minimum_size=smallest, color=color)
 
 
 def _decode_other(content: bytes, most_pixels: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 # Nothing here may import TensorFlow at module level: --help and option errors answer at once.
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +62,8 @@ def export(
     format = _BY_SUFFIX.get(out.suffix, ExportFormat.openvino) if format is None else format
     paths = images.find(good or compare or [])
     console.load_tensorflow()
-    from metricad.inspection import bundle
     from metricad.deploy import export as exporting
+    from metricad.inspection import bundle
 
     inspector = bundle.load(part)
     settings = {"format": format, "input_type": input_type, "bundle": part}
@@ -70,7 +71,9 @@ def export(
         typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
         return
     smallest = inspector.detector.grid.smallest
-    chosen = (images.read(path, minimum_size=smallest) for path in paths) if paths else None
+    color = inspector.detector.channels == 3
+    read = partial(images.read, minimum_size=smallest, color=color)
+    chosen = map(read, paths) if paths else None
     found = exporting.export(inspector, out, images=chosen, **settings)
     typer.echo(
         f"{out}: {format}, the same as {part.name} on {found.images} images; largest difference "

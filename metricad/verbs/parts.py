@@ -10,9 +10,9 @@ import typer
 
 from metricad import console, display, images
 from metricad.deploy import runtimes
-from metricad.scoring.calibration import check_split
 from metricad.options import SHIPPED, DefectKind, FalseAlarmRate, Format, Kind, Metric, PartPreset
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
+from metricad.scoring.calibration import check_count, check_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,8 @@ def prototype(
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="Distance to the mean (the paper), Mahalanobis, the same at each position, or what suits.",
+            help="Density of good features: their mean (the paper), a mixture of Gaussians, one Gaussian, one at "
+            "each position, or what suits.",
             show_default="auto; mean for a run folder",
         ),
     ] = None,
@@ -43,13 +44,9 @@ def prototype(
         PartPreset | None,
         typer.Option(help="paper: the mean, its Euclidean distance, the maximum, on the network of a run."),
     ] = None,
-    adapt: Annotated[
-        bool,
-        typer.Option("--adapt", help="Learn from synthetic defects on these parts, too: about a minute."),
+    gray: Annotated[
+        bool, typer.Option("--gray", help="Inspect the luminance alone, also of color images.")
     ] = False,
-    defects: Annotated[
-        int | None, typer.Option(min=1, help="Synthetic defects of the adaptation.", show_default="900")
-    ] = None,
     false_alarm_rate: FalseAlarmRate = 0.01,
     holdout: Annotated[float, typer.Option(help="Share of the images kept for setting the threshold.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the images held out.")] = 0,
@@ -65,79 +62,58 @@ def prototype(
         typer.Option(min=0, help="Pixels left out along the edge of the foreground.", show_default="8"),
     ] = None,
 ) -> None:
-    """Make an inspector from images of good parts: a prototype and a threshold.
+    """Make an inspector from images of good parts: a density of their features and a threshold.
 
     Example: metricad prototype parts/good/ --out part.metricad
     """
     if preset is PartPreset.paper:
-        kind, metric = _paper(network, kind, metric, adapt=adapt)
-    _check_adaptation(network, kind, metric, adapt=adapt, defects=defects)
+        kind, metric = _paper(network, kind, metric)
+    if metric is not None and kind not in (None, Kind.mean):
+        raise typer.BadParameter(
+            f"the {kind} density has a metric of its own; leave out --metric, or give --kind mean"
+        )
     region = _region(mask, foreground=foreground, margin=margin)
     paths = images.find(good)
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     console.load_tensorflow()
-    from metricad import adaptation, kinds, methods
-    from metricad.inspection import bundle, fit as inspector
-    from metricad.networks import factory as architectures
+    from metricad import methods
+    from metricad.inspection import bundle, fit
 
-    model = methods.load_network(network)
     # A metric is one of the distance to the mean.
     wanted = Kind.mean if kind is None and metric is not None else kind
-    if wanted is None:
-        empty = kinds.suited_to(model)
-    else:
-        sampling = architectures.grid(model)
-        empty = methods.empty_prototype(wanted, metric=metric, sampling=sampling)
-    count = (defects or adaptation.DEFECTS) if adapt else 0
-    with display.progress("adapting to good parts" if adapt else "good parts", count + len(paths)) as advance:
-        made = inspector.fit_inspector(
+    with display.progress("good parts", len(paths)) as advance:
+        made = fit.fit_inspector(
             paths,
-            model,
-            prototype=empty,
+            methods.load_network(network),
+            kind=wanted,
+            metric=metric or "euclidean",
+            is_gray=gray,
             region=region,
             false_alarm_rate=false_alarm_rate,
             holdout=holdout,
             seed=seed,
-            defects=count,
             on_image=advance,
-            on_step=advance,
         )
     bundle.save(made, out)
-    counts, fitted = made.fitted_on, made.detector.prototype
-    chosen = getattr(fitted, "base", fitted).kind  # a head stands on the prototype that was chosen
-    how = f"{chosen} prototype" + (", chosen by auto," if isinstance(empty, kinds.AutoPrototype) else "")
-    after = f", adapted with {count} synthetic defects" if adapt else ""
+    counts = made.fitted_on
     typer.echo(
-        f"{out}: {how} from {counts['fit_images']} images{after}; threshold {made.threshold:.4g} from "
-        f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
+        f"{out}: {made.detector.description} from {counts['fit_images']} images; threshold {made.threshold:.4g} "
+        f"from {counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
     )
 
 
-def _paper(network: str, kind: Kind | None, metric: Metric | None, *, adapt: bool) -> tuple[Kind, Metric]:
+def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind, Metric]:
     """Kind and metric of the paper; whatever else was asked for is refused."""
     if network in SHIPPED:
         raise typer.BadParameter(
             "--preset paper needs the paper's network: give --network RUN of 'metricad train'"
         )
-    if kind not in (None, Kind.mean) or metric not in (None, Metric.euclidean) or adapt:
+    if kind not in (None, Kind.mean) or metric not in (None, Metric.euclidean):
         raise typer.BadParameter(
             "--preset paper is the Euclidean distance to the mean on a run's network as it is; leave out the "
-            "preset, or --kind, --metric and --adapt"
+            "preset, or --kind and --metric"
         )
     return Kind.mean, Metric.euclidean
-
-
-def _check_adaptation(
-    network: str, kind: Kind | None, metric: Metric | None, *, adapt: bool, defects: int | None
-) -> None:
-    is_mean = kind is Kind.mean or metric is not None or (kind is None and network not in SHIPPED)
-    if adapt and is_mean:
-        raise typer.BadParameter(
-            "--adapt needs a Mahalanobis distance: leave out the mean and its --metric; on the network of a "
-            "run add --kind auto"
-        )
-    if defects is not None and not adapt:
-        raise typer.BadParameter("--defects are those of an adaptation: give --adapt as well")
 
 
 def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Region | None:
@@ -181,8 +157,8 @@ def inspect(
     inspector = console.load_inspector(part, workers=workers)
     names = dict(zip(found, images.map_names(found), strict=True))
 
-    def draw(path: Path, image: "np.ndarray", distance_map: "np.ndarray") -> None:
-        anomaly_map = inspector.detector.on_pixels(distance_map, image)
+    def draw(path: Path, image: "np.ndarray", anomaly: "np.ndarray") -> None:
+        anomaly_map = inspector.detector.on_pixels(anomaly, image)
         images.write(maps / names[path], images.overlay(image, anomaly_map, **inspector.map_scale()))
 
     verdicts = set()
@@ -210,7 +186,8 @@ def tune(
 ) -> None:
     """Choose how a map becomes a score, with synthetic defects on good images, and set the threshold anew.
 
-    The maximum, the paper's choice, stays unless another way is better by more than chance.
+    Which sizes of defects the score looks for, and which sources it takes. The inspector's own choice stays
+    unless another is better by more than chance.
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """
@@ -218,30 +195,32 @@ def tune(
     console.load_tensorflow()
     import numpy as np
 
-    from metricad.inspection import bundle, inspector as inspection, tuning
-    from metricad.scoring import calibration
+    from metricad.inspection import bundle, tuning
+    from metricad.inspection import inspector as inspection
 
     given = bundle.load(part)
     rate = given.calibration.false_alarm_rate
-    calibration.check_count(len(paths), rate)
+    check_count(len(paths), rate)
     rng = np.random.default_rng(seed)
     with display.progress("good parts", len(paths)) as advance:
         trials = inspection.for_each(
             paths,
             lambda image: tuning.measure(given.detector, image, rng=rng, each=defects),
             smallest=given.detector.grid.smallest,
+            color=given.detector.channels == 3,
             on_image=advance,
         )
-        found = tuning.choose(list(trials), rng=rng)
+        found = tuning.choose(list(trials), tuning.choices(given.detector), rng=rng)
     tuned = tuning.apply(given, found, seed=seed)
     bundle.save(tuned, out)
-    display.table(tuning.table(found), title="AUROC of synthetic defects by reduction")
-    if found.reduction == tuning.BASE:
-        choice = f"keeps {found.reduction}, as no other is better by more than chance"
+    display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
+    named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
+    if found.choice == found.base:
+        choice = f"keeps {named[found.base]}, as no other is better by more than chance"
     else:
         choice = (
-            f"takes {found.reduction}: AUROC {found.aurocs[found.reduction]:.3f} against "
-            f"{found.aurocs[tuning.BASE]:.3f} of {tuning.BASE}"
+            f"takes {named[found.choice]}: AUROC {found.aurocs[found.choice]:.3f} against "
+            f"{found.aurocs[found.base]:.3f} of {named[found.base]}"
         )
     typer.echo(
         f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images, false-alarm rate "
@@ -271,7 +250,8 @@ def detectability(
     import numpy as np
 
     from metricad import datasheet, detectability, limits
-    from metricad.inspection import bundle, inspector as inspection
+    from metricad.inspection import bundle
+    from metricad.inspection import inspector as inspection
 
     given = bundle.load(part)
     tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
@@ -284,12 +264,17 @@ def detectability(
             rng=np.random.default_rng(seed),
             on_defect=advance,
         )
-        for _ in inspection.for_each(paths, measurement.add, smallest=given.detector.grid.smallest):
+        for _ in inspection.for_each(
+            paths,
+            measurement.add,
+            smallest=given.detector.grid.smallest,
+            color=given.detector.channels == 3,
+        ):
             pass
     chart = measurement.chart
     facts = {
         "inspector": part.name,
-        "reduction of the map": given.detector.reduction,
+        "score": given.detector.score_name,
         "threshold": f"{given.threshold:.4g}",
         "false-alarm rate": f"at most {given.calibration.false_alarm_rate:g}",
         "defects of each size and contrast": str(defects),

@@ -124,9 +124,6 @@ def evaluate(
             show_default="accurate, unless there are inspectors",
         ),
     ] = None,
-    adapt: Annotated[
-        bool, typer.Option("--adapt", help="Also the networks that ship adapted to each surface: slow.")
-    ] = False,
     method: Annotated[
         list[ComparedMethod] | None,
         typer.Option(help="Published methods to put beside them; several can be given.", show_default=False),
@@ -144,7 +141,7 @@ def evaluate(
     ] = None,
     kind: Annotated[
         list[Kind] | None,
-        typer.Option(help="Prototypes to make on the networks.", show_default="auto; mean for a run folder"),
+        typer.Option(help="Densities to fit on the networks.", show_default="auto; mean for a run folder"),
     ] = None,
     metric: Annotated[
         list[Metric], typer.Option(help="Distances to the mean; several stand side by side.")
@@ -164,11 +161,6 @@ def evaluate(
     Example: metricad evaluate --data tiles/ --out results.json
     """
     networks = network or ([] if parts else [SHIPPED[0]])
-    shipped = [name for name in networks if name in SHIPPED]
-    if adapt and not shipped:
-        raise typer.BadParameter(
-            f"--adapt is for the networks that ship: give --network {SHIPPED[0]} as well"
-        )
     if method is None and (epochs is not None or weights is not None):
         raise typer.BadParameter("--epochs and --weights are those of the published methods: give --method")
     console.load_tensorflow()
@@ -178,7 +170,6 @@ def evaluate(
 
     protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
-    networks = [*networks, *(f"{name}{methods.ADAPTED}" for name in shipped if adapt)]
     compared = [methods.of_name(name, epochs=epochs, weights=weights) for name in method or []]
     plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
     checkpoints = out.with_name(f"{out.stem}.training")

@@ -6,7 +6,7 @@ import io
 import keras
 import numpy as np
 
-from metricad.networks import factory as architectures, hypercolumn
+from metricad.networks import factory, hypercolumn
 
 UNITS = {"accurate": 16, "fast": 16}
 """The networks by name, and their size: the same weights, trained once."""
@@ -40,7 +40,7 @@ def load(name: str = DEFAULT) -> keras.Model:
     """
     if name not in UNITS:
         raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
-    model = architectures.build(ARCHITECTURES[name], UNITS[name])
+    model = factory.build(ARCHITECTURES[name], UNITS[name])
     content = (importlib.resources.files(__package__) / _WEIGHTS).read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         model.set_weights([arrays[f"{k:02d}"].astype(np.float32) for k in range(len(arrays))])

@@ -1,0 +1,66 @@
+"""Distance to the mean feature of good surface: the paper's prototype."""
+
+from collections.abc import Iterable
+from typing import Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+METRICS = ("euclidean", "manhattan")
+
+
+@keras.saving.register_keras_serializable("metricad")
+class MeanDistance(keras.layers.Layer):
+    """Distance of each feature to the mean feature (the paper, section 2.9).
+
+    Parameters
+    ----------
+    dimensions : int
+        Numbers of a feature, d.
+    metric : {"euclidean", "manhattan"}
+        Euclidean in the paper, which leaves Manhattan as an open question (section 4).
+    """
+
+    needs_positions = False
+
+    def __init__(self, dimensions: int, *, metric: str = "euclidean", **named: object) -> None:
+        super().__init__(**named)
+        if metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, received {metric!r}")
+        self.dimensions = dimensions
+        self.metric = metric
+        self.mean = self.add_weight(shape=(dimensions,), trainable=False, name="mean")
+
+    def adapt(self, features: Iterable[np.ndarray]) -> Self:
+        """Take the mean of feature vectors.
+
+        Parameters
+        ----------
+        features : iterable of float32 (..., d)
+            Of any number of images, one after the other; accumulated in float64.
+        """
+        total, count = np.zeros(self.dimensions), 0
+        for one in features:
+            vectors = one.reshape(-1, self.dimensions)
+            total += vectors.sum(axis=0, dtype=np.float64)
+            count += len(vectors)
+        if not count:
+            raise ValueError("no features to take the mean of; expected at least one good image")
+        self.mean.assign(total / count)
+        return self
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Distances (N, h, w), 0 or more, of features (N, h, w, d)."""
+        difference = features - self.mean
+        if self.metric == "manhattan":
+            return tf.reduce_sum(tf.abs(difference), axis=-1)
+        return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=-1))
+
+    def compute_output_shape(self, features_shape: tuple) -> tuple:
+        """One number for each feature."""
+        return features_shape[:3]
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "dimensions": self.dimensions, "metric": self.metric}

@@ -1,0 +1,143 @@
+"""A mixture of Gaussians over the features of good surface."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from typing import Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad.density.covariance import log_peak, shrunk, whitening
+from metricad.density.sampling import VectorSample
+
+WEIGHT = 200
+"""Feature vectors as which the pooled covariance counts in that of each component."""
+
+ITERATIONS = 2
+"""Rounds in which vectors go to their likeliest component after k-means: more change nothing that shows."""
+
+
+@keras.saving.register_keras_serializable("metricad")
+class GaussianMixture(keras.layers.Layer):
+    """Mahalanobis distance of each feature to the nearest component of a mixture of Gaussians.
+
+    With one component this is the Mahalanobis distance to a single Gaussian. Several describe a part with
+    several regions: each has a mean and a covariance of its own, drawn towards the one of all components
+    together (a compromise of k-means and of quadratic discriminant analysis: Friedman, 1989).
+
+    Parameters
+    ----------
+    dimensions : int
+        Numbers of a feature, d.
+    components : int
+        Gaussians, K.
+    """
+
+    needs_positions = False
+
+    def __init__(self, dimensions: int, components: int = 1, **named: object) -> None:
+        super().__init__(**named)
+        if components < 1:
+            raise ValueError(f"components must be at least 1, received {components}")
+        self.dimensions, self.components = dimensions, components
+
+        def weight(name: str, *shape: int) -> keras.Variable:
+            return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
+
+        self.mean = weight("mean", dimensions)
+        self.projections = weight("projections", components, dimensions, dimensions)
+        self.offsets = weight("offsets", components, dimensions)
+        self.log_weights = weight("log_weights", components)
+
+    def adapt(self, features: Iterable[np.ndarray], *, seed: int = 0) -> Self:
+        """Fit to a seeded sample of feature vectors.
+
+        Parameters
+        ----------
+        features : iterable of float32 (h, w, d)
+            Feature maps of good images.
+        seed : int
+            Draws the sample and the first centers of k-means.
+        """
+        sample = VectorSample(np.random.default_rng(seed))
+        for one in features:
+            sample.update(one, image=0)
+        return self.fit(sample.vectors, seed=seed)
+
+    def fit(self, vectors: np.ndarray, *, seed: int = 0) -> Self:
+        """Fit to feature vectors, float32 (n, d): k-means on whitened ones, then hard assignments."""
+        vectors = vectors.astype(np.float64)
+        mean = vectors.mean(axis=0)
+        whiten = whitening(shrunk(np.cov(vectors.T, bias=True).reshape(2 * [self.dimensions])))
+        white = ((vectors - mean) @ whiten).astype(np.float32)
+        members = _clusters(white, self.components, seed)
+        for round_ in range(ITERATIONS + 1):
+            centers, covariances, counts = _moments(white, members, self.components)
+            matrices = whitening(covariances)
+            log_weights = np.log((counts + 1) / (len(white) + self.components)) + log_peak(matrices)
+            if self.components == 1 or round_ == ITERATIONS:
+                break
+            projected = white @ np.moveaxis(matrices, 0, 1).reshape(self.dimensions, -1).astype(np.float32)
+            projected -= np.einsum("kd,kde->ke", centers, matrices).reshape(-1).astype(np.float32)
+            squares = np.square(projected).reshape(len(white), self.components, -1).sum(axis=-1)
+            members = np.argmax(log_weights - 0.5 * squares, axis=1)
+        self.mean.assign(mean)
+        self.projections.assign(whiten @ matrices)
+        self.offsets.assign(np.einsum("kd,kde->ke", centers, matrices))
+        self.log_weights.assign(log_weights + np.log(np.abs(np.diagonal(whiten))).sum())
+        return self
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Distances (N, h, w), 0 or more, of features (N, h, w, d)."""
+        return tf.sqrt(reduce(tf.minimum, self._squares(features)))
+
+    def _squares(self, features: tf.Tensor) -> Iterator[tf.Tensor]:
+        """Squared Mahalanobis distances (N, h, w) to one component after the other."""
+        # The mean goes first: where good features never vary, projections are so large that nothing would
+        # cancel after them. One component at a time, as what it needs fits into a processor's cache.
+        centered = features - self.mean
+        for number in range(self.components):
+            projected = tf.nn.conv2d(centered, self.projections[number][None, None], 1, "VALID")
+            yield tf.reduce_sum(tf.square(projected - self.offsets[number]), axis=-1)
+
+    def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
+        """Natural logarithm of the mixture's density at each feature: (N, h, w)."""
+        squares = tf.stack(list(self._squares(features)), axis=-1)
+        return tf.reduce_logsumexp(self.log_weights - 0.5 * squares, axis=-1)
+
+    def compute_output_shape(self, features_shape: tuple) -> tuple:
+        """One number for each feature."""
+        return features_shape[:3]
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "dimensions": self.dimensions, "components": self.components}
+
+
+def _clusters(white: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Cluster of each vector by k-means: int (n,)."""
+    if count == 1:
+        return np.zeros(len(white), int)
+    from sklearn.cluster import KMeans  # slow to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer distinct vectors than clusters leave some empty
+        return KMeans(min(count, len(white)), n_init=1, max_iter=10, random_state=seed).fit_predict(white)
+
+
+def _moments(white: np.ndarray, members: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (K, d) and shrunk covariance (K, d, d) of each cluster of vectors (n, d), and their counts (K,)."""
+    size = white.shape[1]
+    counts = np.bincount(members, minlength=count)
+    centers, scatters = np.zeros((count, size)), np.zeros((count, size, size))
+    for number in range(count):
+        own = white[members == number]
+        if len(own):
+            centers[number] = own.mean(axis=0)
+            centered = own - centers[number].astype(np.float32)
+            scatters[number] = centered.T @ centered
+    pooled = shrunk(scatters.sum(axis=0) / len(white))
+    shares = (counts + WEIGHT)[:, None, None]
+    return centers, (scatters + WEIGHT * pooled) / shares, counts

@@ -1,0 +1,280 @@
+"""What a part's model learns from good images: densities, standard scores, fusion and score.
+
+Images are read twice at most. First each gives feature vectors to a sample that is bounded in size. Then some
+of them, bounded in number, are judged by densities fitted to the images of the other folds, so that all that is
+standardised comes from images that a density has not seen. Nothing is kept of an image but these.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad.density.mixture import GaussianMixture
+from metricad.density.positional import PositionalGaussian, PositionalMoments
+from metricad.density.sampling import VectorSample
+from metricad.errors import DataError
+from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source
+from metricad.preprocessing import intensity
+from metricad.preprocessing.channels import channels_of, to_luminance
+from metricad.scoring.score import ImageScore
+from metricad.scoring.standardize import Fuse, Standardize
+
+if TYPE_CHECKING:
+    from metricad.inspection.detector import PartDetector
+
+FOLDS = 2
+"""Parts of the images, each judged by densities of the others: two, as each costs a fit of its own."""
+
+JUDGED = 64
+"""Images, at most, that standard scores come from: their mean is known to an eighth of a deviation."""
+
+LARGE = 700
+"""Shorter side, in pixels, from which on images are halved: defects grow with the image, features do not."""
+
+FINE, COARSE = (1, 16), (1, 8, 32)
+"""Numbers of components tried on the finest feature map, which has most of the features, and on others."""
+
+
+def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
+    """Fit a detector of any kind but the mean; see `PartDetector.fit`."""
+    _prepare(detector, [images[i] for i in _some(len(images), intensity.IMAGES, detector.seed)])
+    folds = np.random.default_rng(detector.seed).permutation(len(images)) % min(FOLDS, len(images))
+    learned = _learn(detector, images, folds)
+    judged = _some(len(images), JUDGED, detector.seed)
+    candidates = _candidates(detector, learned, folds)
+    found: dict[str, list[tuple[np.ndarray, float]]] = {name: [] for name in candidates}
+    insides = []
+    for number, image in ahead(images, judged):
+        features = detector.feature_maps(image)
+        insides.append(detector.inside(image, features[0].shape[:2]))
+        for name, candidate in candidates.items():
+            found[name].append(candidate.judged(features, folds[number]))
+    name = _choose({name: np.array([likelihood for _, likelihood in pairs]) for name, pairs in found.items()})
+    detector.densities = candidates[name].densities
+    if name == "positional":
+        detector.settings["shape"] = learned.image_shape
+    distances = [one for one, _ in found[name]]
+    shape = np.median([one.shape for one in distances], axis=0).astype(int)
+    standardize = Standardize(tuple(map(int, shape)), name="standardize").adapt(distances, insides)
+    scores = [keras.ops.convert_to_numpy(standardize(one[np.newaxis]))[0] for one in distances]
+    fuse = Fuse([source.kind == LINES for source in detector.features.sources], name="fuse").adapt(
+        scores, insides
+    )
+    anomalies = [keras.ops.convert_to_numpy(fuse(one[np.newaxis]))[0].sum(axis=-1) for one in scores]
+    score = ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
+    detector.assemble(standardize, fuse, score)
+
+
+@dataclass
+class _Learned:
+    """What the first pass gives: samples of each source and, where maps have one size, positional moments."""
+
+    samples: list[VectorSample]
+    moments: list[list[PositionalMoments]] | None  # of each source, fold by fold
+    image_shape: tuple[int, int]
+
+
+class _Candidate:
+    """A density for each source, and the same of each fold's complement."""
+
+    def __init__(
+        self, sources: Sequence[Source], pairs: Sequence[tuple[keras.layers.Layer, list[keras.layers.Layer]]]
+    ) -> None:
+        self.densities = [full for full, _ in pairs]
+        self._sources = sources
+        self._by_fold = [
+            tf.function(partial(self._judged, densities), autograph=False, reduce_retracing=True)
+            for densities in zip(*(by for _, by in pairs), strict=True)
+        ]
+
+    def judged(self, features: Sequence[np.ndarray], fold: int) -> tuple[np.ndarray, float]:
+        """Judge feature maps of an image by densities that have not seen its fold.
+
+        Returns
+        -------
+        float32 (h', w', sources)
+            Distances.
+        float
+            Log likelihood, the mean over each of the network's maps, summed over these.
+        """
+        distances, likelihood = self._by_fold[fold]([one[np.newaxis] for one in features])
+        return distances.numpy()[0], float(likelihood)
+
+    def _judged(self, densities: Sequence[keras.layers.Layer], features: list[tf.Tensor]) -> tuple:
+        distances = [density(one) for density, one in zip(densities, features, strict=True)]
+        likelihood = [
+            tf.reduce_mean(density.log_likelihood(one))
+            for density, one, source in zip(densities, features, self._sources, strict=True)
+            if source.kind == NETWORK
+        ]
+        return OnOneGrid(self._sources)(distances), tf.add_n(likelihood)
+
+
+def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
+    """Choose channels, intensity curve and halving by some good images."""
+    channels = 1 if detector.is_gray else channels_of(look)
+    if channels == 3 and any(image.ndim == 2 for image in look):
+        gray = sum(image.ndim == 2 for image in look)
+        raise DataError(
+            f"gray and color images are mixed: {gray} of {len(look)} good images are gray; give images of one "
+            "kind, or --gray to inspect the luminance alone"
+        )
+    light = [to_luminance(image) for image in look]
+    where = [None if detector.region is None else detector.region.region(one) for one in light]
+    curve = intensity.IntensityTransform().adapt(zip(light, where, strict=True)).curve
+    is_halved = float(np.median([min(image.shape[:2]) for image in look])) >= LARGE
+    detector.prepare(channels=channels, curve=curve, is_halved=is_halved)
+
+
+def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> _Learned:
+    """First pass: over all images."""
+    sources = detector.features.sources
+    rngs = np.random.default_rng(detector.seed).spawn(len(sources))
+    count = int(folds.max()) + 1
+    samples = [VectorSample(rng) for rng in rngs]
+    moments = None
+    if detector.kind in ("auto", "positional"):
+        moments = [[PositionalMoments() for _ in range(count)] for _ in sources]
+    shape = None
+    for number, image in ahead(images, range(len(images))):
+        shape = image.shape[:2] if shape is None else shape
+        if image.shape[:2] != shape:
+            moments = None
+        try:
+            if moments is None and detector.kind == "positional":
+                raise DataError(
+                    "a positional density needs images of one size, always seen in register: expected "
+                    f"{shape[0]}×{shape[1]} pixels as in the first, received {image.shape[0]}×{image.shape[1]}; "
+                    "resize the images or choose another kind"
+                )
+            for k, features in enumerate(detector.feature_maps(image)):
+                inside = detector.inside(image, features.shape[:2], k)
+                samples[k].update(features, int(number), inside)
+                if moments is not None and sources[k].kind == NETWORK:
+                    moments[k][folds[number]].update(features, inside)
+        except DataError as error:
+            raise DataError(f"{name_of(images, number)}: {error}") from error
+    if moments is not None and len(images) < 2 * FOLDS and detector.kind == "auto":
+        moments = None  # too few to know a mean at each position
+    return _Learned(samples, moments, shape)
+
+
+def _candidates(detector: "PartDetector", learned: _Learned, folds: np.ndarray) -> dict[str, _Candidate]:
+    """Fit what may be chosen: densities of all images, and of those outside each fold."""
+    sources = detector.features.sources
+    found = {}
+    mixed = [
+        None
+        if detector.kind == "positional" and source.kind == NETWORK
+        else _mixture(sample, _tried(detector, source, k), folds, detector.seed)
+        for k, (source, sample) in enumerate(zip(sources, learned.samples, strict=True))
+    ]
+    if detector.kind != "positional":
+        found["mixture"] = _Candidate(sources, mixed)
+    if learned.moments is not None:
+        found["positional"] = _Candidate(
+            sources,
+            [
+                _positional(learned.moments[k]) if source.kind == NETWORK else mixed[k]
+                for k, source in enumerate(sources)
+            ],
+        )
+    return found
+
+
+def _tried(detector: "PartDetector", source: Source, number: int) -> tuple[int, ...]:
+    """Numbers of components to choose among."""
+    if detector.kind == "gaussian" or source.kind == LINES:
+        return (1,)
+    return FINE if number == 0 else COARSE
+
+
+def _mixture(
+    sample: VectorSample, numbers: Sequence[int], folds: np.ndarray, seed: int
+) -> tuple[GaussianMixture, list[GaussianMixture]]:
+    """Mixture of a sample, and of what lies outside each fold, with the number of components chosen.
+
+    The fewest components are taken under which held-out images are as likely as under the best number, but
+    for one standard error over images.
+    """
+    vectors, images = sample.vectors, sample.images
+    own_fold = folds[images]
+    size = vectors.shape[1]
+
+    def fitted(number: int, chosen: np.ndarray) -> GaussianMixture:
+        return GaussianMixture(size, number).fit(vectors[chosen], seed=seed)
+
+    everything = np.ones(len(vectors), bool)
+    count = int(folds.max()) + 1
+    if count == 1:
+        full = fitted(1, everything)
+        return full, [full]
+    tried, means, errors = {}, [], []
+    for number in numbers:
+        tried[number] = [fitted(number, own_fold != fold) for fold in range(count)]
+        likelihood = np.zeros(len(vectors))
+        for fold, density in enumerate(tried[number]):
+            found = density.log_likelihood(vectors[None, None, own_fold == fold])
+            likelihood[own_fold == fold] = keras.ops.convert_to_numpy(found)[0, 0]
+        by_image = (
+            np.bincount(images, likelihood)[np.unique(images)] / np.unique(images, return_counts=True)[1]
+        )
+        means.append(by_image.mean())
+        errors.append(by_image.std() / np.sqrt(len(by_image)))
+    best = int(np.argmax(means))
+    enough = next(k for k, mean in enumerate(means) if mean >= means[best] - errors[best])
+    chosen = numbers[enough]
+    return fitted(chosen, everything), tried[chosen]
+
+
+def _positional(parts: Sequence[PositionalMoments]) -> tuple[PositionalGaussian, list[PositionalGaussian]]:
+    """Positional density of all images, and of those outside each fold."""
+    total = sum(parts[1:], parts[0])
+    size = total.mean.shape
+
+    def fitted(moments: PositionalMoments) -> PositionalGaussian:
+        return PositionalGaussian(size[2], size[:2]).fit(moments)
+
+    if len(parts) == 1:
+        full = fitted(total)
+        return full, [full]
+    rests = [[one for one in parts if one is not part] for part in parts]
+    return fitted(total), [fitted(sum(rest[1:], rest[0])) for rest in rests]
+
+
+def _choose(likelihoods: dict[str, np.ndarray]) -> str:
+    """The positional density where held-out images are likelier under it by one standard error, else the first."""
+    if len(likelihoods) == 1:
+        return next(iter(likelihoods))
+    gains = likelihoods["positional"] - likelihoods["mixture"]
+    return "positional" if gains.mean() > gains.std() / np.sqrt(len(gains)) else "mixture"
+
+
+def name_of(images: Sequence[np.ndarray], number: int) -> str:
+    """What an image is called, where the sequence knows names, else its place in it."""
+    name = getattr(images, "name", None)
+    return f"image {number + 1}" if name is None else name(number)
+
+
+def _some(total: int, count: int, seed: int) -> np.ndarray:
+    """Numbers of at most so many images, drawn at random, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
+
+
+def ahead(images: Sequence[np.ndarray], numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield numbers and their images; the next is read meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        waiting = None
+        for number in numbers:
+            following = number, reader.submit(images.__getitem__, int(number))
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()

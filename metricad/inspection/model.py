@@ -1,0 +1,203 @@
+"""The inspector as one Keras model: pixels to distance maps, and distance maps to a score.
+
+The two halves can be called apart, so that very large images go through the first in tiles.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from metricad.networks import factory, line_filters
+from metricad.networks.grid import FeatureGrid
+from metricad.networks.resampling import Halve, Nearest, nearest
+from metricad.preprocessing.color import Luminance, Opponents
+from metricad.preprocessing.intensity import IntensityTransform
+from metricad.scoring.score import ImageScore
+from metricad.scoring.standardize import Fuse, Standardize
+
+COLOR_SIDE = 8
+"""Pixels, a side, over which color is averaged: noise in color has a coarse grain (JPEG keeps it at half size)."""
+
+NETWORK, LINES, COLOR = "network", "lines", "color"
+"""Kinds of feature maps."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One feature map: what it shows, and where its features lie.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"network", "lines", "color"}
+    place : (float, int)
+        Center of the first feature and stride, in pixels.
+    dimensions : int
+        Numbers of a feature.
+    """
+
+    name: str
+    kind: str
+    place: tuple[float, int]
+    dimensions: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pixels to feature maps: the first stages of an inspector.
+
+    Attributes
+    ----------
+    model : keras.Model
+        Of images (N, H, W, channels) in [-1, 1]; gives a list of maps (N, h, w, d), each on a grid of its own.
+    sources : tuple of Source
+        What the maps are, the finest first.
+    grid : FeatureGrid
+        Of the first map, on which all are brought together.
+    """
+
+    model: keras.Model
+    sources: tuple[Source, ...]
+    grid: FeatureGrid
+
+
+def features(
+    network: keras.Model,
+    *,
+    channels: int = 1,
+    curve: str = "linear",
+    is_halved: bool = False,
+    has_lines: bool = False,
+) -> Features:
+    """Build what turns pixels into feature maps.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As `factory.build` makes it.
+    channels : {1, 3}
+        Gray, or color.
+    curve : str
+        Of the `IntensityTransform`.
+    is_halved : bool
+        Shrink images to half their size first.
+    has_lines : bool
+        Add the responses of line filters.
+    """
+    pixels = image = keras.Input((None, None, channels), name="image")
+    grid, factor = factory.grid(network), 1
+    if is_halved:
+        image = Halve(name="halved")(image)
+        grid, factor = grid.halved(), 2
+    light = IntensityTransform(curve, name="intensity")(Luminance(name="luminance")(image))
+    found = network(light)
+    found = list(found) if isinstance(found, (list, tuple)) else [found]
+    names = [f"network, 1/{factor * 2**number}" for number in range(len(found))]
+    kinds, places = [NETWORK] * len(found), list(factory.places(network))
+    if channels == 3:
+        color = Opponents(name="opponents")(image)
+        found, own = _with_color(found, color, Luminance(name="brightness")(image), places)
+        found.append(own)
+        names, kinds, places = [*names, "color"], [*kinds, COLOR], [*places, places[0]]
+    if has_lines:
+        found += line_filters.LineFilters(name="line_filters")(light)
+        names += line_filters.names()
+        kinds += [LINES] * (len(names) - len(kinds))
+        places += line_filters.places()
+    if is_halved:
+        places = [(2 * first + 0.5, 2 * stride) for first, stride in places]
+    sources = tuple(
+        Source(name, kind, place, one.shape[-1])
+        for name, kind, place, one in zip(names, kinds, places, found, strict=True)
+    )
+    return Features(keras.Model(pixels, found, name="features"), sources, grid)
+
+
+def _with_color(
+    found: Sequence[tf.Tensor], color: tf.Tensor, light: tf.Tensor, places: Sequence[tuple[float, int]]
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Local mean color beside the network's features at each scale, and as a map of its own with the light."""
+    both, shrunk = [], color
+    own = keras.layers.Concatenate(name="color_and_light")([light, color])
+    for number, (one, (first, stride)) in enumerate(zip(found, places, strict=True)):
+        if number:
+            shrunk = Halve(name=f"color_half{number}")(shrunk)
+        mean = LocalMean(name=f"color_mean{number}")(shrunk)
+        size = 2**number
+        start = (COLOR_SIDE - 1) / 2 * size + (size - 1) / 2
+        bring = Nearest((first, stride), (start, COLOR_SIDE // 2 * size), name=f"color_at{number}")
+        both.append(keras.layers.Concatenate(name=f"with_color{number}")([one, bring(mean, one)]))
+    bring = Nearest(places[0], ((COLOR_SIDE - 1) / 2, COLOR_SIDE // 2), name="color_at")
+    return both, bring(LocalMean(name="color_mean")(own), found[0])
+
+
+@keras.saving.register_keras_serializable("metricad")
+class LocalMean(keras.layers.Layer):
+    """Means of squares of `COLOR_SIDE` pixels, half of that apart."""
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Of images (N, H, W, C) of any size: (N, h, w, C), at least one."""
+        return tf.nn.avg_pool2d(pixels, COLOR_SIDE, COLOR_SIDE // 2, "VALID")
+
+    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+        """Sizes are known only when an image comes."""
+        return (pixels_shape[0], None, None, pixels_shape[3])
+
+
+def maps(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Model:
+    """First half: images (N, H, W, channels) to distances (N, h', w', sources) on the finest grid."""
+    reached = [density(one) for density, one in zip(densities, found.model.outputs, strict=True)]
+    return keras.Model(
+        found.model.inputs, OnOneGrid(found.sources, name="maps")(reached), name="pixels_to_maps"
+    )
+
+
+@keras.saving.register_keras_serializable("metricad")
+class OnOneGrid(keras.layers.Layer):
+    """Bring distance maps onto the grid of the first and stack them: (N, h', w', sources)."""
+
+    def __init__(self, sources: Sequence[Source], **named: object) -> None:
+        super().__init__(**named)
+        self.places = [source.place for source in sources]
+
+    def call(self, found: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Of maps (N, h, w), each on its own grid."""
+        each = [tf.expand_dims(one, -1) for one in found]
+        like, grid = each[0], self.places[0]
+        others = zip(each[1:], self.places[1:], strict=True)
+        return tf.concat([like, *(nearest(one, like, grid, own) for one, own in others)], -1)
+
+    def compute_output_shape(self, found_shape: list[tuple]) -> tuple:
+        """One number for each source."""
+        return (*found_shape[0], len(found_shape))
+
+
+def verdict(
+    number: int, score: ImageScore, *, standardize: Standardize | None = None, fuse: Fuse | None = None
+) -> keras.Model:
+    """Second half: distances (N, h', w', sources) and where to judge (N, h', w') to what `ImageScore` gives.
+
+    Without standardising, as in the paper, the one distance map is the anomaly map.
+    """
+    distances = keras.Input((None, None, number), name="distances")
+    inside = keras.Input((None, None), name="inside")
+    shares = distances
+    if standardize is not None:
+        shares = fuse(standardize(distances))
+    found = score(Total(name="anomaly")(shares), shares, inside)
+    return keras.Model([distances, inside], found, name="maps_to_verdict")
+
+
+@keras.saving.register_keras_serializable("metricad")
+class Total(keras.layers.Layer):
+    """Sum of what all sources contribute: (N, h', w')."""
+
+    def call(self, shares: tf.Tensor) -> tf.Tensor:
+        """Of contributions (N, h', w', sources)."""
+        return tf.reduce_sum(shares, axis=-1)
+
+    def compute_output_shape(self, shares_shape: tuple) -> tuple:
+        """One number for each place."""
+        return shares_shape[:3]

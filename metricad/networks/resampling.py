@@ -1,0 +1,100 @@
+"""Layers that bring images to a least size and feature maps onto one grid.
+
+Built from operations that TensorFlow, ONNX, OpenVINO and LiteRT all have.
+"""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("metricad")
+class Halve(keras.layers.Layer):
+    """Shrink images to half their size: means of 2×2 pixels, an odd last row or column left out."""
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Of images (N, H, W, C)."""
+        return halved(pixels)
+
+    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+        """Half of each side."""
+        sides = (None if side is None else side // 2 for side in pixels_shape[1:3])
+        return (pixels_shape[0], *sides, pixels_shape[3])
+
+
+def halved(pixels: tf.Tensor) -> tf.Tensor:
+    """See `Halve`. Sums of slices, since pooling is slow on few channels: a tenth of its time on one."""
+    size = tf.shape(pixels)
+    whole = pixels[:, : size[1] // 2 * 2, : size[2] // 2 * 2]
+    rows = whole[:, ::2] + whole[:, 1::2]
+    return (rows[:, :, ::2] + rows[:, :, 1::2]) * 0.25
+
+
+@keras.saving.register_keras_serializable("metricad")
+class AtLeast(keras.layers.Layer):
+    """Mirror an image at its lower and right edge, as often as it takes, up to a network's smallest size.
+
+    Parameters
+    ----------
+    smallest : int
+        Least height and width of the result, in pixels.
+    """
+
+    def __init__(self, smallest: int, **named: object) -> None:
+        super().__init__(**named)
+        self.smallest = smallest
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Of any size, (N, H, W, C)."""
+        for axis in (1, 2):
+            side = tf.shape(pixels)[axis]
+            there_and_back = tf.range(tf.maximum(side, self.smallest)) % (2 * side)
+            pixels = tf.gather(pixels, tf.minimum(there_and_back, 2 * side - 1 - there_and_back), axis=axis)
+        return pixels
+
+    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+        """As many images and channels; sides that are known only when an image comes."""
+        return (pixels_shape[0], None, None, pixels_shape[3])
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "smallest": self.smallest}
+
+
+@keras.saving.register_keras_serializable("metricad")
+class Nearest(keras.layers.Layer):
+    """Bring a map onto the grid of another: at each place the nearest feature.
+
+    Parameters
+    ----------
+    grid : (float, int)
+        First center and stride of the result, in pixels.
+    own : (float, int)
+        First center and stride of the map, in the same pixels.
+    """
+
+    def __init__(self, grid: tuple[float, int], own: tuple[float, int], **named: object) -> None:
+        super().__init__(**named)
+        self.grid = tuple(grid)
+        self.own = tuple(own)
+
+    def call(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        """Gather from `found` (N, h, w, d) what lies nearest to each place of `like` (N, h', w', …)."""
+        return nearest(found, like, self.grid, self.own)
+
+    def compute_output_shape(self, found_shape: tuple, like_shape: tuple) -> tuple:
+        """The second map's size with the first one's depth."""
+        return (*like_shape[:3], *found_shape[3:])
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "grid": self.grid, "own": self.own}
+
+
+def nearest(found: tf.Tensor, like: tf.Tensor, grid: tuple[float, int], own: tuple[float, int]) -> tf.Tensor:
+    """See `Nearest`."""
+    (first, stride), (own_first, own_stride) = grid, own
+    for axis in (1, 2):
+        pixels = tf.cast(tf.range(tf.shape(like)[axis]), tf.float32) * stride + first
+        number = tf.cast(tf.round((pixels - own_first) / own_stride), tf.int32)
+        found = tf.gather(found, tf.clip_by_value(number, 0, tf.shape(found)[axis] - 1), axis=axis)
+    return found

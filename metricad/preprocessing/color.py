@@ -1,0 +1,35 @@
+"""Layers that turn color images into luminance and opponent channels."""
+
+import keras
+import tensorflow as tf
+
+from metricad.preprocessing.channels import LUMINANCE
+
+
+@keras.saving.register_keras_serializable("metricad")
+class Luminance(keras.layers.Layer):
+    """Luminance (N, H, W, 1) of images (N, H, W, 1 or 3) in [-1, 1]."""
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Weight the channels; a gray image stays as it is."""
+        if pixels.shape[-1] == 1:
+            return pixels
+        return tf.nn.conv2d(pixels, tf.reshape(tf.constant(LUMINANCE), (1, 1, 3, 1)), 1, "VALID")
+
+    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+        """One channel."""
+        return (*pixels_shape[:3], 1)
+
+
+@keras.saving.register_keras_serializable("metricad")
+class Opponents(keras.layers.Layer):
+    """Opponent color channels (N, H, W, 2) of images (N, H, W, 3): R − G and B − (R + G) / 2."""
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Weight the channels; both are 0 for gray, whatever its brightness."""
+        weights = tf.constant([[1.0, -0.5], [-1.0, -0.5], [0.0, 1.0]])
+        return tf.nn.conv2d(pixels, tf.reshape(weights, (1, 1, 3, 2)), 1, "VALID")
+
+    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+        """Two channels."""
+        return (*pixels_shape[:3], 2)

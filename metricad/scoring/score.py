@@ -1,0 +1,149 @@
+"""From an anomaly map to one number, to where it comes from, and to what it would take."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad.scoring.sizes import DEFAULT, SCORES, checked
+
+AREA = 5
+"""Places, a side, of the area whose mean says where the peak is."""
+
+
+def top_mean(values: np.ndarray, share: float, inside: np.ndarray | None = None) -> float:
+    """Mean of the largest share of a map's values (h, w), one at least, of those that are inside."""
+    flat = values.ravel() if inside is None else values[inside]
+    count = max(1, round(flat.size * share))
+    return float(np.partition(flat, -count)[-count:].mean(dtype=np.float64))
+
+
+@keras.saving.register_keras_serializable("metricad")
+class ImageScore(keras.layers.Layer):
+    """The image score, in standard deviations of good images, and where the largest values are.
+
+    Defects have sizes: the mean of the largest 1 % of a map finds faint ones of some size, which the
+    maximum (the paper, section 2.9) misses, and the other way round.
+
+    Parameters
+    ----------
+    name_of_score : str
+        One of `SCORES`.
+    """
+
+    def __init__(self, score: str = DEFAULT, **named: object) -> None:
+        super().__init__(**named)
+        self.score = checked(score)
+        self.center = self.add_weight(shape=(), initializer="zeros", trainable=False, name="center")
+        self.spread = self.add_weight(shape=(), initializer="ones", trainable=False, name="spread")
+
+    def adapt(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> Self:
+        """Learn mean and standard deviation of good images' scores.
+
+        Parameters
+        ----------
+        maps : sequence of float32 (h, w)
+            Anomaly maps of good images.
+        insides : sequence of bool (h, w) or None
+            Which places count.
+        """
+        share = SCORES[self.score]
+        found = [top_mean(one, share, inside) for one, inside in zip(maps, insides, strict=True)]
+        self.center.assign(np.mean(found))
+        self.spread.assign(max(np.std(found), np.finfo(np.float32).eps))
+        return self
+
+    def map_value(self, score: float) -> float:
+        """Value of the anomaly map that corresponds to an image score: where a defect is outlined."""
+        return float(
+            score * keras.ops.convert_to_numpy(self.spread) + keras.ops.convert_to_numpy(self.center)
+        )
+
+    def call(self, anomaly: tf.Tensor, sources: tf.Tensor, inside: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Score anomaly maps.
+
+        Parameters
+        ----------
+        anomaly : float32 (N, h, w)
+        sources : float32 (N, h, w, S)
+            What the anomaly map is the sum of.
+        inside : float32 (N, h, w)
+            1 where images are judged, 0 elsewhere; 1 somewhere in each.
+
+        Returns
+        -------
+        dict
+            ``score`` (N,); ``place`` int32 (N, 2), row and column of the peak; ``source`` int32 (N,), the one
+            that contributes most among the places that decide; ``anomaly`` (N, h, w), which has its least
+            value wherever nothing is judged.
+        """
+        batch, rows, columns = (tf.shape(anomaly)[axis] for axis in range(3))
+        least = tf.reduce_min(anomaly, axis=(1, 2), keepdims=True)
+        judged = inside * (anomaly - least)  # 0 or more, and 0 outside
+        share = SCORES[self.score]
+        flat = tf.reshape(judged, (batch, -1))
+        most = tf.maximum(tf.cast(tf.round(share * tf.cast(rows * columns, tf.float32)), tf.int32), 1)
+        count = tf.maximum(tf.round(share * tf.reduce_sum(inside, axis=(1, 2))), 1.0)
+        values, places = tf.math.top_k(flat, most)
+        ranks = tf.cast(tf.range(most), tf.float32)
+        weights = tf.cast(tf.expand_dims(ranks, 0) < tf.expand_dims(count, 1), tf.float32)
+        weights = weights / tf.expand_dims(count, 1)
+        statistic = tf.reduce_sum(values * weights, axis=1) + tf.reshape(least, (-1,))
+        # Rows of all images' places one after the other: runtimes know no gathering by image.
+        first = tf.expand_dims(tf.range(batch) * rows * columns, 1)
+        number = sources.shape[-1]
+        deciding = tf.gather(tf.reshape(sources, (-1, number)), tf.reshape(places + first, (-1,)), axis=0)
+        deciding = tf.reshape(deciding, (batch, -1, number)) * tf.expand_dims(weights, -1)
+        looked = judged
+        if share:
+            looked = tf.nn.avg_pool2d(tf.expand_dims(judged, -1), AREA, 1, "SAME")
+            looked = tf.reshape(looked, (batch, rows, columns)) * inside
+        peak = tf.argmax(tf.reshape(looked, (batch, -1)), axis=1, output_type=tf.int32)
+        return {
+            "anomaly": judged + least,
+            "place": tf.stack([peak // columns, peak % columns], axis=1),
+            "score": (statistic - self.center) / self.spread,
+            "source": tf.argmax(tf.reduce_sum(deciding, axis=1), axis=1, output_type=tf.int32),
+        }
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "score": self.score}
+
+
+@keras.saving.register_keras_serializable("metricad")
+class OnPixels(keras.layers.Layer):
+    """Put maps back on their images' pixels: linear between the centers of features, constant beyond them.
+
+    Parameters
+    ----------
+    grid : (float, int)
+        Center of the first feature and stride, in pixels.
+    """
+
+    def __init__(self, grid: tuple[float, int], **named: object) -> None:
+        super().__init__(**named)
+        self.grid = tuple(grid)
+
+    def call(self, maps: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+        """Maps (N, h, w) on pixels (N, H, W, C): (N, H, W)."""
+        first, stride = self.grid
+        for axis in (1, 2):
+            last = tf.shape(maps)[axis] - 1
+            place = tf.cast(tf.range(tf.shape(pixels)[axis]), tf.float32)
+            place = tf.clip_by_value((place - first) / stride, 0.0, tf.cast(last, tf.float32))
+            below = tf.cast(place, tf.int32)
+            weight = tf.reshape(place - tf.cast(below, tf.float32), (-1, *[1] * (2 - axis)))
+            above = tf.gather(maps, tf.minimum(below + 1, last), axis=axis)
+            maps = tf.gather(maps, below, axis=axis) * (1.0 - weight) + above * weight
+        return maps
+
+    def compute_output_shape(self, maps_shape: tuple, pixels_shape: tuple) -> tuple:
+        """The images' size."""
+        return pixels_shape[:3]
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "grid": self.grid}
