@@ -40,8 +40,8 @@ def _sections(study: Study, overview: Overview, *, is_embedded: bool) -> Iterato
         why = _why_shown(overview, shown)
         yield Section("All metrics", [*why, _METRICS, tables.all_metrics(overview, shown)])
     if shown and shown.role == "trained":
-        comparison = [tables.prototypes(overview, shown), *_distances(overview)]
-        yield Section("Prototypes and distances", [*why, *comparison])
+        comparison = [tables.densities(overview, shown), *_distances(overview)]
+        yield Section("Densities and distances", [*why, *comparison])
     yield Section("Controls", [_CONTROLS, tables.controls(overview)] if overview.controls else [])
     yield Section("ROC curves", [figures.roc(overview)])
     yield Section("Precision-recall curves", [figures.precision_recall(overview)])
@@ -67,7 +67,7 @@ def _what_was_run(study: Study, overview: Overview) -> str:
         sentences.append(
             f"{_count(len(networks), 'trained network')} in {_count(len(trained), 'setting')} ({labels}), "
             f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, "
-            f"with {_count(len(overview.methods), 'prototype')}: {', '.join(overview.methods)}."
+            f"with {_count(len(overview.methods), 'density', 'densities')}: {', '.join(overview.methods)}."
         )
     bundles = {result.method for result in study.results if result.role == "bundle"}
     if bundles:
@@ -94,7 +94,7 @@ def _on_what(study: Study, overview: Overview) -> str:
     ]
     if fitted:
         sentences.append(
-            f"Prototypes and baselines are made from {fitted} other good images of the surface; "
+            f"Densities and baselines are fitted to {fitted} other good images of the surface; "
             f"{'none' if held_out == '0' else f'{held_out} more'} are held out for a threshold."
         )
     return plain(" ".join(sentences))
@@ -126,7 +126,7 @@ def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
             for result in study.results
             if result.role == "trained" and (result.dataset, result.surface) in compared
         )
-        sentences.append(f"Prototypes are of {fitted} good images here, of 500 in the paper")
+        sentences.append(f"Densities are of {fitted} good images here, of 500 in the paper")
         return f"Against the paper's table 3, AUROC here less the paper's. {'. '.join(sentences)}."
     return (
         "Nothing here compares with the paper's table 3: it is of the ten classes of DAGM 2007, with "
@@ -261,7 +261,7 @@ def _data(study: Study, overview: Overview) -> Table:
             str(found[0].test_defects),
         ]
         rows.append([Cell(text) for text in texts])
-    header = ["surface", "data set", "kind", "for the prototype", "held out", "good tested", "defects tested"]
+    header = ["surface", "data set", "kind", "for the density", "held out", "good tested", "defects tested"]
     return Table("Images of each surface", header, rows)
 
 
@@ -278,7 +278,7 @@ def _times(study: Study, overview: Overview) -> Table:
             milliseconds = float(np.median([cost.milliseconds_per_image for cost in group]))
             times = [Cell(f"{seconds:.3g}", seconds), Cell(f"{milliseconds:.3g}", milliseconds)]
             rows.append([Cell(overview.labels[setting]), Cell(method or "–"), *times])
-    header = ["setting", "prototype", "fit, s", "score, ms per image"]
+    header = ["setting", "density", "fit, s", "score, ms per image"]
     return Table("Times, medians over surfaces and seeds", header, rows)
 
 
@@ -297,12 +297,12 @@ def _duration(seconds: float) -> str:
 
 
 _HOW_TO_READ = (
-    "Numbers are the area under the ROC curve (AUROC) over the test images, an image's score being the "
-    "largest distance in its map: 0.5 is chance, 1 is perfect. With several seeds they are the median ± "
-    "the standard deviation over the seeds, and means over surfaces are of these medians. Bold is the "
-    "best of a row among trained networks. A warning sign stands at what is not better than both "
-    "controls, an untrained network of the same shape and the variation of single pixels: there the "
-    "training has shown nothing."
+    "Numbers are the area under the ROC curve (AUROC) over the test images, an image's score being what the "
+    "method makes of its map, in the paper the largest distance: 0.5 is chance, 1 is perfect. With several "
+    "seeds they are the median ± the standard deviation over the seeds, and means over surfaces are of these "
+    "medians. Bold is the best of a row among trained networks. A warning sign stands at what is not better "
+    "than both controls, an untrained network of the same shape and the variation of single pixels: there "
+    "the training has shown nothing."
 )
 _INTERVALS = (
     "Stratified bootstrap over the test images, 2,000 resamples: what other images of the same kind would "
@@ -323,7 +323,7 @@ _HOW_TO_READ_EMBEDDINGS = (
 )
 _CONTROLS = "What training must beat: untrained networks of the same shape and size, and no network at all."
 _PROTOCOL = (
-    "The paper's protocol (section 2.9): a prototype is fitted to good images of a surface; all other good "
+    "The paper's protocol (section 2.9): a density is fitted to good images of a surface; all other good "
     "images and all defects are scored, and none of them was trained on. What a ready-made inspector was "
     "fitted to is its maker's affair."
 )

@@ -49,7 +49,7 @@ def plan(
     compared : sequence of Method
         Others to put beside them, see `methods.of_name`.
     kinds, metrics : sequence of str
-        Prototypes on the networks; what suits each network when no kinds are given.
+        Densities on the networks; what suits each network when no kinds are given.
 
     Raises
     ------

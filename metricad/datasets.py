@@ -56,7 +56,7 @@ class Surface:
     ----------
     dataset, name : str
     fit : tuple of Sample
-        Good images; training and prototypes see these and no others.
+        Good images; training and densities see these and no others.
     test : tuple of Sample
         The remaining good images and all defects; empty where nothing is labelled.
     """

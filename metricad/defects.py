@@ -2,7 +2,7 @@
 
 What a defect detector is trained, chosen and measured with where there are no real defects: negatives for a
 network (CutPaste: Li et al., 2021; blends with another texture: DRAEM, Zavrtanik et al., 2021), held-out
-images to choose a reduction on, and defects of growing size and contrast for a chart of what can be seen.
+images to choose a score on, and defects of growing size and contrast for a chart of what can be seen.
 """
 
 from collections.abc import Callable

@@ -201,7 +201,7 @@ class Measurement:
             self._hands[number % images].append(setting)
 
     def add(self, image: np.ndarray) -> None:
-        """Judge a good image, float32 (H, W) or (H, W, 3) in [-1, 1], and the defective versions that are its share."""
+        """Judge a good image, float32 (H, W) or (H, W, 3) in [-1, 1], and its share of defective versions."""
         hand = self._hands[self.chart.good_images]
         self.chart.good_images += 1
         self.chart.false_alarms += self._inspector.inspect(image)[0].verdict == DEFECT

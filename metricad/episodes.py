@@ -1,7 +1,7 @@
 """Episodes to train on: crops of one surface, some of them with a synthetic defect.
 
 An episode is the task of an inspector in little (episodic training: Vinyals et al., 2016): a few good crops
-to make a prototype from, other good crops that must lie near it, and defective ones that must lie far.
+to fit a density to, other good crops that must lie near it, and defective ones that must lie far.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SIDE = 128
 """Height and width of a crop, in pixels."""
 
 SUPPORT, GOOD, DEFECTIVE = 3, 2, 3
-"""Crops of an episode, in their order: to make the prototype from, good ones to judge, defective ones."""
+"""Crops of an episode, in their order: to fit the density to, good ones to judge, defective ones."""
 
 CROPS = SUPPORT + GOOD + DEFECTIVE
 

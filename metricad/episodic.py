@@ -1,7 +1,7 @@
 """Training on episodes: the Mahalanobis distance itself learns to tell defects from good surface.
 
 The paper pulls two patches of a texture together and pushes a third away. Here the thing that will judge is
-in the loss: in each episode a Gaussian is fitted to the features of the support crops, as a prototype is,
+in the loss: in each episode a Gaussian is fitted to the features of the support crops, as a density is,
 and the distances of other crops' features are asked to be small on good surface and large on defects.
 Gradients run through the covariance and its inverse. (Prototypical networks: Snell et al., 2017; with
 covariances: Bateni et al., 2020.)
@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
-from metricad.networks import factory as architectures
+from metricad.networks import factory
+from metricad.networks.grid import FeatureGrid
 
-_SHRINKAGE = 1e-2  # more than a prototype's: three crops are few, and gradients must stay tame
+_SHRINKAGE = 1e-2  # more than a density's: three crops are few, and gradients must stay tame
 _FLOOR = 1e-3  # of squared distances, below which their logarithm says nothing
 _FARTHEST = 5  # features of a crop that are compared: one alone trains slowly and forgets faint defects
 _COVERED = 0.25  # share of a feature's stride² pixels from which on it counts as defective
@@ -74,7 +75,7 @@ class EpisodicTrainer(keras.Model):
         logs = _log_distances(features)  # (n, GOOD + DEFECTIVE, h'·w')
         good, spoiled = logs[:, :GOOD], logs[:, GOOD:]
 
-        covered = _covered(masks, architectures.grid(self.model), shape[0])  # (n, DEFECTIVE, h', w')
+        covered = _covered(masks, factory.grid(self.model), shape[0])  # (n, DEFECTIVE, h', w')
         flat = tf.shape(spoiled)
         is_defect = tf.reshape(covered > _COVERED, flat)
         at_defect = tf.reshape(_widest(covered, 3) > 0, flat)
@@ -144,11 +145,11 @@ def _log_distances(features: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.math.log(squares + _FLOOR), (count, GOOD + DEFECTIVE, places))
 
 
-def _covered(masks: tf.Tensor, sampling: architectures.FeatureGrid, side: int) -> tf.Tensor:
+def _covered(masks: tf.Tensor, grid: FeatureGrid, side: int) -> tf.Tensor:
     """Share of the stride × stride pixels about each feature that are defective: (n, DEFECTIVE, h', w')."""
-    first = round(sampling.first - (sampling.stride - 1) / 2)
-    inside = slice(first, first + side * sampling.stride)
-    cells = (-1, DEFECTIVE, side, sampling.stride, side, sampling.stride)
+    first = round(grid.first - (grid.stride - 1) / 2)
+    inside = slice(first, first + side * grid.stride)
+    cells = (-1, DEFECTIVE, side, grid.stride, side, grid.stride)
     return tf.reduce_mean(tf.reshape(masks[:, :, inside, inside], cells), axis=(3, 5))
 
 

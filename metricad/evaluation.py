@@ -1,7 +1,7 @@
 """The paper's protocol over labelled surfaces (section 2.9).
 
-For each surface a method is fitted to the good images to learn from; the metrics are taken over all other good
-images and all defects.
+For each surface a method is fitted to the good images to learn from; the metrics are taken over all other
+good images and all defects.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Method:
     Attributes
     ----------
     name : str
-        Column of the report: the kind of prototype, or the baseline.
+        Column of the report: the kind of density, or the baseline.
     role : {"trained", "untrained", "baseline", "bundle", "compared"}
         ``untrained`` and ``baseline`` are the controls that every result stands beside; ``compared`` is
         another published method.
@@ -45,7 +45,7 @@ class Method:
     seen : sequence of dict, optional
         What the network was trained on, as `datasets.describe` records it.
     architecture : str, optional
-        Shape of the network where it is another than the paper's, see `architectures`.
+        Shape of the network where it is another than the paper's, see `factory`.
     settings : dict
         Those of a method that is compared with, for the record.
     epochs : int
@@ -78,7 +78,7 @@ class Protocol:
     Attributes
     ----------
     holdout : float in [0, 1)
-        Share of the good images to learn from that is kept from the prototype, for a threshold. 0 is the
+        Share of the good images to learn from that is kept from the density, for a threshold. 0 is the
         paper's protocol, which has none.
     false_alarm_rate : float in (0, 1)
         What the threshold promises. Where the held-out images would be too few for it, none are held out.
@@ -93,7 +93,7 @@ class Protocol:
         calibration.needed(self.false_alarm_rate)
 
     def split(self, good: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-        """Share good images out to the prototype and to the threshold, the same way every time."""
+        """Share good images out to the fit and to the threshold, the same way every time."""
         count = calibration.held_out_count(len(good), self.holdout)
         if count < calibration.needed(self.false_alarm_rate):
             count = 0

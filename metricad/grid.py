@@ -41,10 +41,10 @@ class Grid:
     settings : Settings
         Of the training; its units and seed are those of each network.
     kinds, metrics : tuple of str
-        Prototypes to set side by side, and the metrics of the mean prototype.
+        Densities to set side by side, and the metrics of the mean.
     in_register : tuple of str
         Names of surfaces with a global pattern that is always seen in register; they get a positional
-        prototype as well.
+        density as well.
     protocol : Protocol
     normals : int or None
         See `datasets.load`.
@@ -88,7 +88,7 @@ class Grid:
 
 
 PRESETS = {
-    # Section 2.3 and 2.9: prototypes from all 500 good images, and so no threshold.
+    # Section 2.3 and 2.9: densities of all 500 good images, and so no threshold.
     "paper": Grid(
         textures=("kylberg",),
         objects="cifar100_gray",

@@ -36,7 +36,8 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1, color: bool = False)
 
     Returns
     -------
-    float32 (H, W), or (H, W, 3) of a color image where `color`, in [-1, 1]. Integers are scaled by the range of their type, alpha is dropped.
+    float32 (H, W), or (H, W, 3) of a color image where `color`, in [-1, 1]
+        Integers are scaled by the range of their type; alpha is dropped.
 
     Raises
     ------

@@ -105,7 +105,7 @@ class Precision(StrEnum):
 
 
 class Metric(StrEnum):
-    """Distances to a mean prototype."""
+    """Distances to the mean."""
 
     euclidean = "euclidean"
     manhattan = "manhattan"

@@ -13,7 +13,7 @@ from metricad.results import Network, Result
 Surface = tuple[str, str]
 """Data set and name: what a surface is told by."""
 
-_METHODS = (paper.METHOD, "mean manhattan", "gaussian", "positional", "auto")
+_METHODS = (paper.METHOD, "mean manhattan", "gaussian", "mixture", "positional", "auto")
 _ROLES = ("trained", "bundle", "compared", "untrained", "baseline")
 # Names of the grid's networks without their seed: h16, h32-cifar100.
 _GRID_NAME = re.compile(r"h\d+(?:-(.+))?")
@@ -56,7 +56,7 @@ class Overview:
     judged, controls : list of Setting
         Trained networks, bundles and methods compared with; what they must be better than.
     methods, method : list of str, str
-        Prototypes that stand on networks here; that of the headline, the paper's where it is there.
+        Densities that stand on networks here; that of the headline, the paper's where it is there.
     shown : Setting or None
         Where there is room for one: the first whose networks saw objects, else the first.
 
@@ -123,10 +123,10 @@ class Overview:
         return float(np.median(values)) if values else None
 
     def rivals(self, surface: Surface, setting: Setting, method: str) -> dict[Setting, float]:
-        """Median AUROC of what a setting must beat: its size untrained with the same prototype, baselines."""
+        """Median AUROC of what a setting must beat: its size untrained with the same density, baselines."""
         found = {}
         for one in self.of(surface, setting, method)[:1]:
-            kind = one.method.rpartition(": ")[2]  # a bundle's method is called "<file>: <prototype>"
+            kind = one.method.rpartition(": ")[2]  # a bundle's method is called "<file>: <density>"
             for control in self.controls:
                 median = self.median(surface, control, kind)
                 is_like = control.role == "baseline" or control == _untrained(one)

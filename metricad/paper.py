@@ -7,7 +7,7 @@ inspection", Procedia CIRP 79 (2019).
 from collections.abc import Sequence
 
 METHOD = "mean euclidean"
-"""The paper's prototype and distance (section 2.9), as results name them."""
+"""The paper's density and distance (section 2.9), as results name them."""
 
 # A network is told by its size and by whether it was trained on objects (CIFAR-100) as well.
 SETTINGS = ((16, False), (16, True), (32, False), (32, True))

@@ -13,6 +13,7 @@ The folder of a grid::
 import contextlib
 import functools
 import json
+import math
 import os
 import shutil
 import time
@@ -38,8 +39,7 @@ from metricad import grid as grids
 from metricad.datasets import Surface
 from metricad.errors import RunError
 from metricad.grid import Cell, Grid
-from metricad.networks import factory as architectures
-from metricad.networks import residual as network
+from metricad.networks import factory, residual
 from metricad.results import Study
 
 PLAN, LOCK, ERRORS = "plan.json", ".lock", "errors"
@@ -90,7 +90,7 @@ def estimate(cells: Sequence[Cell]) -> float:
 
     The network is timed on one image, and that compared with the machine that `grid` has its rates from.
     """
-    features = architectures.extractor(network.build(16, seed=0))
+    features = factory.extractor(residual.build(16, seed=0))
     image = np.zeros((512, 512), np.float32)
     features(image)
     seconds = []
@@ -221,7 +221,7 @@ def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
         judges,
         _surfaces(source, place.data_dir, place.grid.normals)[name],
         protocol=place.grid.protocol,
-        # Of each setting one network, of its prototypes the first, which is the paper's.
+        # Of each setting one network, of its densities the first, which is the paper's.
         pictured=[judges[0].name] if cell.network and cell.network.seed == place.grid.seeds[0] else [],
     )
     results.save(folder / "results.json", comparison.study(found))
@@ -256,7 +256,7 @@ def _plan(grid: Grid, data_dir: str | os.PathLike | None) -> tuple[list[Cell], l
     roles = {source: role for role, sources in roles.items() for source in sources}
     loaded = {s: datasets.load(s, data_dir=data_dir, normals=grid.normals) for s in roles}
     # Read now: a damaged first image is better found before the trainings than after them.
-    shapes = {source: surfaces[0].fit[0].read().size for source, surfaces in loaded.items()}
+    shapes = {s: math.prod(surfaces[0].fit[0].read().shape[:2]) for s, surfaces in loaded.items()}
     cells = grids.cells(grid, {s: loaded[s] for s in (*grid.known, *grid.novel)}, shapes)
     return cells, [
         {

@@ -33,7 +33,7 @@ class Result:
     is_known : bool or None
         Whether the network was trained on good images of this surface; None where nothing was trained.
     fit_normals, held_out_normals : int
-        Good images the prototype was made from, and those kept from it for the threshold.
+        Good images the density was fitted to, and those kept from it for the threshold.
     test_normals, test_defects : int
         Images the metrics were taken over.
     threshold, false_alarm_rate : float or None

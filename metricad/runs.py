@@ -16,7 +16,7 @@ import numpy as np
 
 from metricad import files
 from metricad.errors import RunError
-from metricad.networks import residual as network
+from metricad.networks import residual
 from metricad.settings import Settings
 from metricad.versions import versions
 
@@ -86,7 +86,7 @@ def load_network(run: str | os.PathLike) -> keras.Model:
     path = run / WEIGHTS
     if not path.is_file():
         raise RunError(f"{run}: no weights here ({WEIGHTS} is missing); {describe_progress(run)}")
-    model = network.build(settings.units)
+    model = residual.build(settings.units)
     _load(path, model.weights)
     return model
 

@@ -1,4 +1,4 @@
-"""A study's tables: ours beside the paper's, networks beside their controls, prototypes side by side."""
+"""A study's tables: ours beside the paper's, networks beside their controls, densities side by side."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -127,13 +127,13 @@ def all_metrics(overview: Overview, setting: Setting) -> Table:
     return _table(f"All metrics: {overview.caption(setting)}", overview, surfaces, columns)
 
 
-def prototypes(overview: Overview, setting: Setting) -> Table:
-    """Prototypes on the networks of one setting; below, on how many of all they beat the headline's."""
+def densities(overview: Overview, setting: Setting) -> Table:
+    """Densities on the networks of one setting; below, on how many of all they beat the headline's."""
     surfaces = list(overview.titles)
     used = [m for m in overview.methods if any(overview.of(s, setting, m) for s in surfaces)]
     columns = [_judged(overview, surfaces, setting, method, method) for method in used]
     _mark_best(columns)
-    table = _table(f"AUROC by prototype: {overview.labels[setting]}", overview, surfaces, columns)
+    table = _table(f"AUROC by density: {overview.labels[setting]}", overview, surfaces, columns)
     wins = [Cell(f"better than {used[0]}, all settings")]
     for method in used:
         better = [
@@ -147,7 +147,7 @@ def prototypes(overview: Overview, setting: Setting) -> Table:
 
 
 def controls(overview: Overview) -> Table:
-    """What every trained network must beat: untrained ones by every prototype, and the baselines."""
+    """What every trained network must beat: untrained ones by every density, and the baselines."""
     columns = []
     for one in overview.controls:
         for method in overview.methods if one.role == "untrained" else [overview.method]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from metricad import datasets, loss, patches, runs, triplets
 from metricad.errors import RunError
-from metricad.networks import residual as network
+from metricad.networks import residual
 from metricad.settings import Settings
 
 
@@ -49,7 +49,7 @@ def train_network(
     Returns
     -------
     keras.Model
-        See `network.build`.
+        See `residual.build`.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def train(
     """
     run = Path(run)
     settings, _ = runs.read_config(run)
-    embedding = network.build(settings.units, seed=settings.seed)
+    embedding = residual.build(settings.units, seed=settings.seed)
     batches = math.ceil(settings.triplets_per_round / settings.batch_size)
     model = three_branches(embedding, learning_rate=settings.learning_rate, steps_per_execution=batches)
     done = runs.restore(run, model)
@@ -144,7 +144,7 @@ def three_branches(
     Parameters
     ----------
     embedding : keras.Model
-        See `network.build`.
+        See `residual.build`.
     learning_rate : float
         Of Adam.
     steps_per_execution : int

@@ -1,53 +1,119 @@
-"""Speed and memory against their bounds: ratios of two things measured in one run, medians.
+"""Speed and memory as ratios of two things measured in one run, medians; some have bounds.
 
-    python scripts/benchmark.py [training] [inspect] [prototype]
+    python scripts/benchmark.py [training] [inspect] [speed] [memory] [large] [--out results/benchmarks.md]
 
 training   end-to-end triplets a second over those of the bare optimiser step on one batch in memory
            (h = 16, batch 256); bound: at least 0.85
-inspect    reading, features, distance, score and map of 512×512 PNG files over the bare network on one
-           of them in memory (h = 16); bound: at most 1.5, with one TensorFlow trace over all sizes
-prototype  peak memory of `metricad prototype` with 500 good images over that with 50; bound: within 5 %
+inspect    the paper's method: reading, features, distance, score and map of 512×512 PNG files over the bare
+           network on one of them in memory (h = 16); bound: at most 1.5, with one TensorFlow trace over all
+           sizes
+speed      the score of one 512×512 image in memory, of both networks that ship, gray and color, over the
+           bare network h = 16, in turns; and setting up from 100 such images over inspecting them
+memory     peak memory of fitting to 400 good images over that with 100; bound: within 5 %
+large      time and peak memory of inspecting one image of 3 megapixels, in turns with one of 512×512
 
-Everything is rendered here; nothing is needed but the project itself. Prints a Markdown table.
+Everything is rendered here; nothing is needed but the project itself. Each benchmark has a process of its own,
+and so has what is asked for its memory. Prints a Markdown table.
 """
 
+import argparse
+import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import measuring
 import numpy as np
+from measuring import seconds
 
 from data_prep.surfaces import generator
+from metricad import files, images, markdown
+from metricad.document import Cell, Document, Table
+from metricad.options import SHIPPED
+from metricad.versions import versions
 
 REPEATS = 5
+UNITS = 16
+"""Size of the paper's network that times are compared with."""
+
+Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured."""
+
+    side: int = measuring.SIDE
+    set_up: int = measuring.SET_UP_IMAGES
+    networks: tuple[str, ...] = SHIPPED
+    timed: int = 30
+    few: int = 100
+    many: int = 400
+    large: tuple[int, int] = (1536, 2048)
+    large_fit: int = 20
+
+
+FULL = Scope()
+QUICK = Scope(128, 10, ("fast",), 3, 10, 20, (256, 384), 8)
 
 
 def main() -> None:
     """Run the benchmarks that are named, or all."""
-    chosen = sys.argv[1:] or list(BENCHMARKS)
-    unknown = set(chosen) - set(BENCHMARKS)
-    if unknown:
-        sys.exit(f"error: no benchmark {', '.join(unknown)}; expected {', '.join(BENCHMARKS)}")
-    print("| what | measured | bound |\n| --- | ---: | ---: |")
-    for name in chosen:
-        for row in BENCHMARKS[name]():
-            print(f"| {' | '.join(row)} |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="benchmark", help=f"of {', '.join(BENCHMARKS)}; else all")
+    parser.add_argument("--quick", action="store_true", help="tiny images, to see that it works")
+    parser.add_argument("--out", type=Path, help="file to write the page to as well")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(unknown)}; expected {', '.join(BENCHMARKS)}")
+    if options.one:
+        print(json.dumps(BENCHMARKS[options.one](QUICK if options.quick else FULL)))
+        return
+    rows: list[Row] = []
+    for name in options.names or BENCHMARKS:
+        quick = ["--quick"] if options.quick else []
+        rows += json.loads(_output([sys.executable, __file__, "--one", name, *quick]))
+        print(f"{name}: done", file=sys.stderr, flush=True)
+    page = build(rows, options)
+    print("\n".join(markdown.table(page.blocks[-1])))
+    if options.out:
+        files.write_text(options.out, markdown.render(page))
 
 
-def training() -> list[tuple[str, str, str]]:
+def build(rows: Sequence[Row], options: argparse.Namespace) -> Document:
+    """Put the page together; the table is its last block."""
+    quick = ["--quick"] if options.quick else []
+    found = versions()
+    return Document(
+        "Speed and memory",
+        [
+            f"Made by: {shlex.join(['python', 'scripts/benchmark.py', *options.names, *quick])}",
+            f"Ratios of two things measured in one run, medians, with {measuring.cores()} CPU cores, TensorFlow "
+            f"{found['tensorflow']}, Keras {found['keras']}, metricad {found.get('commit', found['metricad'])}. "
+            "Images that are scored are in memory, one at a time, on all cores, and show a texture with four "
+            "regions that lie elsewhere in each image. Setting up is fitting to four fifths of the images and "
+            "scoring the others for a threshold; inspecting is scoring each of them once.",
+            Table("Ratios", ["what", "measured", "bound"], [list(map(Cell, row)) for row in rows]),
+        ],
+    )
+
+
+def training(_: Scope) -> list[Row]:
     """Compare a run with the default settings, start to end, with the same model's step on one batch.
 
     The bare step is timed after each of the run's rounds, so that both see the same machine.
     """
     import tensorflow as tf
 
-    from metricad import images, runs, training, triplets
+    from metricad import runs, training, triplets
     from metricad.networks import residual as network
     from metricad.settings import Settings
 
@@ -72,9 +138,9 @@ def training() -> list[tuple[str, str, str]]:
     bare: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         run = runs.start(Path(folder, "run"), settings, {})
-        whole = _seconds(
+        whole = seconds(
             lambda: training.train(
-                run, [source], on_round=lambda _: bare.append(_seconds(lambda: [step() for _ in range(50)]))
+                run, [source], on_round=lambda _: bare.append(seconds(lambda: [step() for _ in range(50)]))
             )
         )
     steps = settings.rounds * settings.epochs * settings.triplets_per_round / settings.batch_size
@@ -84,32 +150,31 @@ def training() -> list[tuple[str, str, str]]:
     return [("training: end-to-end throughput over the bare step", f"{ratio:.3f} ({rate})", "≥ 0.85")]
 
 
-def inspect() -> list[tuple[str, str, str]]:
+def inspect(scope: Scope) -> list[Row]:
     """Compare `Inspector.inspect_files` with the bare network, image by image in turn."""
     import tensorflow as tf
 
-    from metricad import images
-    from metricad.inspection import fit as inspector
+    from metricad.inspection.fit import fit_inspector
     from metricad.networks import residual as network
 
-    model = network.build(16, seed=0)
+    model = network.build(UNITS, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        paths = _render(Path(folder), 60)
-        part = inspector.fit_inspector(paths[:30], model, false_alarm_rate=0.2)
+        paths = _render(Path(folder), 60, size=lambda _: scope.side)
+        part = fit_inspector(paths[:30], model, false_alarm_rate=0.2)
         pixels = tf.constant(images.read(paths[0])[np.newaxis, :, :, np.newaxis])
         bare_network = tf.function(lambda: model(pixels, training=False), jit_compile=False)
         bare_network()
         ratios, milliseconds = [], []
         for _ in range(REPEATS):
-            bare = _seconds(lambda: [bare_network() for _ in paths])
-            whole = _seconds(lambda: [None for _ in part.inspect_files(paths)])
-            bare = (bare + _seconds(lambda: [bare_network() for _ in paths])) / 2
+            bare = seconds(lambda: [bare_network() for _ in paths])
+            whole = seconds(lambda: [None for _ in part.inspect_files(paths)])
+            bare = (bare + seconds(lambda: [bare_network() for _ in paths])) / 2
             ratios.append(whole / bare)
             milliseconds.append((1000 * whole / len(paths), 1000 * bare / len(paths)))
-        odd = _render(Path(folder, "odd"), 20, size=lambda i: 200 + 7 * i)
+        odd = _render(Path(folder, "odd"), 20, size=lambda i: scope.side - 10 + 7 * i)
         for _ in part.inspect_files(odd):
             pass
-        traces = part.detector.extractor.extract.trace_count()
+        traces = part.detector._distances.experimental_get_tracing_count()
     whole, bare = np.median(milliseconds, axis=0)
     return [
         (
@@ -121,58 +186,178 @@ def inspect() -> list[tuple[str, str, str]]:
     ]
 
 
-def prototype() -> list[tuple[str, str, str]]:
-    """Compare the peak resident memory of two processes that make a prototype."""
+def speed(scope: Scope) -> list[Row]:
+    """Compare the scores of inspectors with the bare network, and set-up with inspection."""
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import factory, pretrained, residual
+
+    shown = {
+        "gray": measuring.regions(scope.set_up, (scope.side, scope.side)),
+        "color": measuring.regions(scope.set_up, (scope.side, scope.side), is_colored=True),
+    }
+    bare = factory.extractor(residual.build(UNITS, seed=0))
+    works: dict[str, Callable[[int], object]] = {"bare": lambda k: bare(shown["gray"][k])}
+    detectors, set_up = {}, {}
+    for name in scope.networks:
+        for kind, good in shown.items():
+            key = f"{name}, {kind}"
+            detectors[key] = PartDetector(pretrained.load(name))
+            set_up[key] = measuring.set_up(detectors[key], good)
+            works[key] = lambda k, good=good, detector=detectors[key]: detector.score(good[k])
+    taken = measuring.in_turns(works, min(scope.timed, scope.set_up))
+    rows = [
+        (
+            f"speed: score, {key}, over the bare network ({measuring.components(detector)})",
+            f"{taken[key] / taken['bare']:.2f} ({1000 * taken[key]:.1f} ms and {1000 * taken['bare']:.1f} ms)",
+            "",
+        )
+        for key, detector in detectors.items()
+    ]
+    rows += [
+        (
+            f"speed: color over gray, {name}",
+            f"{taken[f'{name}, color'] / taken[f'{name}, gray']:.2f}",
+            "",
+        )
+        for name in scope.networks
+    ]
+    return rows + [
+        (
+            f"speed: set-up from {scope.set_up} images over inspecting them, {key}",
+            f"{fit / inspection:.2f} ({fit:.1f} s and {inspection:.1f} s)",
+            "",
+        )
+        for key, (fit, inspection) in set_up.items()
+    ]
+
+
+def memory(scope: Scope) -> list[Row]:
+    """Compare the peak resident memory of two processes that fit an inspector to image files."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = _render(Path(folder), 500)
-        few, many = (_peak_megabytes(paths[:count]) for count in (50, 500))
-    change = many / few - 1
+        paths = _write(Path(folder), measuring.regions(scope.many, (scope.side, scope.side)))
+        name = scope.networks[0]
+        peaks = [_fit(name, paths[:count])["peak"] for count in (scope.few, scope.many)]
+    few, many = peaks
     return [
         (
-            "prototype: peak memory with 500 images over that with 50",
-            f"{change:+.1%} ({few:.0f} MB and {many:.0f} MB)",
+            f"memory: peak of fitting {name} to {scope.many} images over that with {scope.few}",
+            f"{many / few - 1:+.1%} ({few:.0f} MiB and {many:.0f} MiB)",
             "± 5 %",
         )
     ]
 
 
+def large(scope: Scope) -> list[Row]:
+    """Inspect large images, by an inspector that was fitted to such images and by one that was not."""
+    name, rows = scope.networks[0], []
+    size = "×".join(map(str, scope.large))
+    usual = (scope.side, scope.side)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("gray", "color"):
+            shown = {
+                shape: _write(
+                    Path(folder, kind, str(shape[1])),
+                    measuring.regions(scope.large_fit, shape, is_colored=kind == "color"),
+                )
+                for shape in (usual, scope.large)
+            }
+            parts = {shape: Path(folder, f"{kind}-{shape[1]}.metricad") for shape in shown}
+            made = {shape: _fit(name, paths, parts[shape]) for shape, paths in shown.items()}
+            small = (parts[usual], shown[usual][0])
+            alone = _inspect([small])
+            for fitted_to in (scope.large, usual):
+                one = (parts[fitted_to], shown[scope.large][0])
+                peak = _inspect([one])["peak"]
+                usually, taken = _inspect([small, one])["seconds"]
+                fit = made[fitted_to]
+                halved = ", halved" if fit["is_halved"] else ""
+                of = f"{kind} image of {size}, {name} fitted to {fitted_to[0]}×{fitted_to[1]}{halved}"
+                chosen = f"({fit['components']})"
+                rows.append(
+                    (
+                        f"large: score of a {of} {chosen}, over one of {usual[0]}×{usual[1]}",
+                        f"{taken / usually:.2f} ({1000 * taken:.0f} ms and {1000 * usually:.0f} ms)",
+                        "",
+                    )
+                )
+                rows.append(
+                    (
+                        f"large: peak memory of inspecting a {of}",
+                        f"{peak:.0f} MiB ({alone['peak']:.0f} MiB with one of {usual[0]}×{usual[1]})",
+                        "",
+                    )
+                )
+    return rows
+
+
+_PEAK = """
+import json, resource, sys, time
+import measuring
+import numpy as np
+from metricad import fit_inspector, load_inspector, load_shipped_network, read_image, save_inspector
+
+def tell(**found):
+    print(json.dumps(found | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
 _FIT = """
-import resource, sys
-from metricad import inspector, network
-from metricad.prototype import GaussianPrototype
-model = network.build(16, seed=0)
-inspector.fit_inspector(sys.argv[1:], model, prototype=GaussianPrototype(), false_alarm_rate=0.1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+name, path, *good = sys.argv[1:]
+part = fit_inspector(good, load_shipped_network(name), false_alarm_rate=0.3)
+if path:
+    save_inspector(part, path)
+tell(components=measuring.components(part.detector), is_halved=part.detector.settings["is_halved"])
+"""
+
+_INSPECT = """
+parts = [load_inspector(path) for path in sys.argv[1::2]]
+shown = [read_image(path, color=part.detector.channels == 3) for part, path in zip(parts, sys.argv[2::2])]
+works = {k: lambda _, k=k: parts[k].inspect(shown[k]) for k in range(len(parts))}
+tell(seconds=list(measuring.in_turns(works, 7).values()))
 """
 
 
-def _peak_megabytes(paths: list[Path]) -> float:
-    peaks = []
-    for _ in range(3):
-        command = [sys.executable, "-c", _FIT, *map(str, paths)]
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        peaks.append(float(done.stdout))
-    return float(np.median(peaks))
+def _fit(name: str, good: Sequence[Path], path: Path | None = None) -> dict:
+    """Fit an inspector in a process of its own; what was chosen, and the peak memory in MiB."""
+    return json.loads(_output([sys.executable, "-c", _PEAK + _FIT, name, path or "", *good]))
 
 
-def _render(folder: Path, count: int, size: Callable[[int], int] = lambda i: 512) -> list[Path]:
-    from metricad import images
+def _inspect(pairs: Sequence[tuple[Path, Path]]) -> dict:
+    """Median seconds of inspectors, each on its image, in turns in one process, and its peak memory in MiB."""
+    words = [word for pair in pairs for word in pair]
+    return json.loads(_output([sys.executable, "-c", _PEAK + _INSPECT, *words]))
 
-    paths = [folder / f"{i:04d}.png" for i in range(count)]
-    for i, path in enumerate(paths):
-        images.write(path, generator.render(1, i % 40, size=size(i))[0])
+
+def _output(command: Sequence[object]) -> str:
+    """What a process prints last; it finds the modules beside this one."""
+    # A process is credited with the memory of the one that it is started from: that one has to stay small.
+    found = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found))}
+    done = subprocess.run(
+        list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def _render(folder: Path, count: int, size: Callable[[int], int]) -> list[Path]:
+    return _write(
+        folder, [images.from_uint8(generator.render(1, i % 40, size=size(i))[0]) for i in range(count)]
+    )
+
+
+def _write(folder: Path, shown: Sequence[np.ndarray]) -> list[Path]:
+    paths = [folder / f"{i:04d}.png" for i in range(len(shown))]
+    for path, image in zip(paths, shown, strict=True):
+        images.write(path, images.to_uint8(image))
     return paths
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-BENCHMARKS = {"training": training, "inspect": inspect, "prototype": prototype}
+BENCHMARKS: dict[str, Callable[[Scope], list[Row]]] = {
+    "training": training,
+    "inspect": inspect,
+    "speed": speed,
+    "memory": memory,
+    "large": large,
+}
 
 if __name__ == "__main__":
     main()

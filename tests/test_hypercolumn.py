@@ -1,11 +1,9 @@
-"""The network that ships: where its features lie, what they see, and what the border does."""
+"""The networks that ship: where their features lie, what they see, and what the border does."""
 
 import numpy as np
 import pytest
 
-from metricad.networks import factory as architectures
-from metricad.networks import hypercolumn, pretrained
-from metricad.networks import residual as network
+from metricad.networks import factory, hypercolumn, pretrained, residual
 from metricad.networks.hypercolumn import GRID
 
 
@@ -16,7 +14,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def extract(model):
-    return architectures.extractor(model)
+    return factory.extractor(model)
 
 
 @pytest.mark.parametrize("shape", [(68, 68), (69, 75), (128, 96), (253, 131)])
@@ -46,7 +44,6 @@ def test_every_pixel_of_the_image_is_judged(extract):
     quiet = extract(np.zeros((90, 80), np.float32))
     for row, column in [(0, 0), (0, 79), (89, 0), (89, 79), (0, 40), (45, 79)]:
         image = np.zeros((90, 80), np.float32)
-        image[row, column] = 1
         # Pooling may leave out up to 7 pixels at the far edges.
         image[max(0, row - 7) : row + 1, max(0, column - 7) : column + 1] = 1
         assert np.abs(extract(image) - quiet).max() > 1e-6, (row, column)
@@ -61,7 +58,7 @@ def test_moving_by_the_coarsest_stride_moves_the_features(extract):
 
 
 def test_one_trace_serves_every_size(model):
-    extract = architectures.extractor(model)
+    extract = factory.extractor(model)
     for side in (68, 100, 131):
         extract(np.zeros((side, 90), np.float32))
     assert extract.trace_count() == 1
@@ -87,7 +84,8 @@ def test_units_must_be_even(units):
 @pytest.mark.parametrize("name", pretrained.UNITS)
 def test_a_shipped_network_loads_and_is_small(name):
     model = pretrained.load(name)
-    assert architectures.units(model) == pretrained.UNITS[name]
+    assert model.name == pretrained.ARCHITECTURES[name]
+    assert factory.units(model) == pretrained.UNITS[name]
     weights = np.concatenate([array.ravel() for array in model.get_weights()])
     assert np.isfinite(weights).all()
     assert weights.nbytes < 2**20
@@ -107,60 +105,77 @@ def test_saving_halves_the_numbers_and_keeps_them(tmp_path, model):
         np.testing.assert_allclose(array, weights, atol=1e-3)
 
 
-SAMPLINGS = {
-    network.NAME: network.GRID,
+# By name.
+
+GRIDS = {
+    residual.NAME: residual.GRID,
     hypercolumn.NAME: GRID,
     hypercolumn.THREE_SCALES: hypercolumn.THREE_SCALES_GRID,
 }
 
 
-@pytest.mark.parametrize("build", [network.build, hypercolumn.build, hypercolumn.build_three_scales])
-def test_architectures_know_every_network(build):
+@pytest.mark.parametrize("build", [residual.build, hypercolumn.build, hypercolumn.build_three_scales])
+def test_the_factory_knows_every_network(build):
     made = build(4, seed=0)
-    assert architectures.grid(made) == SAMPLINGS[made.name]
-    rebuilt = architectures.build(made.name, architectures.units(made), seed=0)
+    assert factory.grid(made) == GRIDS[made.name]
+    places = factory.places(made)
+    assert len(places) == len(made.outputs)
+    assert places[0] == (GRIDS[made.name].first, GRIDS[made.name].stride)
+    rebuilt = factory.build(made.name, factory.units(made), seed=0)
     assert rebuilt.name == made.name
     for weights, same in zip(made.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, same)
+
+
+def test_an_unknown_network_is_refused():
     with pytest.raises(ValueError, match="staar2018, hypercolumn, hypercolumn-three-scales"):
-        architectures.build("vgg", 16)
+        factory.build("vgg", 16)
 
 
 # Three scales.
 
 
 @pytest.mark.parametrize("shape", [(160, 176), (103, 130), (68, 68)])
-@pytest.mark.parametrize("factor", [2, 4])
-def test_three_scales_are_the_whole_image_its_half_and_its_quarter(model, extract, shape, factor):
-    """The other features are those of means of 2×2 and 4×4 pixels, the nearest at each place."""
+def test_three_scales_are_the_whole_image_its_half_and_its_quarter(model, extract, shape):
+    """Each map is what one scale gives for means of 2×2 or 4×4 pixels, on a grid of its own."""
     image = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    joined = architectures.extractor(hypercolumn.on_three_scales(model))(image)
-    whole = extract(image)
-    assert joined.shape == (*whole.shape[:2], 192)
-    np.testing.assert_allclose(joined[..., :64], whole, atol=1e-5)
-    rows, columns = (side // factor for side in shape)
-    small = (
-        image[: factor * rows, : factor * columns].reshape(rows, factor, columns, factor).mean(axis=(1, 3))
-    )
-    # A quarter of 68 pixels must be mirrored more than once; NumPy does so as well.
-    coarse = extract(np.pad(small, [(0, max(0, 68 - side)) for side in small.shape], mode="symmetric"))
-    found = joined[..., 64:128] if factor == 2 else joined[..., 128:]
-    first = factor * 7.5 + (factor - 1) / 2
-    for row, column in [(0, 0), (3, 5), (whole.shape[0] - 1, whole.shape[1] - 1)]:
-        # Where two are equally near, either will do.
-        at = [(4 * k + 7.5 - first) / (4 * factor) for k in (row, column)]
-        places = [
-            np.clip([np.floor(place), np.ceil(place)], 0, count - 1).astype(int)
-            if place % 1 == 0.5
-            else np.clip([round(place)], 0, count - 1)
-            for place, count in zip(at, coarse.shape, strict=False)
-        ]
-        near = [coarse[i, j] for i in places[0] for j in places[1]]
-        assert min(np.abs(one - found[row, column]).max() for one in near) < 1e-4
+    found = hypercolumn.on_three_scales(model)(image[None, ..., None])
+    for one, factor in zip(found, (1, 2, 4), strict=True):
+        rows, columns = (side // factor for side in shape)
+        whole = image[: factor * rows, : factor * columns]
+        small = whole.reshape(rows, factor, columns, factor).mean(axis=(1, 3))
+        # A quarter of 68 pixels must be mirrored more than once; NumPy does so as well.
+        small = np.pad(small, [(0, max(0, 68 - side)) for side in small.shape], mode="symmetric")
+        np.testing.assert_allclose(one[0], extract(small), atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_coarse_features_place_is_where_its_pixels_lie(model, scale):
+    """Pushing a blot over the image moves the change in the map along with its places."""
+    network = hypercolumn.on_three_scales(model)
+    first, stride = hypercolumn.places(3)[scale]
+    middle = 192 * scale
+    plain = np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2 * middle, 2 * middle, 1)).astype(np.float32)
+    quiet = network(plain)[scale].numpy()
+    for row, column in [(middle, middle - 20), (middle + 20, middle + 9)]:
+        marked = plain.copy()
+        marked[0, row - 4 : row + 4, column - 4 : column + 4] = 1
+        changed = np.abs(network(marked)[scale].numpy() - quiet)[0].max(axis=-1) > 1e-4
+        for at, axis in ((row - 0.5, 1), (column - 0.5, 0)):
+            centers = first + stride * np.flatnonzero(changed.any(axis=axis))
+            assert abs((centers.min() + centers.max()) / 2 - at) <= stride
 
 
 def test_three_scales_have_no_weights_of_their_own(model):
-    joined = hypercolumn.on_three_scales(model)
-    assert joined.count_params() == model.count_params()
-    assert pretrained.load("accurate").name == hypercolumn.THREE_SCALES
-    assert pretrained.load("fast").name == hypercolumn.NAME
+    assert hypercolumn.on_three_scales(model).count_params() == model.count_params()
+
+
+def test_a_halved_grid_lies_on_twice_the_pixels():
+    """A pixel of the smaller image lies in the middle of four, half a pixel beyond the first of them."""
+    halved = GRID.halved()
+    assert (halved.first, halved.stride, halved.smallest) == (15.5, 8, 136)
+    assert (halved.lattice, halved.reach) == (2 * GRID.lattice, 2 * GRID.reach)
+    for number in range(4):
+        pixel = GRID.first + GRID.stride * number
+        assert halved.first + halved.stride * number == 2 * pixel + 0.5
+    assert halved.middle == 16

@@ -1,4 +1,4 @@
-"""Distance to the mean feature of good surface: the paper's prototype."""
+"""Distance to the mean feature of good surface, as in the paper."""
 
 from collections.abc import Iterable
 from typing import Self

@@ -15,7 +15,7 @@ from metricad.density.sampling import VectorSample
 WEIGHT = 200
 """Feature vectors as which the pooled covariance counts in that of each component."""
 
-ITERATIONS = 2
+ITERATIONS = 1
 """Rounds in which vectors go to their likeliest component after k-means: more change nothing that shows."""
 
 
@@ -81,7 +81,7 @@ class GaussianMixture(keras.layers.Layer):
                 break
             projected = white @ np.moveaxis(matrices, 0, 1).reshape(self.dimensions, -1).astype(np.float32)
             projected -= np.einsum("kd,kde->ke", centers, matrices).reshape(-1).astype(np.float32)
-            squares = np.square(projected).reshape(len(white), self.components, -1).sum(axis=-1)
+            squares = np.square(projected, out=projected).reshape(len(white), self.components, -1).sum(axis=-1)
             members = np.argmax(log_weights - 0.5 * squares, axis=1)
         self.mean.assign(mean)
         self.projections.assign(whiten @ matrices)
@@ -104,8 +104,13 @@ class GaussianMixture(keras.layers.Layer):
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
         """Natural logarithm of the mixture's density at each feature: (N, h, w)."""
+        return self.judged(features)[1]
+
+    def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Distances and logarithms of the density at once: (N, h, w) each."""
         squares = tf.stack(list(self._squares(features)), axis=-1)
-        return tf.reduce_logsumexp(self.log_weights - 0.5 * squares, axis=-1)
+        likelihood = tf.reduce_logsumexp(self.log_weights - 0.5 * squares, axis=-1)
+        return tf.sqrt(tf.reduce_min(squares, axis=-1)), likelihood
 
     def compute_output_shape(self, features_shape: tuple) -> tuple:
         """One number for each feature."""
@@ -128,7 +133,7 @@ def _clusters(white: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _moments(white: np.ndarray, members: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean (K, d) and shrunk covariance (K, d, d) of each cluster of vectors (n, d), and their counts (K,)."""
+    """Mean (K, d) and shrunk covariance (K, d, d) of each cluster of vectors (n, d), and counts (K,)."""
     size = white.shape[1]
     counts = np.bincount(members, minlength=count)
     centers, scatters = np.zeros((count, size)), np.zeros((count, size, size))
@@ -138,6 +143,7 @@ def _moments(white: np.ndarray, members: np.ndarray, count: int) -> tuple[np.nda
             centers[number] = own.mean(axis=0)
             centered = own - centers[number].astype(np.float32)
             scatters[number] = centered.T @ centered
+    centers[counts == 0] = centers[counts.argmax()]  # else the mean of all would seem good
     pooled = shrunk(scatters.sum(axis=0) / len(white))
     shares = (counts + WEIGHT)[:, None, None]
     return centers, (scatters + WEIGHT * pooled) / shares, counts

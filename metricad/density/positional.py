@@ -1,5 +1,6 @@
 """Good surface that is always seen in register: a Gaussian with a mean of its own at each position."""
 
+import copy
 from collections.abc import Iterable
 from typing import Self
 
@@ -59,9 +60,14 @@ class PositionalGaussian(keras.layers.Layer):
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
         """Natural logarithm of the density at each feature: (N, h, w)."""
+        return self.judged(features)[1]
+
+    def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Distances and logarithms of the density at once: (N, h, w) each."""
+        distances = self(features)
         spread = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self.projection))))
         peak = spread - 0.5 * self.dimensions * np.log(2 * np.pi)
-        return peak - 0.5 * tf.square(self(features))
+        return distances, peak - 0.5 * tf.square(distances)
 
     def compute_output_shape(self, features_shape: tuple) -> tuple:
         """One number for each feature."""
@@ -73,42 +79,58 @@ class PositionalGaussian(keras.layers.Layer):
 
 
 class PositionalMoments:
-    """Sums of feature maps, from which the mean at each position and the covariance about it follow.
+    """Sums over feature maps, from which the mean at each position and the covariance about it follow.
 
-    Accumulated in float64. Moments of parts of the images can be added, so that each fold can be left out.
+    They are taken about the first map: where features vary little about a large mean, nothing cancels.
+    Moments of parts of the images can be added, so that each fold can be left out.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._sum: np.ndarray | float = 0.0  # (h, w, d)
-        self._products: np.ndarray | float = 0.0  # (d, d), summed over positions
-        self._inside: np.ndarray | None = None
 
     def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
         """Add one more feature map, float32 (h, w, d); the covariance is of what is `inside`, bool (h, w)."""
-        features = features.astype(np.float64)
-        vectors = features.reshape(-1, features.shape[-1]) if inside is None else features[inside]
-        self._sum = self._sum + features
-        self._products = self._products + vectors.T @ vectors
-        self._inside = inside
+        if not self.count:
+            self._origin = features.copy()
+            self._sum, self._inside_sum = np.zeros(features.shape), np.zeros(features.shape)
+            self._inside_count = np.zeros((*features.shape[:2], 1))
+            self._products = np.zeros(2 * features.shape[2:])  # of what is inside, summed over positions
+        away = features - self._origin
+        self._sum += away
+        if inside is not None:
+            away *= inside[..., np.newaxis]
+        self._inside_sum += away
+        self._inside_count += 1 if inside is None else inside[..., np.newaxis]
+        self._products += _product(away, away)
         self.count += 1
 
     def __add__(self, other: "PositionalMoments") -> "PositionalMoments":
-        both = PositionalMoments()
-        both.count = self.count + other.count
-        both._sum, both._products = self._sum + other._sum, self._products + other._products
-        both._inside = self._inside if self.count else other._inside
+        both = copy.deepcopy(self if self.count else other)
+        if not (self.count and other.count):
+            return both
+        shift = other._origin.astype(np.float64) - self._origin
+        cross = _product(shift, other._inside_sum)
+        both.count += other.count
+        both._sum += other._sum + other.count * shift
+        both._inside_sum += other._inside_sum + other._inside_count * shift
+        both._inside_count += other._inside_count
+        both._products += other._products + cross + cross.T + _product(shift, other._inside_count * shift)
         return both
 
     @property
     def mean(self) -> np.ndarray:
         """At each position: float64 (h, w, d)."""
-        return self._sum / self.count
+        return self._origin + self._sum / self.count
 
     @property
     def covariance(self) -> np.ndarray:
         """About the positions' means, unbiased: float64 (d, d)."""
-        mean = self.mean if self._inside is None else self.mean[self._inside]
-        means = mean.reshape(-1, mean.shape[-1])
-        scatter = self._products - self.count * (means.T @ means)
-        return scatter / (max(self.count - 1, 1) * len(means))
+        mean = self._sum / self.count
+        cross = _product(mean, self._inside_sum)
+        scatter = self._products - cross - cross.T + _product(mean, self._inside_count * mean)
+        return scatter / (self._inside_count.sum() * max(self.count - 1, 1) / self.count)
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Sum over positions of the outer products of vectors (h, w, d): (d, d)."""
+    return one.reshape(-1, one.shape[-1]).T @ other.reshape(-1, other.shape[-1])

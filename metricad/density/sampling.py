@@ -3,7 +3,7 @@
 import numpy as np
 
 SIZE = 16_000
-"""Feature vectors that a density is fitted to: 500 for each of 32 components, more than twice their weight."""
+"""Feature vectors a density is fitted to: 500 for each of 32 components, more than twice their weight."""
 
 
 class VectorSample:

@@ -26,7 +26,7 @@ INPUT_TYPES = ("float32", "uint8")
 
 @dataclass(frozen=True)
 class Description:
-    """All that is known of an inspector but the numbers of its network and prototype.
+    """All that is known of an inspector but the numbers of its network and density.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Description:
 
     @property
     def is_standardized(self) -> bool:
-        """Whether scores are in standard deviations, which may be 0 or less, and not the paper's distances."""
+        """Whether scores are in standard deviations, which may be 0 or less; the paper's are distances."""
         return self.spread != 1.0 or self.center != 0.0
 
     @property

@@ -135,8 +135,8 @@ def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
     whole = np.rint(levels)
     if np.abs(levels - whole).max() > _STEP:
         raise DataError(
-            "holds gray levels between those of 8 bits, as color and 16-bit images do, and the inspector was "
-            "exported for 8-bit gray; export it again with --input-type float32"
+            "holds levels between those of 8 bits, as 16-bit images and the luminance of color do, and "
+            "the inspector was exported for 8-bit levels; export it again with --input-type float32"
         )
     return whole.astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""An inspector as one Keras model, from gray levels to verdict: what is exported.
+"""An inspector as one Keras model, from pixels to verdict: what is exported.
 
 The layers are those of the inspector itself; only the scale of the pixels, the threshold and the map on the
 image's pixels are added.
@@ -35,10 +35,10 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> keras.Model:
     -------
     keras.Model
         Of `pixels`, (N, H, W), or (N, H, W, 3) of a part in color: levels from 0 to 255, with fractions where
-        they are float32. Gives a dictionary: `score` float32 (N,), `is_defect` bool (N,), `peak` int32 (N, 2),
-        row and column, `source` int32 (N,), number of the feature map that contributes most, `distance_map`
-        float32 (N, h', w') and `anomaly_map` float32 (N, H, W). H and W are free but for a part that is
-        always seen in register.
+        they are float32. Gives a dictionary: `score` float32 (N,), `is_defect` bool (N,), `peak` int32
+        (N, 2), row and column, `source` int32 (N,), number of the feature map that contributes most,
+        `distance_map` float32 (N, h', w') and `anomaly_map` float32 (N, H, W). H and W are free but for a
+        part that is always seen in register.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> keras.Model:
 
 
 def sizes(detector: PartDetector) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Least and largest height, least and largest width, in pixels, of images that suit a part; None for any."""
+    """Least and largest height, least and largest width, in pixels, of a part's images; None for any."""
     if isinstance(detector.region, MaskRegion):
         height, width = detector.region.mask.shape
     elif detector.needs_positions:

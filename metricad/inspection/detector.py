@@ -166,9 +166,10 @@ class PartDetector:
         )
 
     def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
-        """Feature maps of an image, float32 (h, w, d), each on a grid of its own, in `features.sources`' order."""
+        """Feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the sources."""
         self.grid.check(image.shape)
-        return [one.numpy()[0] for one in self._features(to_channels(image, self.channels)[np.newaxis])]
+        found = self._features(to_channels(image, self.channels)[np.newaxis])
+        return [one.numpy()[0] for one in keras.tree.flatten(found)]  # Keras gives a single map without its list
 
     def distances(self, image: np.ndarray) -> np.ndarray:
         """Distance of each source at each place: float32 (h', w', sources).
@@ -202,7 +203,7 @@ class PartDetector:
         return Judgement(float(found["score"][0]), (row, column), source, found["anomaly"].numpy()[0])
 
     def contributions(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """What each source adds to an image's anomaly map, float32 (h', w', sources), and where it is judged."""
+        """What each source adds to an anomaly map, float32 (h', w', sources), and where that is judged."""
         distances = self.distances(image)
         inside = self.inside(image, distances.shape[:2])
         if self.standardize is None:
@@ -298,7 +299,7 @@ class PartDetector:
 
 
 def _compiled(built: keras.Model, shape: tuple[int | None, ...]) -> Callable[[np.ndarray], object]:
-    """Compile a model to a function of which one trace serves every image size; XLA makes convolutions slower."""
+    """Compile a model to a function; one trace serves every size of image. XLA makes convolutions slower."""
     return tf.function(
         lambda pixels: built(pixels, training=False),
         input_signature=[tf.TensorSpec(shape, tf.float32)],

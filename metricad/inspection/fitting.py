@@ -1,8 +1,8 @@
 """What a part's model learns from good images: densities, standard scores, fusion and score.
 
-Images are read twice at most. First each gives feature vectors to a sample that is bounded in size. Then some
-of them, bounded in number, are judged by densities fitted to the images of the other folds, so that all that is
-standardised comes from images that a density has not seen. Nothing is kept of an image but these.
+Images are read twice at most. First each gives feature vectors to a sample that is bounded in size. Then
+some of them, bounded in number, are judged by densities fitted to the images of the other folds, so that all
+that is standardised comes from images that a density has not seen. Nothing is kept of an image but these.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,6 +34,12 @@ FOLDS = 2
 JUDGED = 64
 """Images, at most, that standard scores come from: their mean is known to an eighth of a deviation."""
 
+KEPT_BYTES = 2**28
+"""Memory for the features of these, 256 MiB: fewer images are kept where they are large, `CHOOSING` at least."""
+
+CHOOSING = 16
+"""Images, of these, by which the mixture or the positional density is chosen."""
+
 LARGE = 700
 """Shorter side, in pixels, from which on images are halved: defects grow with the image, features do not."""
 
@@ -46,26 +52,35 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
     _prepare(detector, [images[i] for i in _some(len(images), intensity.IMAGES, detector.seed)])
     folds = np.random.default_rng(detector.seed).permutation(len(images)) % min(FOLDS, len(images))
     learned = _learn(detector, images, folds)
-    judged = _some(len(images), JUDGED, detector.seed)
     candidates = _candidates(detector, learned, folds)
-    found: dict[str, list[tuple[np.ndarray, float]]] = {name: [] for name in candidates}
-    insides = []
-    for number, image in ahead(images, judged):
-        features = detector.feature_maps(image)
-        insides.append(detector.inside(image, features[0].shape[:2]))
-        for name, candidate in candidates.items():
-            found[name].append(candidate.judged(features, folds[number]))
-    name = _choose({name: np.array([likelihood for _, likelihood in pairs]) for name, pairs in found.items()})
+    judged: dict[str, list[np.ndarray]] = {name: [] for name in candidates}
+    likelihoods: dict[str, list[float]] = {name: [] for name in candidates}
+    for number, (fold, features) in enumerate(learned.kept):
+        if number == CHOOSING and len(judged) > 1:
+            judged = {name: judged[name] for name in [_choose(likelihoods)]}
+        for name, distances in judged.items():
+            found, likelihood = candidates[name].judged(features, fold)
+            distances.append(found)
+            likelihoods[name].append(likelihood)
+    name = _choose(likelihoods) if len(judged) > 1 else next(iter(judged))
     detector.densities = candidates[name].densities
     if name == "positional":
         detector.settings["shape"] = learned.image_shape
-    distances = [one for one, _ in found[name]]
-    shape = np.median([one.shape for one in distances], axis=0).astype(int)
-    standardize = Standardize(tuple(map(int, shape)), name="standardize").adapt(distances, insides)
-    scores = [keras.ops.convert_to_numpy(standardize(one[np.newaxis]))[0] for one in distances]
-    fuse = Fuse([source.kind == LINES for source in detector.features.sources], name="fuse").adapt(
-        scores, insides
-    )
+    _standardize(detector, judged[name], learned.insides)
+
+
+def _standardize(
+    detector: "PartDetector", distances: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
+) -> None:
+    """Learn standard scores, fusion and score from distances in images that densities have not seen."""
+    shapes = {one.shape for one in distances}
+    *size, number = next(iter(shapes))
+    standardize = Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
+    standardize.adapt(distances, insides)
+    pairs = zip(distances, insides, strict=True)
+    scores = [standardize.held_out(one, inside) for one, inside in pairs]
+    one_sided = [source.kind == LINES for source in detector.features.sources]
+    fuse = Fuse(one_sided, name="fuse").adapt(scores, insides)
     anomalies = [keras.ops.convert_to_numpy(fuse(one[np.newaxis]))[0].sum(axis=-1) for one in scores]
     score = ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
     detector.assemble(standardize, fuse, score)
@@ -78,6 +93,8 @@ class _Learned:
     samples: list[VectorSample]
     moments: list[list[PositionalMoments]] | None  # of each source, fold by fold
     image_shape: tuple[int, int]
+    kept: list[tuple[int, list[np.ndarray]]]  # fold and float16 features of images, in a random order
+    insides: list[np.ndarray | None]  # where these are judged
 
 
 class _Candidate:
@@ -103,17 +120,19 @@ class _Candidate:
         float
             Log likelihood, the mean over each of the network's maps, summed over these.
         """
-        distances, likelihood = self._by_fold[fold]([one[np.newaxis] for one in features])
+        distances, likelihood = self._by_fold[fold]([one[np.newaxis].astype(np.float32) for one in features])
         return distances.numpy()[0], float(likelihood)
 
     def _judged(self, densities: Sequence[keras.layers.Layer], features: list[tf.Tensor]) -> tuple:
-        distances = [density(one) for density, one in zip(densities, features, strict=True)]
-        likelihood = [
-            tf.reduce_mean(density.log_likelihood(one))
-            for density, one, source in zip(densities, features, self._sources, strict=True)
-            if source.kind == NETWORK
-        ]
-        return OnOneGrid(self._sources)(distances), tf.add_n(likelihood)
+        distances, likelihoods = [], []
+        for density, one, source in zip(densities, features, self._sources, strict=True):
+            if source.kind == NETWORK:
+                distance, likelihood = density.judged(one)
+                likelihoods.append(tf.reduce_mean(likelihood))
+            else:
+                distance = density(one)
+            distances.append(distance)
+        return OnOneGrid(self._sources)(distances), tf.add_n(likelihoods)
 
 
 def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
@@ -122,8 +141,8 @@ def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
     if channels == 3 and any(image.ndim == 2 for image in look):
         gray = sum(image.ndim == 2 for image in look)
         raise DataError(
-            f"gray and color images are mixed: {gray} of {len(look)} good images are gray; give images of one "
-            "kind, or --gray to inspect the luminance alone"
+            f"gray and color images are mixed: {gray} of {len(look)} good images are gray; give images of "
+            "one kind, or --gray to inspect the luminance alone"
         )
     light = [to_luminance(image) for image in look]
     where = [None if detector.region is None else detector.region.region(one) for one in light]
@@ -141,7 +160,10 @@ def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.nda
     moments = None
     if detector.kind in ("auto", "positional"):
         moments = [[PositionalMoments() for _ in range(count)] for _ in sources]
-    shape = None
+    shape, order = None, np.random.default_rng(detector.seed).permutation(len(images))
+    wanted = {int(number): rank for rank, number in enumerate(order[:JUDGED])}
+    kept: dict[int, tuple[int, list[np.ndarray]]] = {}
+    insides: dict[int, np.ndarray | None] = {}
     for number, image in ahead(images, range(len(images))):
         shape = image.shape[:2] if shape is None else shape
         if image.shape[:2] != shape:
@@ -150,19 +172,26 @@ def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.nda
             if moments is None and detector.kind == "positional":
                 raise DataError(
                     "a positional density needs images of one size, always seen in register: expected "
-                    f"{shape[0]}×{shape[1]} pixels as in the first, received {image.shape[0]}×{image.shape[1]}; "
-                    "resize the images or choose another kind"
+                    f"{shape[0]}×{shape[1]} pixels as in the first, received "
+                    f"{image.shape[0]}×{image.shape[1]}; resize the images or choose another kind"
                 )
-            for k, features in enumerate(detector.feature_maps(image)):
+            found = detector.feature_maps(image)
+            for k, features in enumerate(found):
                 inside = detector.inside(image, features.shape[:2], k)
-                samples[k].update(features, int(number), inside)
+                samples[k].update(features, number, inside)
                 if moments is not None and sources[k].kind == NETWORK:
                     moments[k][folds[number]].update(features, inside)
+            rank = wanted.get(number, JUDGED)
+            size = sum(features.nbytes // 2 for features in found)
+            if rank < max(CHOOSING, min(JUDGED, KEPT_BYTES // size)):
+                kept[rank] = int(folds[number]), [features.astype(np.float16) for features in found]
+                insides[rank] = detector.inside(image, found[0].shape[:2])
         except DataError as error:
             raise DataError(f"{name_of(images, number)}: {error}") from error
     if moments is not None and len(images) < 2 * FOLDS and detector.kind == "auto":
         moments = None  # too few to know a mean at each position
-    return _Learned(samples, moments, shape)
+    ranks = sorted(kept)
+    return _Learned(samples, moments, shape, [kept[k] for k in ranks], [insides[k] for k in ranks])
 
 
 def _candidates(detector: "PartDetector", learned: _Learned, folds: np.ndarray) -> dict[str, _Candidate]:
@@ -248,11 +277,11 @@ def _positional(parts: Sequence[PositionalMoments]) -> tuple[PositionalGaussian,
     return fitted(total), [fitted(sum(rest[1:], rest[0])) for rest in rests]
 
 
-def _choose(likelihoods: dict[str, np.ndarray]) -> str:
-    """The positional density where held-out images are likelier under it by one standard error, else the first."""
+def _choose(likelihoods: dict[str, list[float]]) -> str:
+    """Choose the positional density where held-out images are likelier under it by one standard error."""
     if len(likelihoods) == 1:
         return next(iter(likelihoods))
-    gains = likelihoods["positional"] - likelihoods["mixture"]
+    gains = np.subtract(likelihoods["positional"], likelihoods["mixture"])
     return "positional" if gains.mean() > gains.std() / np.sqrt(len(gains)) else "mixture"
 
 

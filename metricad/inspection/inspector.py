@@ -85,7 +85,7 @@ class Inspector:
         reaches what corresponds to the threshold.
         """
         outline = self.detector.map_value(self.threshold)
-        # Standard scores of good images' farthest places lie around 0; a threshold below 1 is little above them.
+        # Standard scores of good images' farthest places lie around 0; a threshold below 1 is little above.
         return {
             "low": min(0.0, outline - 1.0),
             "high": max(1.5 * outline, outline + 0.5),
@@ -93,7 +93,7 @@ class Inspector:
         }
 
     def inspect(self, image: np.ndarray, *, path: str | None = None) -> tuple[Inspection, np.ndarray]:
-        """Judge one image, float32 (H, W) or (H, W, 3) in [-1, 1]; return verdict and anomaly map (h', w')."""
+        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; return verdict and anomaly map (h', w')."""
         found = self.detector.judge(image)
         row, column = found.peak
         inspection = Inspection(

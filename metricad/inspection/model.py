@@ -18,7 +18,10 @@ from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 
 COLOR_SIDE = 8
-"""Pixels, a side, over which color is averaged: noise in color has a coarse grain (JPEG keeps it at half size)."""
+"""Pixels, a side, over which color is averaged: its noise has a coarse grain (JPEG keeps it at half size)."""
+
+COLOR_SCALES = 3
+"""Sizes of the image at which color is averaged; the map of color alone is that of the smallest, 32 pixels wide."""
 
 NETWORK, LINES, COLOR = "network", "lines", "color"
 """Kinds of feature maps."""
@@ -51,7 +54,7 @@ class Features:
     Attributes
     ----------
     model : keras.Model
-        Of images (N, H, W, channels) in [-1, 1]; gives a list of maps (N, h, w, d), each on a grid of its own.
+        Of images (N, H, W, channels) in [-1, 1]; gives a list of maps (N, h, w, d), each on its own grid.
     sources : tuple of Source
         What the maps are, the finest first.
     grid : FeatureGrid
@@ -97,10 +100,9 @@ def features(
     names = [f"network, 1/{factor * 2**number}" for number in range(len(found))]
     kinds, places = [NETWORK] * len(found), list(factory.places(network))
     if channels == 3:
-        color = Opponents(name="opponents")(image)
-        found, own = _with_color(found, color, Luminance(name="brightness")(image), places)
-        found.append(own)
-        names, kinds, places = [*names, "color"], [*kinds, COLOR], [*places, places[0]]
+        found, color, place = _with_color(found, image, places)
+        found.append(color)
+        names, kinds, places = [*names, "color"], [*kinds, COLOR], [*places, place]
     if has_lines:
         found += line_filters.LineFilters(name="line_filters")(light)
         names += line_filters.names()
@@ -116,21 +118,23 @@ def features(
 
 
 def _with_color(
-    found: Sequence[tf.Tensor], color: tf.Tensor, light: tf.Tensor, places: Sequence[tuple[float, int]]
-) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Local mean color beside the network's features at each scale, and as a map of its own with the light."""
-    both, shrunk = [], color
-    own = keras.layers.Concatenate(name="color_and_light")([light, color])
-    for number, (one, (first, stride)) in enumerate(zip(found, places, strict=True)):
+    found: Sequence[tf.Tensor], image: tf.Tensor, places: Sequence[tuple[float, int]]
+) -> tuple[list[tf.Tensor], tf.Tensor, tuple[float, int]]:
+    """Local mean color beside the network's features at each scale; light and color as a map of its own."""
+    color, light = Opponents(name="opponents")(image), Luminance(name="brightness")(image)
+    both = []
+    for number in range(COLOR_SCALES):
         if number:
-            shrunk = Halve(name=f"color_half{number}")(shrunk)
-        mean = LocalMean(name=f"color_mean{number}")(shrunk)
+            color, light = Halve(name=f"color_half{number}")(color), Halve(name=f"light_half{number}")(light)
         size = 2**number
-        start = (COLOR_SIDE - 1) / 2 * size + (size - 1) / 2
-        bring = Nearest((first, stride), (start, COLOR_SIDE // 2 * size), name=f"color_at{number}")
-        both.append(keras.layers.Concatenate(name=f"with_color{number}")([one, bring(mean, one)]))
-    bring = Nearest(places[0], ((COLOR_SIDE - 1) / 2, COLOR_SIDE // 2), name="color_at")
-    return both, bring(LocalMean(name="color_mean")(own), found[0])
+        own = ((COLOR_SIDE - 1) / 2 * size + (size - 1) / 2, COLOR_SIDE // 2 * size)
+        if number < len(found):
+            mean = LocalMean(name=f"color_mean{number}")(color)
+            bring = Nearest(places[number], own, name=f"color_at{number}")
+            beside = [found[number], bring(mean, found[number])]
+            both.append(keras.layers.Concatenate(name=f"with_color{number}")(beside))
+    alone = keras.layers.Concatenate(name="light_and_color")([light, color])
+    return both, LocalMean(name="color_mean")(alone), own
 
 
 @keras.saving.register_keras_serializable("metricad")

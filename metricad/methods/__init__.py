@@ -1,6 +1,6 @@
 """What `metricad evaluate` can put side by side: networks, bundles, the controls, and other methods.
 
-A method that metricad is compared with is one module here, following `metricad.detector.Detector`, and
+A method that metricad is compared with is one module here, following `interface.Detector`, and
 one line of `COMPARED`.
 """
 

@@ -23,7 +23,7 @@ FILTERS = (32, 64, 64, 128, 128, 256)
 class AutoencoderDetector:
     """The mean squared difference between an image and its reconstruction.
 
-    Follows `metricad.detector.Detector`. The source gives the settings below and no layers. Departures from
+    Follows `interface.Detector`. The source gives the settings below and no layers. Departures from
     it, and what it leaves open: gray images, so one channel where it has three; images are resized to squares
     whatever their proportions; the layers, 4×4 convolutions of stride 2 with ReLU, a dense layer to the code
     and another from it, and the mirrored transposed convolutions with tanh at the end; mean squared error

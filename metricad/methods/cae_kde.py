@@ -50,7 +50,7 @@ class Standard:
 class CaeKdeDetector:
     """How unlikely an image's code is among good ones, together with how badly it is reconstructed.
 
-    Follows `metricad.detector.Detector`. From the source: four convolutions with ReLU from 128 down to 32
+    Follows `interface.Detector`. From the source: four convolutions with ReLU from 128 down to 32
     filters, each before a max pooling, a mirrored decoder, Adam, batches of 16, 100 epochs, scikit-learn's
     `KernelDensity` on the flattened code, and the rule that an image is anomalous when its density is low
     and its error high. Departures from it, and what it leaves open:

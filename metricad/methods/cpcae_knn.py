@@ -26,7 +26,7 @@ class CpcaeKnnDetector:
     """Mean squared distance of an anomaly map's deep features to those of its nearest good images' maps.
 
     Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using Convolutional Autoencoder and Deep
-    Feature-based One-class Classification" (2022). Follows `metricad.detector.Detector`.
+    Feature-based One-class Classification" (2022). Follows `interface.Detector`.
 
     First a conditional patch autoencoder (`build`) learns overlapping patches of the downsized good images,
     each with its index: its number over the count of patches. Put back and enlarged, its reconstruction of

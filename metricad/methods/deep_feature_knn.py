@@ -19,7 +19,7 @@ class DeepFeatureKnnDetector:
     The deep-feature baseline of Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using
     Convolutional Autoencoder and Deep Feature-based One-class Classification" (2022): Xception (Chollet,
     2017) trained on ImageNet, global max pooling of its last layer before the classifier, standardised
-    features, k nearest neighbours. Follows `metricad.detector.Detector`.
+    features, k nearest neighbours. Follows `interface.Detector`.
 
     Departures: images are gray, repeated on three channels, and resized to a square of Xception's own input
     size, since the source names none; where fewer good images than `neighbours` are given, all of them count.

@@ -37,7 +37,7 @@ _MOST_ITERATIONS = 1000
 class DenoisingDetector:
     """The squared difference between an image and what a denoising autoencoder makes of it.
 
-    Follows `metricad.detector.Detector`. From the source: a fully convolutional autoencoder of residual
+    Follows `interface.Detector`. From the source: a fully convolutional autoencoder of residual
     blocks with a narrow bottleneck, trained on good images with Gaussian noise added, by mean squared error
     to the image without; the squared difference as map, its sum as score; rigid parts registered beforehand
     by the generalized Hough transform; and, where defects are to be told from harmless anomalies, a

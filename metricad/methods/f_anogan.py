@@ -29,7 +29,7 @@ _SETTINGS = "training.json"
 
 
 class FAnoGanDetector:
-    """What an encoder and a generator of good surface do not give back; follows `metricad.detector.Detector`.
+    """What an encoder and a generator of good surface do not give back; follows `interface.Detector`.
 
     First a generator G and a critic D learn the good images as a Wasserstein GAN with gradient penalty
     (Gulrajani et al. 2017), then, with both fixed, an encoder E learns to give the code that each image is

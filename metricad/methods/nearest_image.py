@@ -12,7 +12,7 @@ class NearestImageDetector:
     """Euclidean distance of an image's pixels to those of the nearest good image.
 
     A baseline of Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using Convolutional
-    Autoencoder and Deep Feature-based One-class Classification" (2022). Follows `metricad.detector.Detector`.
+    Autoencoder and Deep Feature-based One-class Classification" (2022). Follows `interface.Detector`.
 
     All good images are kept, four bytes a pixel: 400 of 1024×1024 take 1.7 GB; `side` makes it less.
 

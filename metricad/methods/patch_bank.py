@@ -29,7 +29,7 @@ class PatchBankDetector:
     to 128 dimensions. The map is the Euclidean distance of each feature to its nearest in the bank, enlarged
     and smoothed by a Gaussian of 4 pixels; the image's score is the greatest distance before smoothing,
     weighed by how lonely its nearest neighbour is in the bank, see `reweighted`. Follows
-    `metricad.detector.Detector`.
+    `interface.Detector`.
 
     Good images are kept, `side` pixels wide, until the bank is filled: features of all of them would take ten
     times the memory of the bank, so they are computed once to choose from, in 128 dimensions, and again

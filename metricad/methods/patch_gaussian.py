@@ -25,7 +25,7 @@ class PatchGaussianDetector:
     joined on the first one's grid, some of their dimensions are chosen at random, and a Gaussian is fitted at
     each position, its covariance regularised by 0.01 of the identity. The map of Mahalanobis distances is
     enlarged and smoothed by a Gaussian of 4 pixels; its maximum is the image's score. Follows
-    `metricad.detector.Detector`. Good images pass one at a time: memory does not grow with their number, but
+    `interface.Detector`. Good images pass one at a time: memory does not grow with their number, but
     with the square of `dimensions`: at the defaults the covariances take 3.8 GB, with 100 dimensions 0.13 GB.
 
     Departures: ResNet50 stands for the source's Wide ResNet-50-2, which Keras does not have, but whose layers

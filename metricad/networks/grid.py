@@ -35,7 +35,7 @@ class FeatureGrid:
         return math.ceil(self.first)  # 15.5, the middle of an even side, to whole pixels
 
     def halved(self) -> "FeatureGrid":
-        """The same grid on the pixels of an image that is shrunk to half its size before the network sees it."""
+        """The same grid on the pixels of an image that is halved before the network sees it."""
         return FeatureGrid(
             2 * self.first + 0.5, 2 * self.stride, 2 * self.smallest, 2 * self.lattice, 2 * self.reach
         )

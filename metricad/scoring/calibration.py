@@ -1,4 +1,4 @@
-"""The threshold: from good images that took no part in fitting the prototype."""
+"""The threshold: from good images that took no part in fitting the density."""
 
 import itertools
 import math

@@ -57,9 +57,7 @@ class ImageScore(keras.layers.Layer):
 
     def map_value(self, score: float) -> float:
         """Value of the anomaly map that corresponds to an image score: where a defect is outlined."""
-        return float(
-            score * keras.ops.convert_to_numpy(self.spread) + keras.ops.convert_to_numpy(self.center)
-        )
+        return float(score * self.spread.numpy() + self.center.numpy())
 
     def call(self, anomaly: tf.Tensor, sources: tf.Tensor, inside: tf.Tensor) -> dict[str, tf.Tensor]:
         """Score anomaly maps.

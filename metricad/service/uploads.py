@@ -67,8 +67,8 @@ def decode(
 
     Returns
     -------
-    float32 (H, W), or (H, W, 3) where `color`, in [-1, 1], equal to what `images.read` gives of a file with this content and the suffix
-    that belongs to it.
+    float32 (H, W), or (H, W, 3) of a color image where `color`, in [-1, 1]
+        Equal to what `images.read` gives of a file with this content and the suffix that belongs to it.
 
     Raises
     ------

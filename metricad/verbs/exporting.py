@@ -49,7 +49,7 @@ def export(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Write an inspector for another runtime: from pixels to distance map, score and verdict.
+    """Write an inspector for another runtime: from pixels to anomaly map, score and verdict.
 
     Both are run on images, and nothing is kept when a score differs by more than 0.01 %. Reduced precision
     moves scores: it gets a threshold of its own from more good images, and its cost is measured.

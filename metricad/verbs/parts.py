@@ -32,8 +32,8 @@ def prototype(
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="Density of good features: their mean (the paper), a mixture of Gaussians, one Gaussian, one at "
-            "each position, or what suits.",
+            help="Density of good features: their mean (the paper), a mixture of Gaussians, one Gaussian, "
+            "one at each position, or what suits.",
             show_default="auto; mean for a run folder",
         ),
     ] = None,
@@ -97,8 +97,9 @@ def prototype(
     bundle.save(made, out)
     counts = made.fitted_on
     typer.echo(
-        f"{out}: {made.detector.description} from {counts['fit_images']} images; threshold {made.threshold:.4g} "
-        f"from {counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
+        f"{out}: {made.detector.description} from {counts['fit_images']} images; threshold "
+        f"{made.threshold:.4g} from {counts['held_out_images']} held-out images, false-alarm rate at most "
+        f"{false_alarm_rate:g}"
     )
 
 

@@ -1,0 +1,116 @@
+"""What scripts measure time with: textures of several regions, and pieces of work that are timed in turns."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from data_prep.surfaces import generator
+from metricad.images import from_uint8
+from metricad.inspection.interface import Detector
+
+SIDE = 512
+"""Height and width of an image, in pixels."""
+
+SET_UP_IMAGES = 100
+"""Good images that an inspector is set up from."""
+
+_SURFACES = (1, 2, 7, 8)  # of the generator, one in each quarter of an image
+_TINTS = ((1.0, 0.8, 0.6), (0.6, 0.9, 1.0), (0.9, 1.0, 0.7), (1.0, 0.7, 0.9))  # red, green, blue of each
+_RENDERED = 10  # different images; others are these, shifted round, as time does not depend on them
+_GRAIN = 0.03  # standard deviation of the noise in each channel, on the scale of light from -1 to 1
+
+
+def regions(
+    count: int, shape: tuple[int, int] = (SIDE, SIDE), *, is_colored: bool = False
+) -> list[np.ndarray]:
+    """Draw images of a texture with several regions, which lie elsewhere in each image.
+
+    Parameters
+    ----------
+    count : int
+    shape : (int, int)
+        Height and width, in pixels, even and at least 128.
+    is_colored : bool
+        Give each region a color, and the channels some noise.
+
+    Returns
+    -------
+    list of float32 (height, width), or (height, width, 3), in [-1, 1]
+    """
+    drawn = [_quarters(number, shape) for number in range(min(count, _RENDERED))]
+    if is_colored:
+        drawn = [_colored(one, np.random.default_rng(number)) for number, one in enumerate(drawn)]
+    shifts = np.random.default_rng(0).integers(shape, size=(count, 2))
+    return [np.roll(drawn[k % len(drawn)], shift, axis=(0, 1)) for k, shift in enumerate(shifts)]
+
+
+def _quarters(number: int, shape: tuple[int, int]) -> np.ndarray:
+    rows, columns = (side // 2 for side in shape)
+    one, two, three, four = (
+        from_uint8(generator.render(surface, number, size=max(rows, columns))[0])[:rows, :columns]
+        for surface in _SURFACES
+    )
+    return np.block([[one, two], [three, four]])
+
+
+def _colored(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    rows, columns = (side // 2 for side in light.shape)
+    tints = np.reshape(_TINTS, (2, 2, 3)).repeat(rows, axis=0).repeat(columns, axis=1)
+    color = (light[..., np.newaxis] + 1) * tints - 1 + rng.normal(scale=_GRAIN, size=(*light.shape, 3))
+    return np.clip(color, -1, 1).astype(np.float32)
+
+
+def set_up(detector: Detector, images: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Seconds from good images to a threshold, for which a fifth is held out, and of inspecting them all."""
+    held_out = len(images) // 5
+
+    def fit() -> None:
+        detector.fit(images[held_out:])
+        for image in images[:held_out]:
+            detector.score(image)
+
+    return seconds(fit), seconds(lambda: [detector.score(image) for image in images])
+
+
+def in_turns(works: Mapping[str, Callable[[int], object]], count: int) -> dict[str, float]:
+    """Median seconds of pieces of work, each of which is given the numbers from 0 on, in turns.
+
+    Before that each is given 0 once, as it may have to make a plan.
+    """
+    for work in works.values():
+        work(0)
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(count):
+        for name, work in works.items():
+            taken[name].append(seconds(lambda work=work, number=number: work(number)))
+    return {name: float(np.median(each)) for name, each in taken.items()}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def components(detector: Detector) -> str:
+    """How many Gaussians were chosen for each feature map but those of line filters, which have one."""
+    from metricad.inspection import model  # TensorFlow, which takes memory where that is measured
+    from metricad.inspection.detector import PartDetector
+
+    if not isinstance(detector, PartDetector):
+        return "–"
+    if detector.needs_positions or detector.kind == "mean":
+        return detector.description
+    return ", ".join(
+        f"{source.name}: {density.components}"
+        for source, density in zip(detector.features.sources, detector.densities, strict=True)
+        if source.kind != model.LINES
+    )
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
