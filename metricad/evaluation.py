@@ -267,8 +267,8 @@ def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
     return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
 
 
-class _Images(Sequence[np.ndarray]):
-    """Images of samples, each read whenever it is asked for."""
+class Images(Sequence[np.ndarray]):
+    """Images of samples, each read whenever it is asked for: as they are where `color`, else their luminance."""
 
     def __init__(
         self, samples: Sequence[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None
@@ -303,7 +303,7 @@ def _fit(
     for k, method in enumerate(methods):
         if not method.is_fitted:
             began = time.perf_counter()
-            detectors[k].fit(_Images(samples, color=getattr(detectors[k], "takes_color", False)))
+            detectors[k].fit(Images(samples, color=getattr(detectors[k], "takes_color", False)))
             seconds[k] = time.perf_counter() - began
     for _ in samples:
         on_image()
@@ -322,7 +322,7 @@ def _thresholds(
     scores = np.array(
         [
             [detector.score(as_taken(detector, image)) for detector in detectors]
-            for image in _Images(held_out, color=True, on_image=on_image)
+            for image in Images(held_out, color=True, on_image=on_image)
         ]
     )
     return [
@@ -343,7 +343,7 @@ def _score(
     """Scores (detectors, images), and what the maps are worth where the defect's pixels are known."""
     scores = np.empty((len(detectors), len(samples)))
     pixels = [PixelMetrics() for _ in detectors]
-    images = _Images(samples, color=True, on_image=on_image)
+    images = Images(samples, color=True, on_image=on_image)
     for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
         mask = examples.read_mask(sample, image.shape[:2])
         for k, detector in enumerate(detectors):

@@ -9,6 +9,7 @@ imported; what is compared is measured there in turn, round by round, and median
 
 import argparse
 import json
+import logging
 import os
 import platform
 import resource
@@ -17,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,15 +36,21 @@ from metricad.deploy import exported, runtimes
 from metricad.document import Cell, Document, Section, Table
 from metricad.versions import versions
 
+if TYPE_CHECKING:
+    import keras
+
 NETWORK = "network"
 """The bare network of the paper: pixels to features, no distance."""
 
 TITLES = {
     NETWORK: "the paper's network alone",
     "paper": "paper: its network and the mean",
-    "fast": "fast, Gaussian",
-    "accurate": "accurate, Gaussian",
+    "fast": "fast, mixture",
+    "accurate": "accurate, mixture",
 }
+JUDGED = ("score", "peak", "source", "distance_map")
+"""Outputs that a judgement is made of."""
+
 SUFFIXES = {"onnx": ".onnx", "openvino": "", "litert": ".tflite"}
 RUNTIMES = {"bundle": "TensorFlow", "onnx": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
 IN_LINE = {"bundle": "TensorFlow", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -89,12 +98,12 @@ def main() -> None:
         files.write_text(Path(folder, f"{name}.json"), json.dumps(found))
         return
     with tempfile.TemporaryDirectory() as folder:
-        _task(options, "make", folder)
+        made = _task(options, "make", folder)
         speeds = {threads: _task(options, "speed", folder, threads) for threads in scope.threads}
         starts = start(scope, Path(folder))
         line = _task(options, "line", folder, runtimes.cores())
     command = shlex.join(["python", "scripts/bench_inference.py", *_passed_on(options)])
-    document = build(scope, facts(), speeds, starts, line, command=command)
+    document = build(scope, facts() | made, speeds, starts, line, command=command)
     files.write_text(options.out / "inference.md", markdown.render(document))
     print(f"{options.out / 'inference.md'}: written")
 
@@ -115,16 +124,19 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
     return [*(["--quick"] if options.quick else []), *rounds]
 
 
-def make(scope: Scope, folder: Path) -> list:
-    """Render images; fit and export the inspectors, and the paper's network alone."""
-    import tensorflow as tf
+def make(scope: Scope, folder: Path) -> dict[str, str]:
+    """Render images; fit and export the inspectors, and the paper's network alone.
 
+    Returns
+    -------
+    dict of str to str
+        By title, what was chosen for each inspector.
+    """
     from data_prep.surfaces import generator
-    from metricad import images, kinds
-    from metricad.deploy import export, graph
+    from metricad import images
+    from metricad.deploy import export
     from metricad.inspection import bundle
-    from metricad.inspection import fit as inspector
-    from metricad.networks import factory as architectures
+    from metricad.inspection.fit import fit_inspector
     from metricad.networks import pretrained
     from metricad.networks import residual as network
 
@@ -138,23 +150,46 @@ def make(scope: Scope, folder: Path) -> list:
             (folder / "line" / f"{copy:04d}.png").write_bytes(path.read_bytes())
     good = sorted(folder.glob("*.png"))[:10]
     paper = network.build(scope.units, seed=0)
+    chosen = {}
     for name in scope.networks:
         if name == NETWORK:
-            module = graph.frozen(
-                lambda pixels: {"features": paper(tf.expand_dims(pixels, -1), training=False)}, ["features"]
-            )
-            for format, (suffix, write) in export.FORMATS.items():
-                if format in SUFFIXES:
-                    write(module, "", folder / f"{name}-{format}{suffix}")
+            write_network(paper, folder)
             continue
         model = paper if name == "paper" else pretrained.load(name)
-        kind = "mean" if name == "paper" else "gaussian"
-        empty = kinds.prototype_of(kind, architectures.grid(model))
-        made = inspector.fit_inspector(good, model, prototype=empty, false_alarm_rate=0.5, holdout=0.3)
+        kind = "mean" if name == "paper" else "mixture"
+        made = fit_inspector(good, model, kind=kind, false_alarm_rate=0.5, holdout=0.3)
+        chosen[TITLES[name]] = made.detector.description
         bundle.save(made, place(folder, name, "bundle"))
         for format in SUFFIXES:
             export.export(made, place(folder, name, format), format=format)
-    return []
+    return chosen
+
+
+def write_network(model: "keras.Model", folder: Path) -> None:
+    """Export a network alone, from gray levels (N, H, W) to ``features``, to each format."""
+    import keras
+    import tensorflow as tf
+
+    from metricad.networks import factory
+
+    pixels = keras.Input((None, None), name=runtimes.PIXELS)
+    whole = keras.Model(pixels, {"features": model(keras.ops.expand_dims(pixels, -1))})
+    smallest = factory.grid(model).smallest
+    whole(np.zeros((1, smallest, smallest), np.float32))  # Keras exports no model that was never called
+    paths = {format: place(folder, NETWORK, format) for format in SUFFIXES}
+    paths["openvino"].mkdir()
+    paths["openvino"] /= runtimes.OPENVINO
+    settings = {
+        "onnx": {"opset_version": 18},
+        "openvino": {},
+        "litert": {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}},
+    }
+    logging.disable(logging.WARNING)  # the converters' account of their work
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for format, path in paths.items():
+            whole.export(str(path), format=format, verbose=False, **settings[format])
+    logging.disable(logging.NOTSET)
 
 
 def place(folder: Path, name: str, format: str) -> Path:
@@ -201,7 +236,7 @@ def speed(scope: Scope, folder: Path, threads: int) -> dict:
 def open_all(
     scope: Scope, folder: Path, name: str, *, threads: int, batch: int
 ) -> Iterator[tuple[str, Callable[[np.ndarray], object]]]:
-    """By format, what turns gray levels (N, H, W) into features or a distance map."""
+    """By format, what turns gray levels (N, H, W) into features or a judgement."""
     if name == NETWORK:
         import tensorflow as tf
 
@@ -215,11 +250,11 @@ def open_all(
         from metricad.inspection import bundle
 
         detector = bundle.load(place(folder, name, "bundle")).detector
-        yield "bundle", lambda pixels: detector.distance_map(pixels[0] * np.float32(2 / 255) - np.float32(1))
+        yield "bundle", lambda pixels: detector.judge(pixels[0] * np.float32(2 / 255) - np.float32(1))
     openers = {"onnx": runtimes.open_onnx, "openvino": runtimes.open_openvino, "litert": runtimes.open_litert}
     for format, opener in openers.items():
         _, run = opener(place(folder, name, format), threads=threads, workers=1)
-        yield format, run(["features" if name == NETWORK else "distance_map"])
+        yield format, run(["features"] if name == NETWORK else JUDGED)
 
 
 def multiply_adds(model: object, side: int) -> int:
@@ -263,9 +298,10 @@ def profile(path: Path, scope: Scope, threads: int) -> list[tuple[str, str, floa
 
 _START = """
 import resource, sys, time
-from metricad import {module}, images
+from metricad import images
+from metricad.{module} import load
 image = images.read(sys.argv[2])
-part = {module}.load(sys.argv[1])
+part = load(sys.argv[1])
 part.inspect(image)
 print(time.time())
 for _ in range(10):
@@ -282,7 +318,7 @@ def start(scope: Scope, folder: Path) -> list[dict]:
     taken = {each: [] for each in tried}
     for _ in range(min(3, scope.rounds)):
         for name, format in tried:
-            code = _START.format(module="bundle" if format == "bundle" else "exported")
+            code = _START.format(module="inspection.bundle" if format == "bundle" else "deploy.exported")
             command = [sys.executable, "-c", code, place(folder, name, format), folder / "00.png"]
             began = time.time()
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -329,7 +365,7 @@ def line(scope: Scope, folder: Path, threads: int) -> dict:
         # A few suffice for the network alone, as all of its images take as long.
         few = [images.read(path) for path in chosen[: max(2 * threads, scope.files // 4)]]
         for way, inspector in inspectors.items():
-            judge = inspector.detector.distance_map
+            judge = inspector.detector.judge
             parallel(judge, few[:threads], way[2])
             alone = parallel(judge, few, way[2]) / len(few) * scope.files
             began = time.perf_counter()
@@ -544,8 +580,8 @@ def _line(line: dict) -> list[str | Table]:
         )
     return [
         f"Inspector.inspect_files over {line['files']} PNG files, in seconds, beside decoding alone and the "
-        f"network (with its distance) alone, with {line['threads']} threads each, shared among the workers. "
-        "The loss is that of throughput against the slower of the two; aimed at: "
+        f"network (with what follows it) alone, with {line['threads']} threads each, shared among the "
+        "workers. The loss is that of throughput against the slower of the two; aimed at: "
         f"{LOSS:.0%} at most. Where each of the two keeps every core busy, their sum is the least that is "
         "possible: the last column is the time over that sum.",
         Table(

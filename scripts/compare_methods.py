@@ -30,9 +30,6 @@ from metricad.evaluation import Method
 from metricad.options import SHIPPED
 from metricad.results import Result, Study
 
-OWN = (*SHIPPED, SHIPPED[0] + methods.ADAPTED)
-"""metricad's own rows."""
-
 CONTROLS = ("untrained", "variation")
 """Beside which every figure stands: the default with an untrained network, and each pixel for itself."""
 
@@ -53,7 +50,7 @@ def main() -> None:
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*OWN, *CONTROLS, *methods.COMPARED]
+    names = options.method or [*SHIPPED, *CONTROLS, *methods.COMPARED]
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
         for number in range(len(surfaces)):
             for name in names:
@@ -154,11 +151,8 @@ def _name(result: Result) -> str:
 
 def describe(options: argparse.Namespace) -> str:
     """The command line without the folders of this machine."""
-    words = ["python", "scripts/compare_methods.py"]
-    for source in options.data:
-        words += ["--data", f"PREPARED/{Path(source).resolve().name}" if Path(source).is_dir() else source]
-    words += ["--data-dir", "PREPARED"] if options.data_dir else []
-    return shlex.join([*words, "--work", "WORK", *rivals.words(options)])
+    words = ["python", "scripts/compare_methods.py", *rivals.sources(options), "--work", "WORK"]
+    return shlex.join([*words, *rivals.words(options)])
 
 
 def _surface(rows: dict, surface: tuple[str, str]) -> Table:

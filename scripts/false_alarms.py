@@ -3,20 +3,21 @@
     python scripts/false_alarms.py --data PREPARED/magnetic_tile --data surfaces:woven_grid \
       --data-dir PREPARED
 
-For each surface the default's prototype is made from a random part of the good images, all others are scored
-once, and those scores are split again and again into a calibration and a stream; then the prototype is made
-anew from another part. Writes false-alarms.md and its figure into results/.
+For each surface the default is fitted to a random part of the good images, all others are scored once, and
+those scores are split again and again into a calibration and a stream; then it is fitted to another part.
+Writes false-alarms.md and its figure into results/.
 
 In random splits of scores without ties the count of alarms has a beta-binomial distribution, whatever the
 surface (split conformal prediction): the comparison tests the program, its ranks, its ties, its holding out.
 Whether a line's images are exchangeable with the calibration's is a question of their order: the page also
 has the rate when the first images calibrate and the later ones are the stream. And to show that the test can
-fail, the rate when the threshold is set on the images that the prototype was made from.
+fail, the rate when the threshold is set on the images that were fitted to.
 """
 
 import argparse
 import math
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import rivals
 from matplotlib import rc_context
 from scipy import stats
 
 from metricad import datasets, display, figures, files, markdown, methods
 from metricad.document import Cell, Document, Picture, Section, Table
-from metricad.evaluation import Method
+from metricad.evaluation import Images, Method
+from metricad.inspection.interface import as_taken
 from metricad.options import SHIPPED
 from metricad.scoring.calibration import calibrate, needed
 
@@ -50,7 +53,7 @@ class Found:
     alarms : list of int
         Of each random split.
     in_order, not_held_out : list of float
-        Observed rates in the files' order, and with a threshold on the prototype's own images.
+        Observed rates in the files' order, and with a threshold on the images that were fitted to.
     """
 
     rate: float
@@ -72,8 +75,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--network", default=SHIPPED[0], help="a network that ships, or a run folder")
-    parser.add_argument("--draws", type=int, default=4, help="prototypes, each from another part")
-    parser.add_argument("--splits", type=int, default=100, help="random splits of each prototype's scores")
+    parser.add_argument("--draws", type=int, default=4, help="fits, each to another part")
+    parser.add_argument("--splits", type=int, default=100, help="random splits of each fit's scores")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
@@ -114,12 +117,12 @@ def scores(
     others: Sequence[datasets.Sample],
     on_image: Callable[[], object],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make a prototype from some images; score these and the others, which it has not seen."""
-    detector = method.make().fit(sample.read() for sample in fitted)
+    """Fit to some images; score these and the others, which were not seen."""
+    detector = method.make()
+    detector.fit(Images(fitted, color=getattr(detector, "takes_color", False)))
     found = []
-    for sample in (*fitted, *others):
-        found.append(detector.score(sample.read()))
-        on_image()
+    for image in Images([*fitted, *others], color=True, on_image=on_image):
+        found.append(detector.score(as_taken(detector, image)))
     return np.array(found[: len(fitted)]), np.array(found[len(fitted) :])
 
 
@@ -139,9 +142,9 @@ def observe(
     samples : sequence
         Good images, in the order in which they were taken as far as it is known.
     score : function
-        Of the samples to make a prototype from and of the others: both's scores.
+        Of the samples to fit to and of the others: both's scores.
     draws, splits : int
-        Prototypes, and splits of each one's scores.
+        Fits, and splits of each one's scores.
     rng : numpy.random.Generator
     rates : sequence of float
         Promised rates; one that the calibration is too small for is left out.
@@ -190,15 +193,14 @@ def build(found: dict[str, list[Found]], options: argparse.Namespace) -> Documen
     ]  # fmt: skip
     rows = [[Cell(name), *_row(one)] for name, each in found.items() for one in each]
     splits = options.draws * options.splits
-    places = [f"PREPARED/{Path(p).name}" if Path(p).is_dir() else p for p in options.data]
-    words = " ".join(f"--data {place}" for place in places)
+    words = shlex.join(rivals.sources(options))
     return Document(
         "False alarms, promised and observed",
         [
-            f"Made by: python scripts/false_alarms.py {words} --data-dir PREPARED --network "
+            f"Made by: python scripts/false_alarms.py {words} --network "
             f"{Path(options.network).name} --draws {options.draws} --splits {options.splits} --seed "
             f"{options.seed}",
-            f"{splits} random splits of each surface: {options.draws} prototypes, each from another fifth "
+            f"{splits} random splits of each surface: {options.draws} fits, each to another fifth "
             f"of the good images, and {options.splits} splits of the other images' scores into a calibration "
             "and a stream. Expected is the exact mean of the beta-binomial distribution of the alarms; the "
             "observed mean should lie in the interval 95 times of 100.",
@@ -261,9 +263,9 @@ def _percent(share: float) -> Cell:
 
 _READ = (
     "Random splits keep the promise whatever the surface is: what is tested is the program. Whether a line "
-    "stays as it was calibrated shows in the files' order, mean of the prototypes: the first images "
-    "calibrate, the later ones are the stream. Not held out is what would happen if the threshold were set "
-    "on the prototype's own images.",
+    "stays as it was calibrated shows in the files' order, mean of the fits: the first images calibrate, the "
+    "later ones are the stream. Not held out is what would happen if the threshold were set on the images "
+    "that were fitted to.",
     "A promise of 1 % is kept on average over calibrations, not by each: with few held-out images a "
     "calibration may be lucky or not, which is what the two columns of 5–95 % say. More held-out good images "
     "bring every single threshold nearer to its promise.",

@@ -1,4 +1,4 @@
-"""Published methods beside metricad's own: the options that scripts give them, and the size of a model."""
+"""What scripts that compare methods share: options, how a command is written down, the size of a model."""
 
 import argparse
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from metricad import methods
-from metricad.inspection.detector import TripletDetector
+from metricad.inspection.detector import PartDetector
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,26 @@ def words(options: argparse.Namespace) -> list[str]:
     return found + (["--weights", Path(options.weights).name] if options.weights else [])
 
 
+def sources(options: argparse.Namespace) -> list[str]:
+    """What of a command line is about data, without the folders of this machine."""
+    prepared = Path(options.data_dir).resolve() if options.data_dir else None
+    found = [word for source in options.data for word in ("--data", _named(source, prepared))]
+    return found + (["--data-dir", "PREPARED"] if prepared else [])
+
+
+def _named(source: str, prepared: Path | None) -> str:
+    """A data set's name as it is, a folder's without those that it lies in."""
+    folder, colon, names = Path(source), "", ""
+    if not folder.is_dir():
+        whole, colon, names = source.rpartition(":")
+        folder = Path(whole)
+        if not whole or not folder.is_dir():
+            return source
+    folder = folder.resolve()
+    place = "PREPARED/" if prepared and folder.is_relative_to(prepared) else ""
+    return f"{place}{folder.name}{colon}{names}"
+
+
 def size_of(value: object, seen: dict[int, object] | None = None) -> int:
     """Bytes of all arrays and network weights that an object holds, each counted once."""
     seen = {} if seen is None else seen
@@ -40,10 +60,10 @@ def size_of(value: object, seen: dict[int, object] | None = None) -> int:
     seen[id(value)] = value  # which keeps it, so that no other gets its id
     if isinstance(value, np.ndarray):
         return value.nbytes
-    if isinstance(value, TripletDetector):  # without the features of the last image, which it may share
-        evidence = {} if value.evidence is None else value.evidence.arrays()
-        return sum(size_of(each, seen) for each in (value.model, value.prototype.arrays(), evidence))
-    if isinstance(value, keras.Model):
+    if isinstance(value, PartDetector):  # its halves hold the same layers again
+        learned = (value.standardize, value.fuse, value.score_layer) if value.densities else ()
+        return sum(size_of(each, seen) for each in (value.network, *value.densities, *learned))
+    if isinstance(value, keras.layers.Layer):  # a network, too
         return sum(weights.nbytes for weights in value.get_weights())
     if isinstance(value, Mapping):
         return sum(size_of(each, seen) for each in value.values())

@@ -1,35 +1,35 @@
 """The scoreboard: the paper's method, what ships, their controls and the baselines on labelled surfaces.
 
     python scripts/scoreboard.py --data surfaces --data dagm2007/class1 --data PREPARED/magnetic_tile \
-      --data-dir PREPARED --paper grid/networks/h16-cifar100-0 --adapt
+      --data PARTS --data-dir PREPARED --paper grid/networks/h16-cifar100-0
 
 Writes scoreboard.md and scoreboard.csv into results/ and prints the summary. Rows are whatever
-`metricad evaluate` puts side by side; `--method cae-kde --epochs cae-kde=30` adds published methods.
+`metricad evaluate` puts side by side; `--method cae-kde --epochs cae-kde=30` adds published methods. PARTS is
+a folder of parts in the MVTec layout, which have one mean; color images are inspected in color by what can.
 """
 
 import argparse
 import os
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import measuring
 import numpy as np
 import rivals
 import tensorflow as tf
 
-from data_prep.surfaces import generator
 from metricad import comparison, datasets, display, files, markdown, methods, metrics, report
 from metricad import results as records
 from metricad.document import Cell, Document, Section, Table
 from metricad.evaluation import Method, Protocol
-from metricad.images import from_uint8
-from metricad.inspection.detector import Features, TripletDetector
+from metricad.inspection.interface import Detector
 from metricad.networks import residual as network
 from metricad.networks.factory import extractor
 from metricad.options import SHIPPED
+from metricad.preprocessing.channels import to_luminance
 from metricad.results import Result, Study
 
 METRICS: dict[str, Callable[[Result], float | None]] = {
@@ -38,10 +38,8 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "pixel AUROC": lambda one: one.pixel_auroc,
     "AUPRO": lambda one: one.aupro,
 }
-SET_UP_IMAGES = 100
-SIDE = 512
-_TIMED = 15
-_RENDERED = 10  # different images; the others are these, rolled round, as time does not depend on them
+TIMED = 15
+"""Images that a score is timed on."""
 
 Surface = tuple[str, str]
 
@@ -52,14 +50,16 @@ def main() -> None:
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
-    parser.add_argument("--adapt", action="store_true", help="also the default adapted to each surface: slow")
     parser.add_argument("--method", action="append", choices=methods.COMPARED, help="also published methods")
     rivals.add_options(parser)
+    parser.add_argument("--side", type=int, default=measuring.SIDE, help="of the images that are timed")
+    parser.add_argument(
+        "--set-up", type=int, default=measuring.SET_UP_IMAGES, help="good images, of the same"
+    )
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--keep", type=Path, help="results to keep for 'metricad report', with heat maps")
     options = parser.parse_args()
-    networks = [options.paper] if options.paper else []
-    networks += [*SHIPPED, *([SHIPPED[0] + methods.ADAPTED] if options.adapt else [])]
+    networks = [*([options.paper] if options.paper else []), *SHIPPED]
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     protocol, epochs = Protocol(), rivals.epochs(parser, options)
     compared = [
@@ -71,8 +71,10 @@ def main() -> None:
         study = comparison.run(tasks, networks, protocol=protocol, on_image=advance)
     if options.keep:
         records.save(options.keep, study)
-    costs = {key(method): measure(method) for method in tasks[0].methods}
-    document = build(study, costs, command=command(options), protocol=protocol)
+    costs = {
+        key(method): measure(method, side=options.side, count=options.set_up) for method in tasks[0].methods
+    }
+    document = build(study, costs, options, protocol=protocol)
     files.write_text(options.out / "scoreboard.md", markdown.render(document))
     files.write_text(options.out / "scoreboard.csv", report.to_csv(study))
     print("\n".join(markdown.table(document.blocks[-1])))
@@ -92,51 +94,57 @@ def key(one: Result | Method) -> str:
 
 def command(options: argparse.Namespace) -> str:
     """The command line without the folders of this machine."""
-    words = ["python", "scripts/scoreboard.py"]
-    for source in options.data:
-        place = f"PREPARED/{Path(source).resolve().name}" if Path(source).is_dir() else source
-        words += ["--data", place]
-    words += ["--data-dir", "PREPARED"] if options.data_dir else []
+    words = ["python", "scripts/scoreboard.py", *rivals.sources(options)]
     words += ["--paper", f"RUNS/{Path(options.paper).resolve().name}"] if options.paper else []
-    words += ["--adapt"] if options.adapt else []
     return shlex.join([*words, *rivals.words(options)])
 
 
-def measure(method: Method) -> dict[str, float]:
-    """Time and size of a method on rendered 512×512 images, the bare network of the paper timed in turns.
+def measure(method: Method, *, side: int, count: int) -> dict[str, float | str]:
+    """Time and size of a method on rendered images, gray and, where it takes color, colored.
+
+    Parameters
+    ----------
+    method : Method
+    side : int
+        Height and width of the images, in pixels.
+    count : int
+        Good images that it is set up from.
 
     Returns
     -------
-    dict of str to float
-        ``milliseconds`` of a score, ``ratio`` to the bare network h = 16, ``set_up`` seconds from 100 images
-        of which a fifth sets the threshold, ``bytes`` of weights and prototype.
+    dict of str to float or str
+        ``milliseconds`` of a score, ``ratio`` to the bare network h = 16 of the paper timed in turns,
+        ``set_up`` seconds from the images to a threshold, ``over_inspection``, that as a multiple of the time
+        that inspecting these images takes, and ``components`` that were chosen; the same with ``color_``
+        before it; ``bytes`` of weights and what was learned from gray images.
     """
-    rendered = [from_uint8(generator.render(1, i, size=SIDE)[0]) for i in range(_RENDERED)]
-    images = [np.roll(rendered[i % _RENDERED], 37 * i, axis=1) for i in range(SET_UP_IMAGES)]
     detector = method.make()
-    began = time.perf_counter()
-    detector.fit(iter(images[SET_UP_IMAGES // 5 :]))
-    for image in images[: SET_UP_IMAGES // 5]:
-        detector.score(image)
-    set_up = time.perf_counter() - began
-    inner = getattr(detector, "detector", detector)
-    if isinstance(inner, TripletDetector):
-        inner.extractor = Features(inner.model)  # as an inspector has them, where nothing else shares them
+    found = _timed(detector, measuring.regions(count, (side, side)))
+    found["bytes"] = rivals.size_of(detector)
+    if getattr(detector, "takes_color", False) and not getattr(detector, "is_gray", False):
+        colored = _timed(method.make(), measuring.regions(count, (side, side), is_colored=True))
+        found |= {f"color_{name}": value for name, value in colored.items()}
+    return found
+
+
+def _timed(detector: Detector, images: Sequence[np.ndarray]) -> dict[str, float | str]:
+    set_up, inspection = measuring.set_up(detector, images)
     bare = extractor(network.build(16, seed=0))
-    bare(images[0])
-    scored, passed = [], []
-    for image in images[:_TIMED]:
-        scored.append(_seconds(lambda image=image: detector.score(image)))
-        passed.append(_seconds(lambda image=image: bare(image)))
+    light = [to_luminance(image) for image in images[:TIMED]]
+    works = {"scored": lambda k: detector.score(images[k]), "passed": lambda k: bare(light[k])}
+    taken = measuring.in_turns(works, len(light))
     return {
-        "milliseconds": 1000 * float(np.median(scored)),
-        "ratio": float(np.median(scored) / np.median(passed)),
+        "milliseconds": 1000 * taken["scored"],
+        "ratio": taken["scored"] / taken["passed"],
         "set_up": set_up,
-        "bytes": rivals.size_of(detector),
+        "over_inspection": set_up / inspection,
+        "components": measuring.components(detector),
     }
 
 
-def build(study: Study, costs: dict[str, dict], *, command: str, protocol: Protocol) -> Document:
+def build(
+    study: Study, costs: dict[str, dict], options: argparse.Namespace, *, protocol: Protocol
+) -> Document:
     """Put the page together; the summary is its last block before the sections."""
     rows = list(dict.fromkeys(map(key, study.results)))
     by_place = {(key(one), (one.dataset, one.surface)): one for one in study.results}
@@ -158,22 +166,24 @@ def build(study: Study, costs: dict[str, dict], *, command: str, protocol: Proto
     return Document(
         "Scoreboard",
         [
-            f"Made by: {command}",
-            "One setting for all surfaces. Each surface's good images are shared out to the prototype "
+            f"Made by: {command(options)}",
+            "One setting for all surfaces. Each surface's good images are shared out to fitting "
             f"({1 - protocol.holdout:.0%}), the threshold ({protocol.holdout:.0%}) and the test, see the "
-            "table of images; an image's score is the maximum of its map. Adaptation, where it is, sees the "
-            "prototype's images alone. Untrained networks have seed 0 where their trained ones ship, else "
-            "the seed of their training; the adaptation has seed 0.",
-            f"Costs are of {SIDE}×{SIDE} images on one machine's CPU: milliseconds of a score, as inspection "
-            "takes them, that as a multiple of the paper's bare network h = 16 timed in turns, weights and "
-            f"prototype as the program holds them, and seconds from {SET_UP_IMAGES} good images in memory "
-            "to a threshold.",
+            "table of images. Color images are inspected in color by what takes color, else their luminance "
+            "is. Untrained networks have seed 0 where their trained ones ship, else the seed of their "
+            "training.",
+            f"Costs are of {options.side}×{options.side} images, which show a texture with four regions, on "
+            f"one machine's CPU with {measuring.cores()} cores: milliseconds of a score of a gray image; "
+            "that as a multiple of the paper's bare network h = 16, timed in turns; the seconds from "
+            f"{options.set_up} good images in memory to a threshold, a fifth of them held out for it, and "
+            "those as a multiple of the time that inspecting these images takes; the two ratios of color "
+            "images; weights and what was learned of the gray ones, as the program holds them.",
             _summary(rows, surfaces, by_place, costs),
         ],
         [
             *(Section(name, [table]) for name, table in tables.items()),
             *(Section("By kind of defect", [table]) for table in kinds if table),
-            Section("Images and versions", [_images(study), _versions(study)]),
+            Section("Images and versions", [_images(study), _components(costs), _versions(study)]),
         ],
     )
 
@@ -200,10 +210,13 @@ def _summary(rows: Sequence[str], surfaces: Sequence[Surface], by_place: dict, c
                 found = [getattr(by_place[row, s], metric) for s in group if (row, s) in by_place]
                 cells.append(_cell(take(found) if found and None not in found else None, "{:.3f}".format))
     styles = {
-        "ms, 512×512": ("milliseconds", "{:.1f}".format),
+        "ms": ("milliseconds", "{:.1f}".format),
         "× bare network": ("ratio", "{:.2f}".format),
-        "model, kB": ("bytes", lambda size: f"{size / 1000:.0f}"),
         "set-up, s": ("set_up", "{:.1f}".format),
+        "× inspection": ("over_inspection", "{:.2f}".format),
+        "color, × bare network": ("color_ratio", "{:.2f}".format),
+        "color, × inspection": ("color_over_inspection", "{:.2f}".format),
+        "model, kB": ("bytes", lambda size: f"{size / 1000:.0f}"),
     }
     for name, (cost, style) in styles.items():
         header.append(name)
@@ -257,7 +270,7 @@ def _images(study: Study) -> Table:
     header = [
         "surface",
         "data set",
-        "for the prototype",
+        "fitted to",
         "for the threshold",
         "good tested",
         "defects tested",
@@ -265,23 +278,23 @@ def _images(study: Study) -> Table:
     return Table("Images", header, list(body.values()))
 
 
+def _components(costs: dict[str, dict]) -> Table:
+    rows = [
+        [Cell(name), *(Cell(cost.get(kind, "–")) for kind in ("components", "color_components"))]
+        for name, cost in costs.items()
+    ]
+    return Table(
+        "Gaussians that were chosen for the images that are timed", ["method", "gray", "color"], rows
+    )
+
+
 def _versions(study: Study) -> Table:
-    rows = [[Cell(name), Cell(version)] for name, version in {**study.versions, "cores": _cores()}.items()]
+    rows = [[Cell(name), Cell(version)] for name, version in study.versions.items()]
     return Table("Versions", ["package", "version"], rows)
-
-
-def _cores() -> str:
-    return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
 def _cell(value: float | None, style: Callable[[float], str]) -> Cell:
     return Cell("–") if value is None else Cell(style(value), float(value))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

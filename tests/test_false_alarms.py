@@ -28,7 +28,7 @@ def test_the_expected_distribution_is_that_of_the_calibration(script, rate, cali
 
 
 def score(fitted, others, *, drift=0.0, leak=0.5):
-    """A score is the sample itself; those that the prototype has seen score lower, late ones higher."""
+    """A score is the sample itself; those that were fitted to score lower, late ones higher."""
     late = drift * np.linspace(0, 1, len(others))
     return np.array(fitted) - leak, np.array(others) + late
 
@@ -42,7 +42,7 @@ def test_random_splits_keep_the_promise_and_leaks_and_drift_show(script):
         assert len(one.alarms) == 300
         low, high = script.interval(one)
         assert low - 0.002 <= np.mean(one.alarms) / one.stream <= high + 0.002
-        # 80 images of the prototype's own do not do for 1 %.
+        # 80 images that were fitted to do not do for 1 %.
         assert [rate > 0.3 for rate in one.not_held_out] == [True] * (0 if one.rate == 0.01 else 3)
     drifting = script.observe(
         samples,

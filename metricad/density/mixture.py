@@ -81,7 +81,9 @@ class GaussianMixture(keras.layers.Layer):
                 break
             projected = white @ np.moveaxis(matrices, 0, 1).reshape(self.dimensions, -1).astype(np.float32)
             projected -= np.einsum("kd,kde->ke", centers, matrices).reshape(-1).astype(np.float32)
-            squares = np.square(projected, out=projected).reshape(len(white), self.components, -1).sum(axis=-1)
+            squares = (
+                np.square(projected, out=projected).reshape(len(white), self.components, -1).sum(axis=-1)
+            )
             members = np.argmax(log_weights - 0.5 * squares, axis=1)
         self.mean.assign(mean)
         self.projections.assign(whiten @ matrices)

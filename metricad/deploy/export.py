@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+import scipy
 import tensorflow as tf
 
 from metricad import files
@@ -23,6 +24,8 @@ from metricad.deploy.description import KEY, Description
 from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.inspector import Inspector
+from metricad.scoring.score import AREA
+from metricad.scoring.sizes import SCORES
 from metricad.versions import versions
 
 if TYPE_CHECKING:
@@ -148,6 +151,7 @@ def compare(
             "score": found["score"] - expected.score,
             "distance map": np.abs(found["distance_map"] - anomaly).max(),
             "anomaly map": np.abs(found["anomaly_map"] - inspector.detector.on_pixels(anomaly, image)).max(),
+            "peak": _lower(anomaly, found["peak"], (expected.peak_row, expected.peak_col), description),
         }
         scale = max(abs(expected.score), 1.0) if description.is_standardized else abs(expected.score)
         for name, difference in differences.items():
@@ -167,6 +171,20 @@ def compare(
     if not count:
         raise DataError("no images to compare on; expected one at least")
     return Comparison(count, worst)
+
+
+def _lower(
+    anomaly: np.ndarray, found: Sequence[int], expected: Sequence[int], description: Description
+) -> float:
+    """How much lower the map is at a peak than at the expected one: where two are alike, either will do."""
+    grid = description.grid
+    values = anomaly
+    if SCORES[description.score]:
+        weights = scipy.ndimage.uniform_filter(np.ones_like(anomaly), AREA, mode="constant")
+        values = scipy.ndimage.uniform_filter(anomaly - anomaly.min(), AREA, mode="constant") / weights
+    at = (tuple((np.array(each) - grid.middle) // grid.stride) for each in (expected, found))
+    highest, other = (float(values[each]) for each in at)
+    return highest - other
 
 
 def generated(description: Description) -> Iterator[np.ndarray]:
@@ -245,7 +263,9 @@ def _to_onnx(model: keras.Model, change: Change) -> "onnx.ModelProto":
         raise _missing(error) from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        _exported(model, path, "onnx", opset_version=_OPSET)
+        # Said here, as Keras asks only a model that was called before.
+        signature = [tf.TensorSpec(model.input.shape, model.input.dtype, name=PIXELS)]
+        _exported(model, path, "onnx", opset_version=_OPSET, input_signature=signature)
         made = onnx.load(path)
     # In their own order: whoever looks at the file sees the score first.
     outputs = {output.name: output for output in made.graph.output}

@@ -169,7 +169,9 @@ class PartDetector:
         """Feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the sources."""
         self.grid.check(image.shape)
         found = self._features(to_channels(image, self.channels)[np.newaxis])
-        return [one.numpy()[0] for one in keras.tree.flatten(found)]  # Keras gives a single map without its list
+        return [
+            one.numpy()[0] for one in keras.tree.flatten(found)
+        ]  # Keras gives a single map without its list
 
     def distances(self, image: np.ndarray) -> np.ndarray:
         """Distance of each source at each place: float32 (h', w', sources).

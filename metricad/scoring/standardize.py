@@ -46,7 +46,9 @@ class Standardize(keras.layers.Layer):
         self.center = self.add_weight(
             shape=(*size, sources), initializer="zeros", trainable=False, name="center"
         )
-        self.spread = self.add_weight(shape=(*size, sources), initializer="ones", trainable=False, name="spread")
+        self.spread = self.add_weight(
+            shape=(*size, sources), initializer="ones", trainable=False, name="spread"
+        )
 
     def adapt(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> Self:
         """Learn mean and standard deviation at each place.
