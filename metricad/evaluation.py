@@ -268,7 +268,7 @@ def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
 
 
 class Images(Sequence[np.ndarray]):
-    """Images of samples, each read whenever it is asked for: as they are where `color`, else their luminance."""
+    """Images of samples, each read when it is asked for: as it is where `color`, else its luminance."""
 
     def __init__(
         self, samples: Sequence[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None

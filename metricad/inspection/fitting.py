@@ -35,7 +35,7 @@ JUDGED = 64
 """Images, at most, that standard scores come from: their mean is known to an eighth of a deviation."""
 
 KEPT_BYTES = 2**28
-"""Memory for the features of these, 256 MiB: fewer images are kept where they are large, `CHOOSING` at least."""
+"""Memory for the features of these, 256 MiB: of large images fewer are kept, `CHOOSING` at least."""
 
 CHOOSING = 16
 """Images, of these, by which the mixture or the positional density is chosen."""
@@ -43,8 +43,11 @@ CHOOSING = 16
 LARGE = 700
 """Shorter side, in pixels, from which on images are halved: defects grow with the image, features do not."""
 
-FINE, COARSE = (1, 16), (1, 8, 32)
-"""Numbers of components tried on the finest feature map, which has most of the features, and on others."""
+FINE, COARSE, ALONE = (1, 16), (1, 8, 32), (1, 4)
+"""Numbers of components tried on the finest feature map, on coarser ones, and where there is one scale alone.
+
+As many as their time allows: the finest map has three quarters of the features, and `fast` is to be fast.
+"""
 
 
 def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
@@ -221,6 +224,8 @@ def _tried(detector: "PartDetector", source: Source, number: int) -> tuple[int, 
     """Numbers of components to choose among."""
     if detector.kind == "gaussian" or source.kind == LINES:
         return (1,)
+    if sum(one.kind == NETWORK for one in detector.features.sources) == 1 and source.kind == NETWORK:
+        return ALONE
     return FINE if number == 0 else COARSE
 
 

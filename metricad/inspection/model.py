@@ -17,11 +17,8 @@ from metricad.preprocessing.intensity import IntensityTransform
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 
-COLOR_SIDE = 8
-"""Pixels, a side, over which color is averaged: its noise has a coarse grain (JPEG keeps it at half size)."""
-
 COLOR_SCALES = 3
-"""Sizes of the image at which color is averaged; the map of color alone is that of the smallest, 32 pixels wide."""
+"""Image scales at which color is averaged; the map of color alone is that of the coarsest, 32 pixels wide."""
 
 NETWORK, LINES, COLOR = "network", "lines", "color"
 """Kinds of feature maps."""
@@ -121,33 +118,48 @@ def _with_color(
     found: Sequence[tf.Tensor], image: tf.Tensor, places: Sequence[tuple[float, int]]
 ) -> tuple[list[tf.Tensor], tf.Tensor, tuple[float, int]]:
     """Local mean color beside the network's features at each scale; light and color as a map of its own."""
-    color, light = Opponents(name="opponents")(image), Luminance(name="brightness")(image)
-    both = []
-    for number in range(COLOR_SCALES):
-        if number:
-            color, light = Halve(name=f"color_half{number}")(color), Halve(name=f"light_half{number}")(light)
-        size = 2**number
-        own = ((COLOR_SIDE - 1) / 2 * size + (size - 1) / 2, COLOR_SIDE // 2 * size)
-        if number < len(found):
-            mean = LocalMean(name=f"color_mean{number}")(color)
-            bring = Nearest(places[number], own, name=f"color_at{number}")
-            beside = [found[number], bring(mean, found[number])]
-            both.append(keras.layers.Concatenate(name=f"with_color{number}")(beside))
+    small = Halve(name="color_quarter")(Halve(name="color_half")(image))
+    color, light = Opponents(name="opponents")(small), Luminance(name="brightness")(small)
     alone = keras.layers.Concatenate(name="light_and_color")([light, color])
-    return both, LocalMean(name="color_mean")(alone), own
+    both = []
+    for number, (one, place) in enumerate(zip(found, places, strict=True)):
+        mean = LocalMean(2 ** (number + 1), name=f"color_mean{number}")(color)
+        bring = Nearest(place, _color_place(number), name=f"color_at{number}")
+        both.append(keras.layers.Concatenate(name=f"with_color{number}")([one, bring(mean, one)]))
+    return both, LocalMean(2**COLOR_SCALES, name="color_mean")(alone), _color_place(COLOR_SCALES - 1)
+
+
+def _color_place(scale: int) -> tuple[float, int]:
+    """First center and stride, in pixels, of mean colors of squares of 8 pixels at an image scale."""
+    side = 8 * 2**scale
+    return (side - 1) / 2, side // 2
 
 
 @keras.saving.register_keras_serializable("metricad")
 class LocalMean(keras.layers.Layer):
-    """Means of squares of `COLOR_SIDE` pixels, half of that apart."""
+    """Means of squares of pixels, half of their side apart.
+
+    Parameters
+    ----------
+    side : int
+        Of the squares, in pixels.
+    """
+
+    def __init__(self, side: int, **named: object) -> None:
+        super().__init__(**named)
+        self.side = side
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Of images (N, H, W, C) of any size: (N, h, w, C), at least one."""
-        return tf.nn.avg_pool2d(pixels, COLOR_SIDE, COLOR_SIDE // 2, "VALID")
+        """Of images (N, H, W, C) of any size: (N, h, w, C)."""
+        return tf.nn.avg_pool2d(pixels, self.side, self.side // 2, "VALID")
 
     def compute_output_shape(self, pixels_shape: tuple) -> tuple:
         """Sizes are known only when an image comes."""
         return (pixels_shape[0], None, None, pixels_shape[3])
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "side": self.side}
 
 
 def maps(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Model:

@@ -24,7 +24,7 @@ LENGTH = 5.0
 """Standard deviation of a filter along its line, in pixels of the shrunk image: what fits into the radius."""
 
 STRIDE = 4
-"""Pixels between responses, where those of the shrunk image are not wider apart: the stride of the features."""
+"""Pixels between responses, as between features, where the shrunk image's are not wider apart."""
 
 _DARKEST = 1e-5  # energy, on the scale of light from -1 to 1, below which its logarithm says nothing
 
@@ -34,7 +34,7 @@ class LineFilters(keras.layers.Layer):
     """Absolute responses of line filters to texture energy, a feature map for each size of the image."""
 
     def call(self, light: tf.Tensor) -> list[tf.Tensor]:
-        """Filter images (N, H, W, 1) in [-1, 1]; gives maps (N, h, w, filters), 0 or more, one of each size."""
+        """Filter images (N, H, W, 1) in [-1, 1]: maps (N, h, w, filters), 0 or more, one of each size."""
         found, shrunk = [], light
         for by in SIZES:
             found.append(_responses(_energy(shrunk), by))

@@ -27,8 +27,9 @@ TOP = 0.01
 class Standardize(keras.layers.Layer):
     """Standard scores of the logarithm of distances, from what good images have at the same place.
 
-    Where good images have one size, each place has its own mean and deviation; a map of another size is matched
-    by how far along it a place lies. Where they have several sizes, places count by their distance from the edge.
+    Where good images have one size, each place has its own mean and deviation; a map of another size is
+    matched by how far along it a place lies. Where they have several sizes, places count by their distance
+    from the edge.
 
     Parameters
     ----------
@@ -127,10 +128,10 @@ class Standardize(keras.layers.Layer):
 class Fuse(keras.layers.Layer):
     """Fuse the standard scores of several sources to what each contributes to the anomaly map.
 
-    The anomaly map is the sum of all contributions, in standard deviations of how far good images reach: 0 is
-    where the farthest 1 % of a good image usually lie. Sources are averaged, the steadier ones with more
-    weight. One-sided sources add only what lies beyond the farthest good image: on most parts line filters say
-    nothing, and an average would take in their noise.
+    The anomaly map is the sum of all contributions, in standard deviations of how far good images reach: 0
+    is where the farthest 1 % of a good image usually lie. Sources are averaged, the steadier ones with more
+    weight. One-sided sources add only what lies beyond the farthest good image: on most parts line filters
+    say nothing, and an average would take in their noise.
 
     Parameters
     ----------
