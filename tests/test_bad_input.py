@@ -24,7 +24,18 @@ from PIL import Image
 from metricad import images
 from metricad.errors import DataError
 
-FIELDS = ["path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "error"]
+FIELDS = [
+    "path",
+    "score",
+    "threshold",
+    "percentile",
+    "verdict",
+    "peak_row",
+    "peak_col",
+    "size",
+    "source",
+    "error",
+]
 ENOUGH = ("--false-alarm-rate", "0.1", "--holdout", "0.3")  # for the thirty good images
 GRAY = images.to_uint8(texture(np.random.default_rng(99)))
 OLD = b"what was here before"
@@ -60,7 +71,7 @@ def error_in(run_metricad, part):
         (row,) = map(json.loads, done.out.splitlines())
         assert list(row) == FIELDS
         assert (row["path"], row["verdict"]) == (str(path), "error")
-        assert [row[name] for name in FIELDS if name not in ("path", "verdict", "error")] == [None] * 5
+        assert [row[name] for name in FIELDS if name not in ("path", "verdict", "error")] == [None] * 7
         return row["error"]
 
     return run
@@ -479,14 +490,14 @@ def test_a_flipped_bit_in_each_member(refused_bundle, part, tmp_path):
 def test_a_wrong_checksum(refused_bundle, part, tmp_path):
     from metricad.inspection import bundle
 
-    sums = bundle.read_manifest(part)["sha256"] | {"prototype/mean.npy": "0" * 64}
+    sums = bundle.read_manifest(part)["sha256"] | {"density0/00.npy": "0" * 64}
     path = repack(part, tmp_path / "a.metricad", manifest={"sha256": sums})
-    assert "damaged: the checksum of prototype/mean.npy is wrong" in refused_bundle(path)
+    assert "damaged: the checksum of density0/00.npy is wrong" in refused_bundle(path)
 
 
 def test_a_newer_bundle(refused_bundle, part, tmp_path):
     path = repack(part, tmp_path / "a.metricad", manifest={"format_version": 99})
-    assert "a newer metricad made it: upgrade" in refused_bundle(path)
+    assert "another metricad made it" in refused_bundle(path)
 
 
 class Trap:

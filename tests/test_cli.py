@@ -15,7 +15,18 @@ from PIL import Image
 from metricad import images
 from metricad.versions import versions
 
-FIELDS = ["path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "error"]
+FIELDS = [
+    "path",
+    "score",
+    "threshold",
+    "percentile",
+    "verdict",
+    "peak_row",
+    "peak_col",
+    "size",
+    "source",
+    "error",
+]
 TINY = [
     *("--units", "4", "--rounds", "2", "--epochs", "2", "--triplets", "64"),
     *("--batch-size", "32", "--pyramid", "64,48", "--seed", "5"),

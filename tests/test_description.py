@@ -13,20 +13,20 @@ from metricad.deploy.description import INPUT_TYPES, Description
 from metricad.errors import BundleError
 from metricad.networks.grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
-from metricad.scoring import maps
 from metricad.scoring.calibration import Calibration
+from metricad.scoring.sizes import SCORES
 
 sides = st.integers(1, 3000)
 spans = st.tuples(sides, sides).map(sorted).map(tuple)
 finite = st.floats(0, 1e6, allow_subnormal=True)
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)).filter(np.any)
-samplings = st.builds(
+grids = st.builds(
     FeatureGrid,
     first=st.floats(0, 40),
     stride=st.integers(1, 16),
     smallest=sides,
-    scales=st.lists(st.floats(0.1, 2), min_size=1, max_size=3).map(tuple),
-    border=st.integers(0, 9),
+    lattice=st.integers(1, 64),
+    reach=st.integers(0, 200),
 )
 descriptions = st.builds(
     Description,
@@ -35,8 +35,12 @@ descriptions = st.builds(
         st.lists(finite, min_size=20, max_size=30).map(sorted).map(np.array),
         st.floats(0.05, 0.95),
     ),
-    sampling=samplings,
-    reduction=st.sampled_from(list(maps.REDUCTIONS)),
+    grid=grids,
+    score=st.sampled_from(list(SCORES)),
+    center=st.floats(-10, 10),
+    spread=st.floats(0.1, 10),
+    sources=st.lists(st.text(max_size=9), max_size=4).map(tuple),
+    channels=st.sampled_from([1, 3]),
     input_type=st.sampled_from(INPUT_TYPES),
     sizes=st.none() | st.tuples(spans, spans),
     mask=st.none() | masks.map(MaskRegion),
@@ -51,7 +55,8 @@ def test_a_description_comes_back_to_the_last_bit(made):
     assert again.calibration.false_alarm_rate == made.calibration.false_alarm_rate
     assert again.calibration.threshold == made.calibration.threshold
     assert again.grid == made.grid
-    assert again.reduction == made.reduction
+    for name in ("score", "center", "spread", "sources", "channels"):
+        assert getattr(again, name) == getattr(made, name)
     assert again.input_type == made.input_type
     assert again.sizes == made.sizes
     assert again.facts == made.facts
@@ -85,9 +90,9 @@ def text():
     mask = np.zeros((40, 60), bool)
     mask[3:9, 5:50] = True
     calibration = Calibration(np.linspace(1, 2, 20), 0.1)
-    sampling = FeatureGrid(first=15.5, stride=2, smallest=32)
+    grid = FeatureGrid(first=15.5, stride=2, smallest=32)
     sizes = ((40, 40), (60, 60))
-    return Description(calibration, sampling, sizes=sizes, mask=MaskRegion(mask), facts={"σ": 1}).to_text()
+    return Description(calibration, grid, sizes=sizes, mask=MaskRegion(mask), facts={"σ": 1}).to_text()
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
@@ -118,9 +123,9 @@ def test_a_description_that_lacks_something_is_refused(text):
         {"calibration_scores": "many"},
         {"false_alarm_rate": 0.5},
         {"false_alarm_rate": None},
-        {"sampling": {"first": 1}},
-        {"sampling": 3},
-        {"reduction": "median"},
+        {"grid": {"first": 1}},
+        {"grid": 3},
+        {"score": "median"},
         {"input_type": "float16"},
         {"sizes": 40},
         {"mask": {"shape": [40, 60], "bits": "not in base 64"}},

@@ -7,14 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from conftest import GOOD_IMAGES, save, scratched, texture
-from metricad.positional import PositionalPrototype
-from metricad.prototype import GaussianPrototype, MeanPrototype
 from PIL import Image
 
 from metricad import images, runs
 from metricad.errors import DataError
 from metricad.inspection import fit as inspector
-from metricad.inspection.detector import TripletDetector
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.fit import fit_inspector
 from metricad.inspection.inspector import Inspection, Inspector
 from metricad.networks import residual as network
@@ -46,8 +44,9 @@ def test_the_prototype_is_of_the_fitted_images_and_the_threshold_of_the_others(m
     order = np.random.default_rng(0).permutation(GOOD_IMAGES)
     held_out = {paths[i] for i in order[:9]}
     read = {path: images.read(path) for path in paths}
-    by_hand = TripletDetector(model, MeanPrototype()).fit(read[p] for p in paths if p not in held_out)
-    np.testing.assert_allclose(fitted.detector.prototype.mean, by_hand.prototype.mean, rtol=1e-6)
+    by_hand = PartDetector(model, "mean").fit([read[p] for p in paths if p not in held_out])
+    found, expected = (one.densities[0].mean.numpy() for one in (fitted.detector, by_hand))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     expected = sorted(by_hand.score(read[path]) for path in held_out)
     np.testing.assert_allclose(fitted.calibration.scores, expected, rtol=1e-5)
     # 9 images at a rate of 0.1: their largest score.
@@ -55,14 +54,14 @@ def test_the_prototype_is_of_the_fitted_images_and_the_threshold_of_the_others(m
     assert fitted.fitted_on == {"fit_images": 21, "held_out_images": 9, "holdout": 0.3, "seed": 0}
 
 
-def test_an_inspector_judges_by_its_detectors_reduction(model, fitted):
-    wide = TripletDetector(model, fitted.detector.prototype, reduction="top-10%")
+def test_an_inspector_judges_by_its_detectors_score(fitted):
+    wide = fitted.detector.with_score("top-10%", ["network"], center=0, spread=1)
     scratch = scratched(new_part(), 20, 30)
-    found, distance_map = Inspector(wide, fitted.calibration).inspect(scratch)
+    found, anomaly = Inspector(wide, fitted.calibration).inspect(scratch)
     plain, same_map = fitted.inspect(scratch)
-    np.testing.assert_array_equal(distance_map, same_map)
+    np.testing.assert_allclose(anomaly, same_map, rtol=1e-6)
     assert found.score == wide.score(scratch) < plain.score == fitted.detector.score(scratch)
-    assert (found.peak_row, found.peak_col) == (plain.peak_row, plain.peak_col)
+    assert (found.size, plain.size) == ("top-10%", "max")
 
 
 def test_the_seed_chooses_the_images_held_out(model, paths):
@@ -93,11 +92,10 @@ def test_each_image_is_announced_once(model, paths):
     assert len(seen) == GOOD_IMAGES
 
 
-def test_the_prototype_that_is_given_is_the_one_that_is_fitted(model, paths):
-    empty = GaussianPrototype(shrinkage=0.5)
-    made = fit_inspector(paths, model, prototype=empty, false_alarm_rate=0.1, holdout=0.3)
-    assert made.detector.prototype is empty
-    assert empty.mean.shape == (4,)
+def test_the_kind_that_is_asked_for_is_fitted(model, paths):
+    made = fit_inspector(paths, model, kind="gaussian", false_alarm_rate=0.1, holdout=0.3)
+    assert made.detector.kind == "gaussian"
+    assert made.detector.densities[0].components == 1
 
 
 def test_a_bad_image_among_the_good_is_named(model, paths, tmp_path):
@@ -136,7 +134,7 @@ def test_a_good_part_and_a_scratched_one(fitted):
 def test_what_is_said_agrees_with_the_distance_map(fitted):
     inspection, distance_map = fitted.inspect(scratched(new_part(), 20, 30), path="part.png")
     assert inspection.path == "part.png"
-    assert inspection.score == distance_map.max()
+    assert inspection.score == pytest.approx(distance_map.max(), rel=1e-6)
     assert inspection.percentile == fitted.calibration.percentile(inspection.score)
     row, column = np.unravel_index(distance_map.argmax(), distance_map.shape)
     assert (inspection.peak_row, inspection.peak_col) == (2 * row + 16, 2 * column + 16)
@@ -170,7 +168,8 @@ def test_the_held_out_images_alarm_no_more_often_than_promised(model, paths):
 
 def test_maps_of_a_part_share_a_scale_that_has_room_above_the_threshold(fitted):
     scale = fitted.map_scale()
-    assert scale["low"] == 0 < scale["threshold"] == fitted.threshold < scale["high"]
+    assert scale["low"] < scale["threshold"] < scale["high"]
+    assert scale["threshold"] == pytest.approx(fitted.threshold)  # the paper's score is the map's maximum
     images.overlay(new_part(), np.zeros((64, 64), np.float32), **scale)
 
 
@@ -236,11 +235,12 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_reported(fitted, good_folder
     assert [inspection.verdict for inspection, _, _ in found][-1] == "error"
 
 
-def test_an_inspection_is_eight_fields_that_json_can_hold(fitted):
+def test_an_inspection_is_ten_fields_that_json_can_hold(fitted):
     inspection, _ = fitted.inspect(new_part(), path="a.png")
     record = dataclasses.asdict(inspection)
     assert list(record) == [
-        "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "error",
+        "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size",
+        "source", "error",
     ]  # fmt: skip
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert dataclasses.asdict(Inspection("b.png", error="why"))["verdict"] == "error"
@@ -248,23 +248,21 @@ def test_an_inspection_is_eight_fields_that_json_can_hold(fitted):
 
 def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):
     paths = [save(tmp_path / f"{i}.png", np.full((40, 40), 0.25, np.float32)) for i in range(20)]
-    for empty in (MeanPrototype(), GaussianPrototype()):
-        made = fit_inspector(paths, model, prototype=empty, false_alarm_rate=0.2, holdout=0.3)
+    for kind in ("mean", "gaussian"):
+        made = fit_inspector(paths, model, kind=kind, false_alarm_rate=0.2, holdout=0.3)
         same, _ = made.inspect(images.read(paths[0]))
-        other, distance_map = made.inspect(new_part())
+        other, anomaly = made.inspect(new_part())
         assert same.verdict == "good"
         assert other.verdict == "defect"
         assert np.isfinite([same.score, other.score, other.threshold]).all()
-        assert images.overlay(
-            new_part(), place(distance_map, (64, 64), network.GRID), **made.map_scale()
-        ).any()
+        assert images.overlay(new_part(), place(anomaly, (64, 64), network.GRID), **made.map_scale()).any()
 
 
 def test_an_image_out_of_register_is_named_and_does_not_end_a_run(paths, model, tmp_path):
     odd = save(tmp_path / "odd.png", texture(np.random.default_rng(1), side=72))
-    fitted = fit_inspector(paths, model, prototype=PositionalPrototype(), false_alarm_rate=0.2)
+    fitted = fit_inspector(paths, model, kind="positional", false_alarm_rate=0.2)
     good, bad, last = (found for found, _, _ in fitted.inspect_files([paths[0], odd, paths[1]]))
     assert (good.verdict, bad.verdict, last.verdict) == ("good", "error", "good")
     assert "needs images of one size" in bad.error
-    with pytest.raises(DataError, match=r"\.png: a positional prototype needs images of one size"):
-        fit_inspector([odd, *paths], model, prototype=PositionalPrototype(), false_alarm_rate=0.2)
+    with pytest.raises(DataError, match=r"\.png: a positional density needs images of one size"):
+        fit_inspector([odd, *paths], model, kind="positional", false_alarm_rate=0.2)

@@ -1,29 +1,25 @@
 """Where a part is: the mask is obeyed to the pixel, the foreground found or the whole image taken."""
 
 import json
-import zipfile
 
 import numpy as np
 import pytest
 from conftest import SIDE, save, scratched, texture
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from metricad.kinds import AutoPrototype
-from metricad.positional import PositionalPrototype
-from metricad.prototype import GaussianPrototype, MeanPrototype
 from scipy.ndimage import distance_transform_edt
 from skimage.morphology import isotropic_dilation
 
 from metricad import images
 from metricad.errors import DataError
 from metricad.inspection import bundle
-from metricad.inspection.detector import Features, TripletDetector
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.networks import residual as network
 from metricad.preprocessing import foreground
 from metricad.preprocessing.regions import KINDS, ForegroundRegion, MaskRegion
 from metricad.scoring.calibration import calibrate
-from metricad.scoring.maps import peak, place
+from metricad.scoring.maps import place
 
 WIDE = 96
 
@@ -50,20 +46,6 @@ def box(rows, columns, shape=(SIDE, SIDE)):
     mask = np.zeros(shape, bool)
     mask[slice(*rows), slice(*columns)] = True
     return mask
-
-
-class Known(Features):
-    """Features that are the same however often they are asked for."""
-
-    def __init__(self, model):
-        super().__init__(model)
-        self._known = {}
-
-    def __call__(self, image, tone=None):
-        key = image.tobytes()
-        if key not in self._known:
-            self._known[key] = super().__call__(image, tone)
-        return self._known[key]
 
 
 # A mask.
@@ -276,92 +258,58 @@ def centres_inside(mask, count=17):
     return np.array([[mask[16 + 2 * i, 16 + 2 * j] for j in range(count)] for i in range(count)])
 
 
-@pytest.mark.parametrize("kind", [MeanPrototype, GaussianPrototype])
+@pytest.mark.parametrize("kind", ["mean", "gaussian"])
 def test_only_features_inside_are_learned_from_and_scored(model, kind):
+    """What lies outside may be anything in every good image."""
     rng = np.random.default_rng(0)
     good = [texture(rng) for _ in range(4)]
-    made = TripletDetector(model, kind(), region=MaskRegion(MASK)).fit(good)
-    inside = centres_inside(MASK)
-    by_hand = kind().fit(made.features(image)[inside][np.newaxis] for image in good)
-    np.testing.assert_array_equal(made.prototype.mean, by_hand.mean)
-    distances = made.distance_map(good[0])
-    assert distances.dtype == np.float32
-    assert not distances[~inside].any()
-    expected = by_hand.distance(made.features(good[0]))[inside]
-    np.testing.assert_allclose(distances[inside], expected, rtol=2e-6)  # a Gaussian's is taken in TensorFlow
-    assert made.score(good[0]) == distances.max() > 0
-    row, column = peak(distances, network.GRID)
-    assert MASK[row, column]
+    far = ~isotropic_dilation(MASK, network.RECEPTIVE_FIELD)
+    noisy = [np.where(far, rng.uniform(-1, 1, MASK.shape), one).astype(np.float32) for one in good]
+    plain, other = (
+        PartDetector(model, kind, region=MaskRegion(MASK)).fit(images) for images in (good, noisy)
+    )
+    inside = plain.inside(good[0], (17, 17))
+    np.testing.assert_array_equal(inside, centres_inside(MASK))
+    found, expected = plain.judge(good[0]), other.judge(good[0])
+    assert found.score == pytest.approx(expected.score, rel=1e-4)
+    assert found.peak == expected.peak
+    assert MASK[found.peak]
 
 
-def test_updates_by_image_are_a_fit_with_a_region(model):
-    good = [part_on_dark(seed) for seed in range(4)]
-    pushed = TripletDetector(model, GaussianPrototype(), region=ForegroundRegion())
-    for image in good:
-        pushed.update(image)
-    pulled = TripletDetector(model, GaussianPrototype(), region=ForegroundRegion()).fit(good)
-    np.testing.assert_array_equal(pushed.anomaly_map(good[0]), pulled.anomaly_map(good[0]))
-
-
-@pytest.mark.parametrize("kind", [MeanPrototype, GaussianPrototype, PositionalPrototype, AutoPrototype])
+@pytest.mark.parametrize("kind", ["mean", "gaussian", "positional", "auto"])
 def test_what_lies_outside_changes_nothing(model, kind):
     """A scratch whose pixels no inside feature sees, in an image to judge."""
     rng = np.random.default_rng(0)
-    made = TripletDetector(model, kind(), region=MaskRegion(box((0, 20), (0, 20)))).fit(
-        [texture(rng) for _ in range(10)]
-    )
+    region = MaskRegion(box((0, 20), (0, 20)))
+    made = PartDetector(model, kind, region=region).fit([texture(rng) for _ in range(10)])
     plain = texture(rng)
     marked = scratched(plain, 50, 50)
-    np.testing.assert_array_equal(made.anomaly_map(marked), made.anomaly_map(plain))
-    assert made.score(scratched(plain, 12, 12)) > made.score(plain) == made.score(marked)
-
-
-def test_a_prototype_of_positions_learns_from_whole_maps(model):
-    rng = np.random.default_rng(0)
-    good = [texture(rng) for _ in range(10)]
-    # Where threads share the sums a network's last bits differ; a covariance of ten images makes much of it.
-    features = Known(model)
-    region = MaskRegion(MASK)
-    masked = TripletDetector(model, PositionalPrototype(), features=features, region=region).fit(good)
-    whole = TripletDetector(model, PositionalPrototype(), features=features).fit(good)
-    expected = np.where(centres_inside(MASK), whole.distance_map(good[0]), 0)
-    np.testing.assert_array_equal(masked.distance_map(good[0]), expected)
-
-
-def test_an_auto_prototype_never_learns_from_what_lies_outside(model):
-    """Neither while a positional one may still be chosen nor after it was given up."""
-    rng = np.random.default_rng(0)
-    region = MaskRegion(MASK)
-    good = [texture(rng) for _ in range(12)]
-    noisy = [np.where(MASK, image, rng.uniform(-1, 1, image.shape)).astype(np.float32) for image in good]
-    features = Known(model)
-    auto, gaussian = (
-        TripletDetector(model, kind(), features=features, region=region).fit(noisy)
-        for kind in (AutoPrototype, GaussianPrototype)
+    np.testing.assert_allclose(
+        made.anomaly_map(marked)[:20, :20], made.anomaly_map(plain)[:20, :20], atol=1e-5
     )
-    assert auto.prototype.kind == "gaussian"
-    np.testing.assert_array_equal(auto.distance_map(good[0]), gaussian.distance_map(good[0]))
+    assert made.score(marked) == pytest.approx(made.score(plain), abs=1e-5)
+    assert made.score(scratched(plain, 12, 12)) > made.score(plain)
 
 
-def test_the_anomaly_map_is_0_outside_up_to_the_images_border(model):
+def test_the_anomaly_map_has_its_least_value_outside_up_to_the_images_border(model):
     """The outermost feature's value would reach over a strip that is narrower than half a receptive field."""
     rng = np.random.default_rng(0)
     region = MaskRegion(box((0, 64), (6, 64)))
-    made = TripletDetector(model, MeanPrototype(), region=region).fit([texture(rng) for _ in range(3)])
+    made = PartDetector(model, "mean", region=region).fit([texture(rng) for _ in range(3)])
     image = texture(rng)
-    placed = place(made.distance_map(image), image.shape, network.GRID)
-    assert placed[:, :6].all()
+    anomaly = made.judge(image).anomaly
+    placed = place(anomaly, image.shape, network.GRID)
     anomaly_map = made.anomaly_map(image)
     assert anomaly_map.dtype == np.float32
-    assert not anomaly_map[:, :6].any()
+    assert (anomaly_map[:, :6] == anomaly.min()).all()
     np.testing.assert_array_equal(anomaly_map[:, 6:], placed[:, 6:])
 
 
-def test_a_region_without_a_features_centre_is_refused(model):
-    """A score of 0 would call any image good."""
-    made = TripletDetector(model, MeanPrototype(), region=MaskRegion(box((0, 15), (0, 64))))
-    with pytest.raises(DataError, match=r"no feature's centre; .* 16 pixels or more from the image's border"):
-        made.update(texture(np.random.default_rng(0)))
+def test_a_region_without_a_features_center_is_refused(model):
+    """A score of nothing would call any image good."""
+    made = PartDetector(model, "mean", region=MaskRegion(box((0, 15), (0, 64))))
+    with pytest.raises(DataError, match=r"no feature's center; .* 16 pixels or more from the image's border"):
+        made.fit([texture(np.random.default_rng(0))])
 
 
 def test_a_background_that_changes_is_no_defect_and_a_scratch_still_is(model):
@@ -370,23 +318,21 @@ def test_a_background_that_changes_is_no_defect_and_a_scratch_still_is(model):
     scratch = scratched(part_on_dark(30), 45, 45)
     other_tray = on_background(texture(np.random.default_rng(30), side=WIDE), disk(), level=0.9)
 
-    def alarms(region, image):
-        made = TripletDetector(model, GaussianPrototype(), region=region).fit(good[:14])
-        return made.score(image) > max(made.score(other) for other in good[14:])
+    def alarms(region, *images):
+        made = PartDetector(model, "mean", region=region).fit(good[:14])
+        limit = max(made.score(other) for other in good[14:])
+        return [made.score(image) > limit for image in images]
 
-    assert alarms(None, other_tray)
+    assert alarms(None, other_tray) == [True]
     within = ForegroundRegion(margin=24)  # no feature sees the background, not by its corners either
-    assert not alarms(within, other_tray)
-    assert alarms(within, scratch)
+    assert alarms(within, other_tray, scratch) == [False, True]
 
 
 # In a bundle.
 
 
 def saved(model, region, path):
-    made = TripletDetector(model, GaussianPrototype(), region=region).fit(
-        [part_on_dark(seed) for seed in range(3)]
-    )
+    made = PartDetector(model, "gaussian", region=region).fit([part_on_dark(seed) for seed in range(3)])
     bundle.save(Inspector(made, calibrate(np.arange(20.0), 0.1)), path)
     return made
 
@@ -401,34 +347,17 @@ def test_a_bundle_keeps_the_region(model, region, tmp_path):
     assert again.region.settings() == region.settings()
     probe = part_on_dark(9)
     np.testing.assert_array_equal(again.anomaly_map(probe), made.anomaly_map(probe))
-    assert not again.anomaly_map(probe)[0, 0]
 
 
 def test_the_manifest_says_where_is_judged(model, tmp_path):
     path = tmp_path / "a.metricad"
     saved(model, ForegroundRegion(margin=3), path)
-    assert bundle.read_manifest(path)["region"] == {"kind": "foreground", "margin": 3}
+    assert bundle.read_manifest(path)["region"] == {"kind": "foreground", "arrays": [], "margin": 3}
     saved(model, MaskRegion(disk()), path)
-    assert bundle.read_manifest(path)["region"] == {"kind": "mask"}
+    assert bundle.read_manifest(path)["region"] == {"kind": "mask", "arrays": ["mask"]}
     assert "region/mask.npy" in bundle.read_manifest(path)["sha256"]
     saved(model, None, path)
     assert bundle.read_manifest(path)["region"] is None
-
-
-def test_a_bundle_that_does_not_say_where_is_judged_everywhere(model, tmp_path):
-    """As bundles were before there were regions."""
-    made = saved(model, None, tmp_path / "a.metricad")
-    with zipfile.ZipFile(tmp_path / "a.metricad") as source, zipfile.ZipFile(tmp_path / "b", "w") as older:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "manifest.json":
-                manifest = json.loads(content)
-                del manifest["region"]
-                content = json.dumps(manifest).encode()
-            older.writestr(name, content)
-    again = bundle.load(tmp_path / "b").detector
-    assert again.region is None
-    np.testing.assert_array_equal(again.anomaly_map(part_on_dark(9)), made.anomaly_map(part_on_dark(9)))
 
 
 # Through the command line.
@@ -463,13 +392,13 @@ def test_from_good_parts_to_maps_within_the_region(run_metricad, run_folder, par
     litter, scratch = (json.loads(line) for line in done.out.splitlines())
     assert (scratch["verdict"], litter["verdict"]) == ("defect", "good")
     assert disk()[scratch["peak_row"], scratch["peak_col"]]
-    # Outside, the map is drawn as that of 0: the same for any image, whatever lies there.
+    # Outside, the map is drawn in its lowest color: the same for any image, whatever lies there.
     picture = images.read(tmp_path / "maps" / "litter.png.png")
     level = images.read(parts / "new" / "litter.png")
-    nothing = images.overlay(level, np.zeros_like(level), **bundle.load(part).map_scale())
+    scale = bundle.load(part).map_scale()
+    nothing = images.to_image(images.overlay(level, np.full_like(level, scale["low"]), **scale))
     outside = ~isotropic_dilation(disk(), 3)
-    np.testing.assert_allclose(picture[outside], images.to_image(nothing)[outside], atol=1e-6)
-    assert np.abs(picture - images.to_image(nothing))[disk(radius=20)].max() > 0.05
+    np.testing.assert_allclose(picture[outside], nothing[outside], atol=1e-6)
 
 
 def test_options_that_contradict_each_other_are_refused(refused, run_folder, parts, tmp_path):

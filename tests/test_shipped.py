@@ -1,14 +1,12 @@
 """The default, from a folder of good images to a report, through the command line; nothing is trained."""
 
-import functools
 import json
 
 import numpy as np
 import pytest
 from conftest import save, scratched, texture
-from metricad.methods.adapted import AdaptedDetector
 
-from metricad import methods, options
+from metricad import options
 from metricad.inspection import bundle
 from metricad.networks import pretrained
 
@@ -39,14 +37,14 @@ def test_a_prototype_needs_no_training_and_no_option(run_metricad, surface, tmp_
     part = tmp_path / "part.metricad"
     done = run_metricad("prototype", surface / "train" / "good", "--out", part, *ENOUGH)
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith(f"{part}: gaussian prototype, chosen by auto, from 6 images; threshold ")
+    assert done.out.startswith(f"{part}: {bundle.load(part).detector.description} from 6 images; threshold ")
     assert done.out.endswith(" from 4 held-out images, false-alarm rate at most 0.25\n")
     manifest = bundle.read_manifest(part)
     assert manifest["network"] == {"architecture": "hypercolumn-three-scales", "units": 16}
-    assert manifest["prototype"]["kind"] == "gaussian"
-    assert manifest["reduction"] == "max"
+    assert manifest["kind"] == "auto"
+    assert manifest["layers"]["score"] == {"layer": "ImageScore", "score": "top-1%"}
     for found, shipped in zip(
-        bundle.load(part).detector.model.get_weights(), pretrained.load().get_weights(), strict=True
+        bundle.load(part).detector.network.get_weights(), pretrained.load().get_weights(), strict=True
     ):
         np.testing.assert_array_equal(found, shipped)
 
@@ -64,21 +62,22 @@ def test_the_fast_network_and_the_other_kinds(run_metricad, surface, tmp_path):
     done = run_metricad(
         "prototype", good, "--out", part, "--network", "fast", "--metric", "manhattan", *ENOUGH
     )
-    assert done.out.startswith(f"{part}: mean prototype from 6 images; ")
+    assert done.out.startswith(f"{part}: manhattan distance to the mean, gray images from 6 images; ")
     manifest = bundle.read_manifest(part)
     assert manifest["network"]["units"] == pretrained.UNITS["fast"]
-    assert manifest["prototype"] == {"kind": "mean", "metric": "manhattan"}
+    assert manifest["kind"] == "mean"
+    assert manifest["layers"]["density0"]["metric"] == "manhattan"
 
 
 def test_the_papers_method_by_one_word(run_metricad, good_folder, run_folder, tmp_path):
     part, other = tmp_path / "part.metricad", tmp_path / "other.metricad"
     command = ["prototype", good_folder, "--network", run_folder, "--holdout", 0.3, "--false-alarm-rate", 0.1]
     done = run_metricad(*command, "--out", part, "--preset", "paper", "--kind", "mean")
-    assert done.out.startswith(f"{part}: mean prototype from 21 images; ")
+    assert done.out.startswith(f"{part}: euclidean distance to the mean, gray images from 21 images; ")
     manifest = bundle.read_manifest(part)
     assert manifest["network"]["architecture"] == "staar2018"
-    assert manifest["prototype"] == {"kind": "mean", "metric": "euclidean"}
-    assert manifest["reduction"] == "max"
+    assert manifest["layers"]["density0"]["metric"] == "euclidean"
+    assert manifest["layers"]["score"]["score"] == "max"
     # On a run's network it is also what comes of no choice.
     run_metricad(*command, "--out", other)
     assert bundle.load(other).threshold == bundle.load(part).threshold
@@ -94,11 +93,7 @@ def test_the_papers_method_by_one_word(run_metricad, good_folder, run_folder, tm
             ["--preset", "paper", "--network", "run", "--metric", "manhattan"],
             "leave out the preset, or --kind",
         ),
-        (["--preset", "paper", "--network", "run", "--adapt"], "leave out the preset, or --kind"),
-        (["--network", "run", "--adapt"], "--adapt needs a Mahalanobis distance"),
-        (["--adapt", "--kind", "mean"], "--adapt needs a Mahalanobis distance"),
-        (["--defects", "8"], "--defects are those of an adaptation: give --adapt as well"),
-        ([*ENOUGH, "--kind", "auto", "--metric", "manhattan"], "the auto prototype has a metric of its own"),
+        ([*ENOUGH, "--kind", "auto", "--metric", "manhattan"], "the auto density has a metric of its own"),
         ([*ENOUGH, "--network", "accurrate"], "accurrate: no training run here"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
@@ -109,26 +104,9 @@ def test_what_does_not_go_together_is_one_line(refused, surface, tmp_path, argum
     assert not out.exists()
 
 
-def test_an_adapted_inspector(run_metricad, surface, tmp_path):
-    part = tmp_path / "part.metricad"
-    command = ["prototype", surface / "train" / "good", "--out", part, "--network", "fast", *ENOUGH]
-    done = run_metricad(*command, "--adapt", "--defects", 30)
-    assert (done.status, done.err) == (0, "")
-    words = "gaussian prototype, chosen by auto, from 6 images, adapted with 30 synthetic defects; threshold "
-    assert done.out.startswith(f"{part}: {words}")
-    manifest = bundle.read_manifest(part)
-    assert manifest["fitted_on"]["synthetic_defects"] == 30
-    assert (manifest["prototype"]["kind"], manifest["prototype"]["base"]) == ("head", "gaussian")
-    done = run_metricad("inspect", part, surface / "test", "--format", "jsonl")
-    assert (done.status, done.err) == (0, "")
-
-
-def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp_path, monkeypatch):
-    monkeypatch.setattr(methods, "AdaptedDetector", functools.partial(AdaptedDetector, defects=30))
+def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp_path):
     results = tmp_path / "results.json"
-    done = run_metricad(
-        "evaluate", "--data", surface.parent, "--out", results, "--false-alarm-rate", 0.4, "--adapt"
-    )
+    done = run_metricad("evaluate", "--data", surface.parent, "--out", results, "--false-alarm-rate", 0.4)
     assert (done.status, done.err) == (0, "")
     document = json.loads(results.read_text())
     found = {(row["role"], row["network"], row["method"]): row for row in document["results"]}
@@ -136,7 +114,6 @@ def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp
         ("baseline", None, "per-pixel variation"),
         ("trained", "accurate", "auto"),
         ("untrained", "accurate", "auto"),
-        ("trained", "accurate-adapted", "auto"),
     ]
     for (role, *_), row in found.items():
         assert row["is_known"] == (False if role == "trained" else None)
@@ -144,15 +121,14 @@ def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp
         assert (row["fit_normals"], row["held_out_normals"]) == (8, 2)
         assert row["threshold"] is not None
     assert found["trained", "accurate", "auto"]["auroc"] == 1
-    assert [one["name"] for one in document["networks"]] == ["accurate", "accurate-adapted"]
+    assert [one["name"] for one in document["networks"]] == ["accurate"]
     assert document["networks"][0]["trained_on"] == list(pretrained.TRAINED_ON)
-    assert "accurate-adapted" in done.out
 
     done = run_metricad("report", results, "--out", tmp_path / "report")
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "report" / "report.md").read_text()
     control = "untrained hypercolumn-three-scales, h = 16"
-    header = f"| surface | normal / defect | accurate | accurate-adapted | {control} |"
+    header = f"| surface | normal / defect | accurate | {control} |"
     assert header in text
     assert (
         "free texture photographs; synthetic surfaces 1, 2, 3, 5 and 6, seeds from 1000 on; procedural"
@@ -168,11 +144,3 @@ def test_an_image_too_small_for_it_is_named(refused, surface, tmp_path):
         save(tmp_path / "parts" / "test" / "hole" / f"{number}.png", texture(rng, side=SIDE))
     message = refused("evaluate", "--data", tmp_path / "parts", "--out", tmp_path / "r.json")
     assert "test/good/0.png: expected an image of at least 68×68 pixels, received (67, 67)" in message
-
-
-def test_adaptation_is_refused_where_nothing_can_be_adapted(refused, run_folder, surface, part, tmp_path):
-    for given in (["--network", run_folder], [part]):
-        message = refused(
-            "evaluate", *given, "--adapt", "--data", surface.parent, "--out", tmp_path / "r.json"
-        )
-        assert "--adapt is for the networks that ship: give --network accurate" in message

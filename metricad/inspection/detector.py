@@ -1,7 +1,7 @@
 """A part's model: fitted to good images, asked for distances, anomaly maps and scores."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import keras
@@ -13,6 +13,7 @@ from metricad.density.mean import MeanDistance
 from metricad.errors import DataError
 from metricad.inspection import fitting, model, tiles
 from metricad.inspection.interface import Judgement
+from metricad.inspection.model import compiled
 from metricad.networks import hypercolumn, residual
 from metricad.networks.grid import FeatureGrid
 from metricad.preprocessing.channels import to_channels, to_luminance
@@ -154,16 +155,10 @@ class PartDetector:
         self.to_verdict = model.verdict(
             len(self.densities), self.score_layer, standardize=standardize, fuse=fuse
         )
-        self._distances = _compiled(self.to_maps, (1, None, None, self.channels))
+        self._distances = compiled(self.to_maps, tf.TensorSpec((1, None, None, self.channels)))
         number = len(self.densities)
-        self._verdict = tf.function(
-            lambda distances, inside: self.to_verdict([distances, inside]),
-            input_signature=[
-                tf.TensorSpec((1, None, None, number), tf.float32),
-                tf.TensorSpec((1, None, None), tf.float32),
-            ],
-            autograph=False,
-        )
+        maps_and_places = tf.TensorSpec((1, None, None, number)), tf.TensorSpec((1, None, None))
+        self._verdict = compiled(lambda *given: self.to_verdict(list(given)), *maps_and_places)
 
     def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
         """Feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the sources."""
@@ -297,13 +292,4 @@ class PartDetector:
         known = ("channels", "curve", "is_halved")
         chosen = {key: self.settings[key] for key in known}
         self.features = model.features(self.network, has_lines=has_lines, **chosen)
-        self._features = _compiled(self.features.model, (1, None, None, self.channels))
-
-
-def _compiled(built: keras.Model, shape: tuple[int | None, ...]) -> Callable[[np.ndarray], object]:
-    """Compile a model to a function; one trace serves every size of image. XLA makes convolutions slower."""
-    return tf.function(
-        lambda pixels: built(pixels, training=False),
-        input_signature=[tf.TensorSpec(shape, tf.float32)],
-        autograph=False,
-    )
+        self._features = compiled(self.features.model, tf.TensorSpec((1, None, None, self.channels)))

@@ -19,7 +19,7 @@ from metricad.density.mixture import GaussianMixture
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source
+from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source, compiled
 from metricad.preprocessing import intensity
 from metricad.preprocessing.channels import channels_of, to_luminance
 from metricad.scoring.score import ImageScore
@@ -108,8 +108,9 @@ class _Candidate:
     ) -> None:
         self.densities = [full for full, _ in pairs]
         self._sources = sources
+        maps = [tf.TensorSpec((1, None, None, source.dimensions)) for source in sources]
         self._by_fold = [
-            tf.function(partial(self._judged, densities), autograph=False, reduce_retracing=True)
+            compiled(partial(self._judged, densities), *maps)
             for densities in zip(*(by for _, by in pairs), strict=True)
         ]
 
@@ -123,10 +124,11 @@ class _Candidate:
         float
             Log likelihood, the mean over each of the network's maps, summed over these.
         """
-        distances, likelihood = self._by_fold[fold]([one[np.newaxis].astype(np.float32) for one in features])
+        given = [one[np.newaxis].astype(np.float32) for one in features]
+        distances, likelihood = self._by_fold[fold](*given)
         return distances.numpy()[0], float(likelihood)
 
-    def _judged(self, densities: Sequence[keras.layers.Layer], features: list[tf.Tensor]) -> tuple:
+    def _judged(self, densities: Sequence[keras.layers.Layer], *features: tf.Tensor) -> tuple:
         distances, likelihoods = [], []
         for density, one, source in zip(densities, features, self._sources, strict=True):
             if source.kind == NETWORK:

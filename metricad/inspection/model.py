@@ -3,7 +3,8 @@
 The two halves can be called apart, so that very large images go through the first in tiles.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -217,3 +218,16 @@ class Total(keras.layers.Layer):
     def compute_output_shape(self, shares_shape: tuple) -> tuple:
         """One number for each place."""
         return shares_shape[:3]
+
+
+def compiled(function: Callable, *given: tf.TensorSpec) -> Callable:
+    """Compile a function of tensors when it is first called: one trace serves every image size.
+
+    XLA stays off: on CPUs it makes these convolutions slower.
+    """
+
+    @functools.cache
+    def graph() -> Callable:
+        return tf.function(function, input_signature=given, autograph=False).get_concrete_function()
+
+    return lambda *arrays: graph()(*map(tf.convert_to_tensor, arrays))

@@ -78,7 +78,8 @@ class ImageScore(keras.layers.Layer):
             value wherever nothing is judged.
         """
         batch, rows, columns = (tf.shape(anomaly)[axis] for axis in range(3))
-        least = tf.reduce_min(anomaly, axis=(1, 2), keepdims=True)
+        known = tf.where(inside > 0.5, anomaly, anomaly.dtype.max)
+        least = tf.reduce_min(known, axis=(1, 2), keepdims=True)
         judged = inside * (anomaly - least)  # 0 or more, and 0 outside
         share = SCORES[self.score]
         flat = tf.reshape(judged, (batch, -1))
