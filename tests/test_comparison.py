@@ -50,7 +50,7 @@ def test_a_network_stands_beside_itself_untrained_and_the_baseline(run_folder):
 
 
 def test_a_network_that_ships_and_the_papers_have_controls_and_prototypes_of_their_own(run_folder):
-    (task,) = comparison.plan(SURFACES[:1], [], ["fast", run_folder, "fast-adapted"])
+    (task,) = comparison.plan(SURFACES[:1], [], ["fast", run_folder])
     found = [(one.role, one.network, one.name, one.architecture, one.seen) for one in task.methods]
     assert found == [
         ("baseline", None, "per-pixel variation", None, None),
@@ -58,9 +58,8 @@ def test_a_network_that_ships_and_the_papers_have_controls_and_prototypes_of_the
         ("untrained", "fast", "auto", "hypercolumn", None),
         ("trained", "run", "mean euclidean", None, []),
         ("untrained", "run", "mean euclidean", None, None),
-        ("trained", "fast-adapted", "auto", "hypercolumn", ()),
     ]
-    trained, untrained = (task.methods[k].make().model for k in (1, 2))
+    trained, untrained = (task.methods[k].make().network for k in (1, 2))
     shipped, begun = pretrained.load("fast"), hypercolumn.build(pretrained.UNITS["fast"], seed=0)
     for model, expected in ((trained, shipped), (untrained, begun)):
         for weights, others in zip(model.get_weights(), expected.get_weights(), strict=True):
@@ -73,14 +72,12 @@ def test_kinds_that_are_named_are_for_every_network(run_folder):
 
 
 def test_the_record_of_what_ships_needs_no_run():
-    study = comparison.study([], ["accurate", "accurate-adapted"])
+    study = comparison.study([], ["accurate", "fast"])
     assert [(one.name, one.units, one.settings) for one in study.networks] == [
         ("accurate", 16, {}),
-        ("accurate-adapted", 16, {}),
+        ("fast", 16, {}),
     ]
-    assert study.networks[1].trained_on == [
-        *pretrained.TRAINED_ON, "each surface's good images with synthetic defects"
-    ]  # fmt: skip
+    assert study.networks[1].trained_on == list(pretrained.TRAINED_ON)
     assert study.training_seconds == {}
 
 
@@ -93,17 +90,17 @@ def test_the_untrained_network_is_the_trained_one_before_its_training(tmp_path):
     trained.set_weights([weights + 1 for weights in before])
     runs.finish(run, trained)
     detectors = {method.role: method.make() for method in methods.of_run(run, ["mean"])}
-    for found, expected in zip(detectors["untrained"].model.get_weights(), before, strict=True):
+    for found, expected in zip(detectors["untrained"].network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
-    for found, expected in zip(detectors["trained"].model.get_weights(), before, strict=True):
+    for found, expected in zip(detectors["trained"].network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, expected + 1)
 
 
-def test_each_surface_gets_a_prototype_of_its_own(run_folder):
+def test_each_surface_gets_a_detector_of_its_own(run_folder):
     (method, *_) = methods.of_run(run_folder, ["mean"])
     first, second = method.make(), method.make()
-    assert first.prototype is not second.prototype
-    assert first.model is second.model
+    assert first is not second
+    assert first.network is second.network
 
 
 def test_a_bundle_is_put_on_the_surface_of_its_name(part, tmp_path):

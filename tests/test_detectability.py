@@ -12,6 +12,7 @@ from metricad.clock import Clock
 from metricad.detectability import CONTRASTS, MARGIN, SIZES, Chart, Count, Measurement, Setting, measure
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.interface import Judgement
 from metricad.networks.grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.calibration import calibrate
@@ -20,17 +21,20 @@ from metricad.scoring.calibration import calibrate
 class Plain:
     """A detector whose map is the image: what it finds can be told in advance."""
 
-    sampling = FeatureGrid(first=0, stride=1, smallest=8)
-    reduction = "max"
+    grid = FeatureGrid(first=0, stride=1, smallest=8)
+    channels = 1
+    score_name = "max"
 
     def __init__(self, region=None):
         self.region = region
         self.clock = Clock()
         self.seen = []
 
-    def distance_map(self, image):
+    def judge(self, image):
         self.seen.append(image)
-        return np.abs(image)
+        anomaly = np.abs(image)
+        peak = np.unravel_index(anomaly.argmax(), anomaly.shape)
+        return Judgement(float(anomaly.max()), peak, "image", anomaly)
 
 
 def plain_inspector(threshold=0.3, region=None):
