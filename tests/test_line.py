@@ -86,7 +86,7 @@ def test_a_profile_tells_the_stages_on_standard_error(run_metricad, part, line):
 
 
 def test_what_is_not_installed_is_told_in_a_line(refused, part, line, monkeypatch):
-    import metricad.bundle
+    import metricad.inspection.bundle
 
     def missing(path):
         raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")

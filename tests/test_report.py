@@ -75,7 +75,7 @@ def test_markdown_shows_every_picture_and_table(written, text):
     shown = set(re.findall(r"\]\(([^)]+)\)", text))
     assert shown == {path.name for path in paths if path.suffix in (".png", ".jpg")}
     for heading in (
-        "AUROC per surface", "Intervals", "All metrics", "Prototypes and distances", "Controls", "ROC curves",
+        "AUROC per surface", "Intervals", "All metrics", "Densities and distances", "Controls", "ROC curves",
         "Scores and thresholds", "Heat maps", "Training", "Provenance",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
@@ -230,7 +230,7 @@ def test_the_open_question_is_answered_over_all_settings_and_seeds(study, said):
     assert len(apart) == 18
     by_surface = {s: np.mean([v for (where, _), v in apart.items() if where == s]) for _, s in SURFACES}
     values = np.array(list(apart.values()))
-    answer = said["Prototypes and distances"]
+    answer = said["Densities and distances"]
     assert "18 pairs (3 surfaces, 2 settings, 3 seeds)" in answer
     assert f"is {values.mean():+.3f} on average".replace("-", "−") in answer
     assert (
