@@ -61,7 +61,7 @@ def test_an_inspector_judges_by_its_detectors_score(fitted):
     plain, same_map = fitted.inspect(scratch)
     np.testing.assert_allclose(anomaly, same_map, rtol=1e-6)
     assert found.score == wide.score(scratch) < plain.score == fitted.detector.score(scratch)
-    assert (found.size, plain.size) == ("top-10%", "max")
+    assert (found.size_class, plain.size_class) == ("top-10%", "max")
 
 
 def test_the_seed_chooses_the_images_held_out(model, paths):
@@ -239,7 +239,7 @@ def test_an_inspection_is_ten_fields_that_json_can_hold(fitted):
     inspection, _ = fitted.inspect(new_part(), path="a.png")
     record = dataclasses.asdict(inspection)
     assert list(record) == [
-        "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size",
+        "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size_class",
         "source", "error",
     ]  # fmt: skip
     assert json.loads(json.dumps(record, allow_nan=False)) == record

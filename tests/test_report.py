@@ -148,7 +148,7 @@ def test_nothing_is_left_half_written(study, tmp_path, monkeypatch):
 def test_it_begins_with_what_was_run_on_what_and_how_to_read_it(said):
     run, data, reading, apart = next(iter(said.values())).split("\n")
     assert run == (
-        "6 trained networks in 2 settings (h = 16; h = 16 + CIFAR-100), seeds 0, 1, 2, with 3 prototypes: "
+        "6 trained networks in 2 settings (h = 16; h = 16 + CIFAR-100), seeds 0, 1, 2, with 3 densities: "
         "mean euclidean, mean manhattan, gaussian. 1 ready-made inspector: class1: gaussian. Controls beside "
         "them: untrained h = 16; per-pixel variation."
     )
@@ -275,7 +275,7 @@ def test_one_seed_and_nothing_else(tmp_path):
         "scores.png",
     ]  # fmt: skip
     assert text.startswith("# Anomaly detection on tile\n")
-    assert "1 trained network in 1 setting (h = 16), seed 0, with 1 prototype: mean euclidean." in text
+    assert "1 trained network in 1 setting (h = 16), seed 0, with 1 density: mean euclidean." in text
     assert "Controls beside them: none." in text
     for heading in ("## Controls", "## Heat maps", "## Training", "*Times"):
         assert heading not in text

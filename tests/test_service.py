@@ -44,7 +44,8 @@ class FakeInspector:
     work: object = lambda image: None
     asked: list = field(default_factory=list)
     detector = SimpleNamespace(
-        sampling=SimpleNamespace(smallest=8),
+        grid=SimpleNamespace(smallest=8),
+        channels=1,
         on_pixels=lambda distance_map, image: np.full(image.shape, distance_map.max(), np.float32),
     )
     calibration = SimpleNamespace(false_alarm_rate=0.1)
@@ -60,6 +61,7 @@ class FakeInspector:
         score = float(image.max())
         row, column = np.unravel_index(image.argmax(), image.shape)
         found = {"score": score, "threshold": self.threshold, "percentile": 50.0}
+        found |= {"size_class": "max", "source": "light"}
         found |= {"verdict": "defect" if score > self.threshold else "good"}
         return SimpleNamespace(**found, peak_row=int(row), peak_col=int(column)), image[:2, :2]
 
@@ -121,6 +123,8 @@ def test_a_verdict_has_all_that_a_line_needs(client):
         "percentile": 50.0,
         "verdict": "defect",
         "peak": {"row": 3, "column": 5},
+        "size_class": "max",
+        "source": "light",
         "version": client.get("/openapi.json").json()["info"]["version"],
     }
 

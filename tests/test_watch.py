@@ -37,7 +37,8 @@ class Brightness:
         self.threshold = self.calibration.threshold
         self.on_inspect = on_inspect
         self.detector = SimpleNamespace(
-            sampling=SimpleNamespace(smallest=4),
+            grid=SimpleNamespace(smallest=4),
+            channels=1,
             on_pixels=lambda distance_map, image: np.broadcast_to(distance_map, image.shape),
         )
 

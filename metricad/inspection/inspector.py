@@ -37,7 +37,7 @@ class Inspection:
     verdict : {"good", "defect", "error"}
     peak_row, peak_col : int
         Pixel in the middle of the area that lies farthest from good surface.
-    size : str
+    size_class : str
         How the map became the score, one of `score.SCORES`: the size of defects that it looks for.
     source : str
         Kind of feature map that contributes most to the score.
@@ -52,7 +52,7 @@ class Inspection:
     verdict: str = ERROR
     peak_row: int | None = None
     peak_col: int | None = None
-    size: str | None = None
+    size_class: str | None = None
     source: str | None = None
     error: str | None = None
 
@@ -104,7 +104,7 @@ class Inspector:
             verdict=DEFECT if found.score > self.threshold else GOOD,
             peak_row=row,
             peak_col=column,
-            size=self.detector.score_name,
+            size_class=self.detector.score_name,
             source=found.source,
         )
         return inspection, found.anomaly

@@ -37,7 +37,9 @@ class Verdict(BaseModel):
     )
     verdict: Literal["good", "defect"]
     peak: Peak
-    size: str = Field(description="Sizes of defects that the score looks for: a share of the map's places.")
+    size_class: str = Field(
+        description="Sizes of defects that the score looks for: a share of the map's places."
+    )
     source: str = Field(description="Kind of feature map that contributes most to the score.")
     version: str = Field(description="Of metricad.")
     milliseconds: float = Field(ge=0, description="For decoding and inspecting, without the upload.")

@@ -149,7 +149,7 @@ class Judge:
             percentile=found.percentile,
             verdict=found.verdict,
             peak=Peak(row=found.peak_row, column=found.peak_col),
-            size=found.size,
+            size_class=found.size_class,
             source=found.source,
             version=self.version,
             milliseconds=round(1000 * (time.perf_counter() - began), 3),
