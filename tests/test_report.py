@@ -154,7 +154,7 @@ def test_it_begins_with_what_was_run_on_what_and_how_to_read_it(said):
     )
     assert data == (
         "Tested on 3 surfaces of dagm2007/all: 2 known, whose good images networks were trained on, and 1 "
-        "novel. Of each there are 20 good test images and 10 defects. Prototypes and baselines are made from "
+        "novel. Of each there are 20 good test images and 10 defects. Densities and baselines are fitted to "
         "30 other good images of the surface; 10 more are held out for a threshold."
     )
     assert "warning sign" in reading
