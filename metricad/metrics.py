@@ -147,6 +147,28 @@ def auroc_interval(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, received {level}")
+    medians = np.median(auroc_resamples(defect, scores, rng=rng, resamples=resamples), axis=0)
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def auroc_resamples(
+    defect: Sequence[bool], scores: np.ndarray, *, rng: np.random.Generator, resamples: int = 2000
+) -> np.ndarray:
+    """AUROCs of resampled test images, drawn as `auroc_interval` says, whose arguments these are.
+
+    Returns
+    -------
+    float64 (seeds, resamples)
+        One row for scores (n,). A resample has the same images in every row, so that rows can be compared.
+
+    Raises
+    ------
+    DataError
+        As for `auroc`.
+    ValueError
+        As for `auroc`, or an option is out of its range.
+    """
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, received {resamples}")
     rows = np.asarray(scores, float)
@@ -157,15 +179,13 @@ def auroc_interval(
     for row in rows:
         labels, _ = _checked(defect, row)
 
-    medians = []
+    areas = []
     for start in range(0, resamples, BATCH):
         size = min(BATCH, resamples - start)
         normals = _multiplicities(rng, np.sum(~labels), size)
         defects = _multiplicities(rng, np.sum(labels), size)
-        areas = [_weighted_auroc(row[~labels], row[labels], normals, defects) for row in rows]
-        medians.append(np.median(areas, axis=0))
-    low, high = np.quantile(np.concatenate(medians), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        areas.append([_weighted_auroc(row[~labels], row[labels], normals, defects) for row in rows])
+    return np.concatenate(areas, axis=1)
 
 
 def _multiplicities(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

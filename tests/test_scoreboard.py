@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from test_results import result
 
-from metricad import markdown, methods
-from metricad.evaluation import Method, Protocol
+from metricad import methods
+from metricad.evaluation import Method
 from metricad.methods.variation import VariationDetector
-from metricad.results import Cost, Study
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -44,36 +43,16 @@ def test_rows_have_names_of_their_own(scoreboard):
     assert scoreboard.key(same) == scoreboard.key(result())
 
 
-def test_the_page(scoreboard):
-    found = [
-        result(surface=surface, network=network, auroc=value, pixel_auroc=0.5)
-        for network, values in (("h16-0", (0.5, 0.7)), ("fast", (0.9, 1.0)))
-        for surface, value in zip(("wood", "steel"), values, strict=True)
-    ]
-    study = Study(found, [[]] * 4, [Cost(1.0, 20.0)] * 4)
-    costs = {"fast: mean euclidean": {"milliseconds": 10.0, "ratio": 2.0, "set_up": 3.0, "bytes": 4000}}
-    document = scoreboard.build(study, costs, command="python x", protocol=Protocol())
-    rows = markdown.table(document.blocks[-1])
-    assert rows[0].startswith("| method | made, mean of 2 | lowest | pixel AUROC | ms, 512×512 |")
-    assert rows[2] == "| h16-0: mean euclidean | 0.600 | 0.500 | 0.500 | – | – | – | – |"
-    assert rows[3] == "| fast: mean euclidean | 0.950 | 0.900 | 0.500 | 10.0 | 2.00 | 4 | 3.0 |"
-    text = markdown.render(document)
-    assert "| steel | 0.700 | 1.000 |" in text
-    assert "| made, mean | 0.600 | 0.950 |" in text
-    assert "| wood | made/small | 80 | 20 | 1 | 1 |" in text
-
-
 def test_the_command_names_no_folder_of_this_machine(scoreboard, tmp_path):
     options = argparse.Namespace(
         data=[str(tmp_path), "surfaces:woven_grid"],
         data_dir=str(tmp_path),
         paper=str(tmp_path / "h16"),
-        adapt=True,
         method=["cae-kde"],
         epochs=["cae-kde=3"],
         weights=None,
     )
     assert scoreboard.command(options) == (
         f"python scripts/scoreboard.py --data PREPARED/{tmp_path.name} --data surfaces:woven_grid --data-dir "
-        "PREPARED --paper RUNS/h16 --adapt --method cae-kde --epochs cae-kde=3"
+        "PREPARED --paper RUNS/h16 --method cae-kde --epochs cae-kde=3"
     )

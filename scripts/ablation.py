@@ -1,0 +1,446 @@
+"""What each ingredient of the default is worth: AUROC on labelled surfaces with one of them changed.
+
+    python scripts/ablation.py --data surfaces --data dagm2007/class1 --data PREPARED/magnetic_tile \
+      --data PARTS --data-dir PREPARED --work WORK
+
+Each variant is fitted to the images that `metricad evaluate` fits to, and scores all test images; variants of
+the score share the distances of one fit. PARTS is a folder of parts in the MVTec layout. What is done is kept in
+the work folder: after an interruption the same command goes on. Writes ablation.md and ablation.csv into results/.
+"""
+
+import argparse
+import copy
+import csv
+import io
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import rivals
+import tensorflow as tf
+
+from metricad import datasets, display, files, markdown, metrics
+from metricad.document import Cell, Document, Section, Table
+from metricad.errors import DataError
+from metricad.evaluation import Images, Protocol
+from metricad.inspection import fitting
+from metricad.inspection.detector import PartDetector
+from metricad.inspection.model import LINES
+from metricad.networks import pretrained
+from metricad.options import SHIPPED
+from metricad.preprocessing.intensity import LINEAR, IntensityTransform
+from metricad.scoring.score import ImageScore
+from metricad.scoring.sizes import DEFAULT, SCORES
+from metricad.scoring.standardize import LEAST, Fuse, Standardize
+from metricad.versions import versions
+
+WHOLE = "whole"
+
+VARIANTS = {
+    WHOLE: "the default as it is",
+    "one Gaussian": "one Gaussian for each feature map, never a mixture or one at each position",
+    "mixture": "always a mixture",
+    "positional": "always a Gaussian at each position",
+    **{name: f"the score is the {name} of the map" for name in SCORES if name != DEFAULT},
+    "one scale": "the network fast: neither the half nor the quarter of the image's size, no line filters",
+    "no lines": "no line filters",
+    "no color": "luminance alone",
+    "no places": "standard scores from one mean and one deviation for the whole map",
+    "no logarithm": "gray levels as they are, never their logarithm",
+}
+"""What is changed, by the name of its column."""
+
+Group = str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on one surface.
+
+    Attributes
+    ----------
+    dataset, surface : str
+    chosen : str
+        Density, channels and intensity curve of the default.
+    fitted : int
+        Good images fitted to.
+    defect : list of bool
+        Of each test image.
+    scores : dict of str to list of float, or None
+        Of each test image, by variant; None where a variant is not possible.
+    same : list of str
+        Variants that are the default, since there is nothing to change.
+    """
+
+    dataset: str
+    surface: str
+    chosen: str
+    fitted: int
+    defect: list[bool]
+    scores: dict[str, list[float] | None]
+    same: list[str]
+
+
+def main() -> None:
+    """Explore every surface, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
+    parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
+    parser.add_argument("--network", choices=SHIPPED, default=SHIPPED[0])
+    parser.add_argument(
+        "--variant", action="append", choices=[*VARIANTS][1:], help="only these; all when not given"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the fits and of the intervals")
+    parser.add_argument("--work", type=Path, help="folder for what is done")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
+    options = parser.parse_args()
+    surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
+    names = [name for name in VARIANTS if name == WHOLE or name in (options.variant or VARIANTS)]
+    found = []
+    with display.progress("images", sum(len(surface.test) for surface in surfaces)) as advance:
+        for surface in surfaces:
+            found.append(explore_once(surface, names, options, on_image=advance))
+    page = build(found, names, options)
+    files.write_text(options.out / "ablation.md", markdown.render(page))
+    files.write_text(options.out / "ablation.csv", to_csv(found, names, seed=options.seed))
+    print("\n".join(markdown.table(page.blocks[-1])))
+
+
+def explore_once(
+    surface: datasets.Surface,
+    names: Sequence[str],
+    options: argparse.Namespace,
+    *,
+    on_image: Callable[[], object],
+) -> Found:
+    """Explore a surface, unless the work folder has it."""
+    path = None
+    if options.work:
+        words = f"{options.network}-{options.seed}-{surface.dataset}-{surface.name}".replace("/", "-")
+        path = options.work / f"{words}.json"
+        if path.is_file():
+            kept = Found(**json.loads(path.read_text(encoding="utf-8")))
+            if set(names) <= set(kept.scores):
+                for _ in surface.test:
+                    on_image()
+                return kept
+    found = explore(surface, names, network=options.network, seed=options.seed, on_image=on_image)
+    if path:
+        files.write_text(path, json.dumps(asdict(found)))
+    return found
+
+
+def explore(
+    surface: datasets.Surface,
+    names: Sequence[str],
+    *,
+    network: str = SHIPPED[0],
+    seed: int = 0,
+    on_image: Callable[[], object] = lambda: None,
+) -> Found:
+    """Fit all variants to a surface's good images and score its test images.
+
+    Parameters
+    ----------
+    surface : Surface
+    names : sequence of str
+        Of `VARIANTS`.
+    network : str
+        One that ships.
+    seed : int
+        Of the fits.
+    on_image : function, optional
+        Called after each test image.
+    """
+    samples, _ = Protocol().split(surface.fit)
+    good = Images(samples, color=True)
+    models = {name: pretrained.load(name) for name in SHIPPED}
+
+    def fitted(kind: str = "auto", *, of: str = network, is_gray: bool = False) -> PartDetector:
+        return PartDetector(models[of], kind, is_gray=is_gray, seed=seed).fit(good)
+
+    with distances_kept() as kept:
+        whole = fitted()
+    is_positional = whole.needs_positions
+    # Distances of a fit, and the detectors that say in different ways what follows from them.
+    same: list[str] = []
+    shared = {name: make(whole, kept) for name, make in _SHARED.items() if name in names}
+    groups: list[tuple[PartDetector, dict[str, PartDetector]]] = [(whole, {WHOLE: whole, **shared})]
+    scores: dict[str, list[float] | None] = {name: [] for name in names}
+    others: dict[str, tuple[bool, Callable[[], PartDetector]]] = {
+        "one Gaussian": (False, lambda: fitted("gaussian")),
+        "mixture": (not is_positional, lambda: fitted("mixture")),
+        "positional": (is_positional, lambda: fitted("positional")),
+        "one scale": (network == "fast", lambda: fitted(of="fast")),
+        "no color": (whole.channels == 1, lambda: fitted(is_gray=True)),
+        "no logarithm": (whole.settings["curve"] == LINEAR, lambda: _linear(fitted)),
+    }
+    for name, (is_same, make) in others.items():
+        if name not in names:
+            continue
+        if is_same:
+            same.append(name)
+            continue
+        try:
+            detector = make()
+        except DataError:
+            if name != "positional":
+                raise
+            scores[name] = None  # images of several sizes
+        else:
+            groups.append((detector, {name: detector}))
+    for image in Images(surface.test, color=True):
+        for detector, variants in groups:
+            try:
+                distances = detector.distances(image)
+            except DataError:
+                if "positional" not in variants:
+                    raise
+                scores["positional"] = None  # as above, among the test images alone
+                continue
+            for name, variant in variants.items():
+                if scores[name] is not None:
+                    scores[name].append(variant.verdict(distances).score)
+        on_image()
+    return Found(
+        dataset=surface.dataset,
+        surface=surface.name,
+        chosen=f"{whole.description}, {whole.settings['curve']}",
+        fitted=len(samples),
+        defect=[sample.is_defect for sample in surface.test],
+        scores={name: list(scores[WHOLE]) if name in same else scores[name] for name in names},
+        same=same,
+    )
+
+
+@contextmanager
+def distances_kept() -> Iterator[list]:
+    """Keep what standard scores are learned from while the block fits: distances, and where they count."""
+    kept: list = []
+
+    class Keeping(Standardize):
+        """The same, which keeps what it learns from."""
+
+        def adapt(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> "Keeping":
+            kept.extend([list(maps), list(insides)])
+            return super().adapt(maps, insides)
+
+    with mock.patch.object(fitting, "Standardize", Keeping):
+        yield kept
+
+
+class WholeMap(Standardize):
+    """Standard scores from one mean and one deviation for all places."""
+
+    def __init__(self, sources: int) -> None:
+        super().__init__(sources, (1, 1), name="standardize")
+
+    def _sums(self, one: np.ndarray, inside: np.ndarray | None) -> list[np.ndarray]:
+        values = np.log(np.maximum(one if inside is None else one[inside], LEAST), dtype=np.float64)
+        values = values.reshape(-1, self.sources)
+        sums = np.array([len(values)]), values.sum(axis=0), np.square(values).sum(axis=0)
+        return [each.reshape(1, 1, -1) for each in sums]
+
+
+def _without_places(whole: PartDetector, kept: list) -> PartDetector:
+    """Learn standard scores and their fusion anew, from the same distances."""
+    distances, insides = kept
+    standardize = WholeMap(len(whole.densities)).adapt(distances, insides)
+    scores = [standardize.held_out(*pair) for pair in zip(distances, insides, strict=True)]
+    fuse = Fuse(whole.fuse.is_one_sided, name="fuse").adapt(scores, insides)
+    other = copy.copy(whole)
+    other.assemble(standardize, fuse, ImageScore(whole.score_name, name="score"))
+    return other
+
+
+def _with_score(name: str) -> Callable[[PartDetector, list], PartDetector]:
+    # Where scores of good images lie does not matter here: no AUROC depends on it.
+    return lambda whole, kept: whole.with_score(name, _kinds(whole), center=0.0, spread=1.0)
+
+
+def _without_lines(whole: PartDetector, kept: list) -> PartDetector:
+    kinds = [kind for kind in _kinds(whole) if kind != LINES]
+    return whole.with_score(whole.score_name, kinds, center=0.0, spread=1.0)
+
+
+def _kinds(detector: PartDetector) -> list[str]:
+    return list(dict.fromkeys(source.kind for source in detector.features.sources))
+
+
+_SHARED: dict[str, Callable[[PartDetector, list], PartDetector]] = {
+    **{name: _with_score(name) for name in SCORES if name != DEFAULT},
+    "no lines": _without_lines,
+    "no places": _without_places,
+}
+"""Variants that need no fit of their own."""
+
+
+def _linear(fitted: Callable[[], PartDetector]) -> PartDetector:
+    with mock.patch.object(IntensityTransform, "adapt", lambda self, images: self):
+        return fitted()
+
+
+def to_csv(found: Sequence[Found], names: Sequence[str], *, seed: int) -> str:
+    """One line for each variant on each surface."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["data set", "surface", "good", "defects", "variant", "is default", "auroc", "low", "high"]
+    )
+    for one in found:
+        for name in names:
+            areas = resampled(one, [name], seed=seed)
+            numbers = ["", "", ""]
+            if areas is not None:
+                numbers = [f"{each:.6f}" for each in (auroc(one, name), *interval(areas[0]))]
+            counts = [one.defect.count(False), one.defect.count(True)]
+            is_default = name == WHOLE or name in one.same
+            writer.writerow([one.dataset, one.surface, *counts, name, int(is_default), *numbers])
+    return buffer.getvalue()
+
+
+def auroc(one: Found, name: str) -> float | None:
+    """Of a variant on a surface; None where it is not possible."""
+    return None if one.scores[name] is None else metrics.auroc(one.defect, one.scores[name])
+
+
+def resampled(one: Found, names: Sequence[str], *, seed: int) -> np.ndarray | None:
+    """AUROCs of variants on resampled test images of a surface, the same ones for all variants."""
+    if any(one.scores[name] is None for name in names):
+        return None
+    rng = np.random.default_rng(seed)
+    return metrics.auroc_resamples(one.defect, np.array([one.scores[name] for name in names]), rng=rng)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Where 95 of 100 values lie."""
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def grouped(found: Sequence[Found]) -> dict[Group, list[Found]]:
+    """What was found, by data set."""
+    groups: dict[Group, list[Found]] = {}
+    for one in found:
+        groups.setdefault(one.dataset.split("/")[0], []).append(one)
+    return groups
+
+
+def build(found: Sequence[Found], names: Sequence[str], options: argparse.Namespace) -> Document:
+    """Put the page together; what each variant changes is its last block before the sections."""
+    words = ["python", "scripts/ablation.py", *rivals.sources(options), "--network", options.network]
+    words += [word for name in options.variant or () for word in ("--variant", name)]
+    return Document(
+        "What each ingredient is worth",
+        [
+            f"Made by: {shlex.join([*words, '--seed', str(options.seed)])}",
+            f"The default is the network {options.network}, the density chosen between a mixture and a "
+            f"Gaussian at each position, and the {DEFAULT} of the map as score. One ingredient is changed at "
+            "a time, and all that follows it is learned anew; nothing is chosen by labels. Fitted to "
+            f"{1 - Protocol().holdout:.0%} of the good images to learn from, scored on all test images.",
+            "In brackets are 95 % intervals over the choice of test images (stratified bootstrap, 2,000 "
+            "resamples); those of a difference are of the same resamples for both. = is where there is "
+            "nothing to change, so that the default stands in the means; – is where a variant is not "
+            "possible. Means are of surfaces with equal weight in a group, and of groups with equal weight.",
+            _changes(found, names, seed=options.seed),
+        ],
+        [
+            Section("Surfaces", [_surfaces(found, names, seed=options.seed)]),
+            Section("What was chosen", [_chosen(found)]),
+            Section("Versions", [Table("Versions", ["package", "version"], _pairs(versions()))]),
+        ],
+    )
+
+
+def _changes(found: Sequence[Found], names: Sequence[str], *, seed: int) -> Table:
+    """Variants below each other: means of the groups, and how far they lie from the default's."""
+    groups = grouped(found)
+    rows = []
+    for name in names:
+        cells, means, changes = [Cell(name), Cell(VARIANTS[name])], [], []
+        for group in groups.values():
+            areas = [auroc(one, name) for one in group]
+            pairs = [resampled(one, [name, WHOLE], seed=seed + k) for k, one in enumerate(group)]
+            if None in areas:
+                cells.append(Cell("–"))
+                means.append(None)
+                continue
+            means.append(float(np.mean(areas)))
+            change = means[-1] - float(np.mean([auroc(one, WHOLE) for one in group]))
+            changes.append((change, np.mean([pair[0] - pair[1] for pair in pairs], axis=0)))
+            is_default = all(name == WHOLE or name in one.same for one in group)
+            cells.append(_mean(means[-1], *(() if is_default else changes[-1])))
+        if None in means:
+            cells.append(Cell("–"))
+        else:
+            change, spread = (np.mean([pair[k] for pair in changes], axis=0) for k in range(2))
+            cells.append(_mean(float(np.mean(means)), *(() if name == WHOLE else (change, spread))))
+        rows.append(cells)
+    header = ["variant", "what is changed", *(f"{name}, {len(group)}" for name, group in groups.items())]
+    return Table("AUROC, mean of each group, and its difference from the default", [*header, "mean"], rows)
+
+
+def _mean(mean: float, change: float | None = None, resamples: np.ndarray | None = None) -> Cell:
+    if change is None:
+        return Cell(f"{mean:.3f}", mean)
+    low, high = interval(resamples)
+    return Cell(f"{mean:.3f}, {change:+.3f} [{low:+.3f}, {high:+.3f}]", mean)
+
+
+def _surfaces(found: Sequence[Found], names: Sequence[str], *, seed: int) -> Table:
+    """Surfaces below each other, each group with its mean; variants side by side."""
+    rows: list[list[Cell]] = []
+    means: dict[str, list[float | None]] = {name: [] for name in names}
+    for group, members in grouped(found).items():
+        for one in members:
+            rows.append([Cell(one.surface), *(_area(one, name, seed) for name in names)])
+        for name in names:
+            areas = [auroc(one, name) for one in members]
+            means[name].append(None if None in areas else float(np.mean(areas)))
+        if len(members) > 1:
+            last = [means[name][-1] for name in names]
+            rows.append([Cell(f"{group}, mean of {len(members)}", mark="strong"), *map(_number, last)])
+    overall = [None if None in each else float(np.mean(each)) for each in means.values()]
+    footer = [[Cell("mean of groups", mark="strong"), *map(_number, overall)]]
+    return Table("AUROC", ["surface", *names], rows, footer)
+
+
+def _area(one: Found, name: str, seed: int) -> Cell:
+    if name in one.same:
+        return Cell("=", auroc(one, name))
+    areas = resampled(one, [name], seed=seed)
+    if areas is None:
+        return Cell("–")
+    low, high = interval(areas[0])
+    area = auroc(one, name)
+    return Cell(f"{area:.3f} [{low:.3f}, {high:.3f}]", area)
+
+
+def _chosen(found: Sequence[Found]) -> Table:
+    rows = [
+        [Cell(text) for text in (one.surface, one.chosen, str(one.fitted))]
+        + [Cell(str(one.defect.count(is_defect))) for is_defect in (False, True)]
+        for one in found
+    ]
+    return Table("The default", ["surface", "chosen", "fitted to", "good tested", "defects tested"], rows)
+
+
+def _number(value: float | None) -> Cell:
+    return Cell("–") if value is None else Cell(f"{value:.3f}", value, "strong")
+
+
+def _pairs(values: dict[str, str]) -> list[list[Cell]]:
+    return [list(map(Cell, pair)) for pair in values.items()]
+
+
+if __name__ == "__main__":
+    tf.get_logger().setLevel("ERROR")  # that several networks are traced is no news
+    main()
