@@ -3,9 +3,10 @@
     python scripts/ablation.py --data surfaces --data dagm2007/class1 --data PREPARED/magnetic_tile \
       --data PARTS --data-dir PREPARED --work WORK
 
-Each variant is fitted to the images that `metricad evaluate` fits to, and scores all test images; variants of
-the score share the distances of one fit. PARTS is a folder of parts in the MVTec layout. What is done is kept in
-the work folder: after an interruption the same command goes on. Writes ablation.md and ablation.csv into results/.
+Each variant is fitted to the images that `metricad evaluate` fits to, and scores all test images; variants
+of what follows the distances share those of one fit. PARTS is a folder of parts in the MVTec layout. What is
+done is kept in the work folder: after an interruption the same command goes on; where the code has changed,
+take a new one. Writes ablation.md and ablation.csv into results/.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import shlex
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -172,7 +174,9 @@ def explore(
     is_positional = whole.needs_positions
     # Distances of a fit, and the detectors that say in different ways what follows from them.
     same: list[str] = []
-    shared = {name: make(whole, kept) for name, make in _SHARED.items() if name in names}
+    if "no lines" in names and LINES not in _kinds(whole):
+        same.append("no lines")
+    shared = {name: make(whole, kept) for name, make in _SHARED.items() if name in names and name not in same}
     groups: list[tuple[PartDetector, dict[str, PartDetector]]] = [(whole, {WHOLE: whole, **shared})]
     scores: dict[str, list[float] | None] = {name: [] for name in names}
     others: dict[str, tuple[bool, Callable[[], PartDetector]]] = {
@@ -316,7 +320,7 @@ def resampled(one: Found, names: Sequence[str], *, seed: int) -> np.ndarray | No
     """AUROCs of variants on resampled test images of a surface, the same ones for all variants."""
     if any(one.scores[name] is None for name in names):
         return None
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{one.dataset}/{one.surface}".encode())])
     return metrics.auroc_resamples(one.defect, np.array([one.scores[name] for name in names]), rng=rng)
 
 
@@ -368,7 +372,7 @@ def _changes(found: Sequence[Found], names: Sequence[str], *, seed: int) -> Tabl
         cells, means, changes = [Cell(name), Cell(VARIANTS[name])], [], []
         for group in groups.values():
             areas = [auroc(one, name) for one in group]
-            pairs = [resampled(one, [name, WHOLE], seed=seed + k) for k, one in enumerate(group)]
+            pairs = [resampled(one, [name, WHOLE], seed=seed) for one in group]
             if None in areas:
                 cells.append(Cell("–"))
                 means.append(None)
