@@ -306,8 +306,8 @@ def to_csv(found: Sequence[Found], names: Sequence[str], *, seed: int) -> str:
             if areas is not None:
                 numbers = [f"{each:.6f}" for each in (auroc(one, name), *interval(areas[0]))]
             counts = [one.defect.count(False), one.defect.count(True)]
-            is_default = name == WHOLE or name in one.same
-            writer.writerow([one.dataset, one.surface, *counts, name, int(is_default), *numbers])
+            is_default = int(_is_default(name, [one]))
+            writer.writerow([one.dataset, one.surface, *counts, name, is_default, *numbers])
     return buffer.getvalue()
 
 
@@ -380,16 +380,22 @@ def _changes(found: Sequence[Found], names: Sequence[str], *, seed: int) -> Tabl
             means.append(float(np.mean(areas)))
             change = means[-1] - float(np.mean([auroc(one, WHOLE) for one in group]))
             changes.append((change, np.mean([pair[0] - pair[1] for pair in pairs], axis=0)))
-            is_default = all(name == WHOLE or name in one.same for one in group)
-            cells.append(_mean(means[-1], *(() if is_default else changes[-1])))
+            cells.append(_mean(means[-1], *(() if _is_default(name, group) else changes[-1])))
         if None in means:
             cells.append(Cell("–"))
         else:
             change, spread = (np.mean([pair[k] for pair in changes], axis=0) for k in range(2))
-            cells.append(_mean(float(np.mean(means)), *(() if name == WHOLE else (change, spread))))
+            cells.append(
+                _mean(float(np.mean(means)), *(() if _is_default(name, found) else (change, spread)))
+            )
         rows.append(cells)
     header = ["variant", "what is changed", *(f"{name}, {len(group)}" for name, group in groups.items())]
     return Table("AUROC, mean of each group, and its difference from the default", [*header, "mean"], rows)
+
+
+def _is_default(name: str, found: Sequence[Found]) -> bool:
+    """Whether a variant is the default on all of these surfaces."""
+    return all(name == WHOLE or name in one.same for one in found)
 
 
 def _mean(mean: float, change: float | None = None, resamples: np.ndarray | None = None) -> Cell:

@@ -205,10 +205,11 @@ def _summary(rows: Sequence[str], surfaces: Sequence[Surface], by_place: dict, c
             columns["lowest"] = ("auroc", np.min)
         columns["pixel AUROC"] = ("pixel_auroc", np.mean)
         for name, (metric, take) in columns.items():
-            header.append(name)
+            values = {place: getattr(one, metric) for place, one in by_place.items()}
+            known = measured(rows, group, values)
+            header.append(name if len(known) in (0, len(group)) else f"{name}, {len(known)} with masks")
             for row, cells in zip(rows, body, strict=True):
-                found = [getattr(by_place[row, s], metric) for s in group if (row, s) in by_place]
-                cells.append(_cell(take(found) if found and None not in found else None, "{:.3f}".format))
+                cells.append(_cell(_over(known, row, values, take), "{:.3f}".format))
     styles = {
         "ms": ("milliseconds", "{:.1f}".format),
         "× bare network": ("ratio", "{:.2f}".format),
@@ -234,10 +235,22 @@ def _table(
         for surface in group:
             body.append([Cell(surface[1]), *(_cell(values.get((row, surface)), style) for row in rows)])
         if len(group) > 1:
-            found = [[values.get((row, surface)) for surface in group] for row in rows]
-            means = [None if None in each else float(np.mean(each)) for each in found]
-            footer.append([Cell(f"{dataset.split('/')[0]}, mean"), *(_cell(mean, style) for mean in means)])
+            known = measured(rows, group, values)
+            count = "" if len(known) in (0, len(group)) else f" of {len(known)}"
+            means = [_cell(_over(known, row, values, np.mean), style) for row in rows]
+            footer.append([Cell(f"{dataset.split('/')[0]}, mean{count}"), *means])
     return Table(caption, ["surface", *rows], body, footer)
+
+
+def measured(rows: Sequence[str], group: Sequence[Surface], values: dict) -> list[Surface]:
+    """Surfaces on which any method has a value: where there are no masks none has one of the pixels."""
+    return [surface for surface in group if any(values.get((row, surface)) is not None for row in rows)]
+
+
+def _over(surfaces: Sequence[Surface], row: str, values: dict, take: Callable) -> float | None:
+    """A mean, or the like, of one method; None where it lacks a value."""
+    found = [values.get((row, surface)) for surface in surfaces]
+    return None if None in found or not found else float(take(found))
 
 
 def _kinds(rows: Sequence[str], surface: Surface, by_place: dict) -> Table | None:

@@ -7,6 +7,8 @@ import functools
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -79,18 +81,21 @@ def make_part(
     return Inspector(detector, calibrate([detector.score(one) for one in good[8:]], 0.1), {"fit_images": 8})
 
 
-def tolerance(inspector, score: float) -> float:
-    """Largest difference of a score or a map that is none: see `export.compare`."""
-    return 1e-4 * (abs(score) if inspector.detector.standardize is None else max(abs(score), 1.0))
+def assert_near(inspector, found: tuple, expected: tuple) -> None:
+    """Hold that a score and its maps agree by as much as `export.compare` asks for."""
+    score, *maps = expected
+    least = abs(score) if inspector.detector.standardize is None else max(abs(score), 1.0)
+    np.testing.assert_allclose(found[0], score, rtol=0, atol=1e-4 * least)
+    for one, other in zip(found[1:], maps, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(least, np.abs(maps[0]).max()))
 
 
 def assert_outputs(found: dict, inspector, image: np.ndarray) -> None:
     """Hold that one image's outputs, by the names of `graph.OUTPUTS`, are what the library says of it."""
     expected, anomaly = inspector.inspect(image)
-    near = {"rtol": 0, "atol": tolerance(inspector, expected.score)}
-    np.testing.assert_allclose(found["score"], expected.score, **near)
-    np.testing.assert_allclose(found["distance_map"], anomaly, **near)
-    np.testing.assert_allclose(found["anomaly_map"], inspector.detector.on_pixels(anomaly, image), **near)
+    placed = inspector.detector.on_pixels(anomaly, image)
+    given = found["score"], found["distance_map"], found["anomaly_map"]
+    assert_near(inspector, given, (expected.score, anomaly, placed))
     assert tuple(found["peak"]) == (expected.peak_row, expected.peak_col)
     assert inspector.detector.features.sources[found["source"]].name == expected.source
     assert bool(found["is_defect"]) == (expected.verdict == "defect")
@@ -99,12 +104,9 @@ def assert_outputs(found: dict, inspector, image: np.ndarray) -> None:
 def assert_same(one, other, image: np.ndarray) -> str:
     """Hold that an inspector and its export say the same of an image; give the verdict."""
     (expected, anomaly), (found, others) = one.inspect(image), other.inspect(image)
-    near = {"rtol": 0, "atol": tolerance(one, expected.score)}
     assert replace(found, score=expected.score) == expected
-    np.testing.assert_allclose(found.score, expected.score, **near)
-    np.testing.assert_allclose(others, anomaly, **near)
-    placed, others = (each.detector.on_pixels(anomaly, image) for each in (one, other))
-    np.testing.assert_allclose(others, placed, **near)
+    placed, again = (each.detector.on_pixels(anomaly, image) for each in (one, other))
+    assert_near(one, (found.score, others, again), (expected.score, anomaly, placed))
     return found.verdict
 
 
@@ -255,10 +257,52 @@ def registered_export(registered_part, tmp_path_factory) -> Callable[[str], Path
     return exporter(registered_part, tmp_path_factory.mktemp("exports"), input_type="uint8")
 
 
+_EXPORTING = """
+import sys
+from pathlib import Path
+from metricad import console
+
+console.load_tensorflow()
+
+import numpy as np
+from metricad.deploy import export, exported
+from metricad.inspection import bundle
+
+part, folder = map(Path, sys.argv[1:])
+for format, (suffix, _) in export.FORMATS.items():
+    path = folder / f"{format}{suffix}"
+    export.export(bundle.load(part), path, format=format, bundle=part)
+    exported.load(path).inspect(np.zeros((90, 80), np.float32))
+"""
+
+
 @pytest.fixture(scope="session")
-def part_export(fitted, part, tmp_path_factory) -> Callable[[str], Path]:
-    """Export the part of the good surface, a mean as in the paper, to a format, once for all tests."""
-    return exporter((fitted, part), tmp_path_factory.mktemp("exports"))
+def exporting(part, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """Export the part of the good surface to every format and read it back, in a process of its own."""
+    folder = tmp_path_factory.mktemp("exports")
+    command = [sys.executable, "-W", "default", "-c", _EXPORTING, part, folder]
+    return folder, subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+@pytest.fixture(scope="session")
+def part_export(exporting) -> Callable[[str], Path]:
+    """Path of that part, a mean as in the paper, in a format."""
+    from metricad.deploy import export
+
+    return lambda format: exporting[0] / f"{format}{export.FORMATS[format][0]}"
+
+
+@pytest.fixture
+def written(part_export, monkeypatch):
+    """Writing takes no time: it gives what was exported of that part before, whatever is to be exported."""
+    from metricad.deploy import export
+
+    def write(model, text, path, format):
+        before = part_export(format)
+        shutil.copytree(before, path) if before.is_dir() else shutil.copyfile(before, path)
+
+    for format, (suffix, _) in export.FORMATS.items():
+        monkeypatch.setitem(export.FORMATS, format, (suffix, functools.partial(write, format=format)))
 
 
 @pytest.fixture

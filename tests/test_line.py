@@ -7,6 +7,9 @@ import pytest
 from conftest import save, scratched, texture
 from test_startup import run
 
+from metricad.deploy import export as exporting
+from metricad.inspection import bundle
+
 FORMATS = {"onnx": "part.onnx", "openvino": "part", "litert": "part.tflite", "saved-model": "part"}
 
 
@@ -27,7 +30,7 @@ def verdicts(text):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_was_exported_says_the_same(run_metricad, part, line, tmp_path, format):
+def test_what_was_exported_says_the_same(run_metricad, part, written, line, tmp_path, format):
     out = tmp_path / FORMATS[format]
     done = run_metricad("export", part, "--format", format, "--out", out)
     assert (done.status, done.err) == (0, "")
@@ -43,20 +46,38 @@ def test_what_was_exported_says_the_same(run_metricad, part, line, tmp_path, for
 
 
 @pytest.mark.parametrize(("name", "format"), [("a.onnx", "onnx"), ("a.tflite", "litert"), ("a", "openvino")])
-def test_the_name_tells_the_format(run_metricad, part, tmp_path, name, format):
+def test_the_name_tells_the_format(run_metricad, part, written, tmp_path, name, format):
     assert f"{name}: {format}, the same" in run_metricad("export", part, "--out", tmp_path / name).out
 
 
-def test_inspecting_with_an_export_does_without_tensorflow(run_metricad, part, line, tmp_path):
+def test_what_is_asked_for_is_exported(run_metricad, part, tmp_path, monkeypatch):
+    asked = []
+
+    def export(inspector, path, **options):
+        asked.append((inspector.threshold, path, options))
+        return exporting.Comparison(3, 2e-7)
+
+    monkeypatch.setattr(exporting, "export", export)
     out = tmp_path / "part.onnx"
-    assert run_metricad("export", part, "--out", out, "--input-type", "uint8").status == 0
-    done = run("inspect", str(out), str(line / "scratched.png"), "--format", "csv")
+    done = run_metricad("export", part, "--out", out, "--input-type", "uint8")
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (
+        f"{out}: onnx, the same as part.metricad on 3 images; largest difference 2.0e-07 of the score\n"
+    )
+    ((threshold, path, options),) = asked
+    assert (threshold, path) == (bundle.load(part).threshold, out)
+    assert options == {"format": "onnx", "input_type": "uint8", "bundle": part, "images": None}
+
+
+def test_inspecting_with_an_export_does_without_tensorflow(part_export, line):
+    scratched = str(line / "scratched.png")
+    done = run("inspect", str(part_export("onnx")), scratched, "--format", "csv")
     assert done.returncode == 0, done.stderr
     assert ",defect," in done.stdout
     assert done.stdout.strip().splitlines()[-1] == "LOADED"
 
 
-def test_images_to_compare_on_can_be_given(run_metricad, refused, part, good_folder, line, tmp_path):
+def test_images_to_compare_on_can_be_given(run_metricad, refused, part, written, good_folder, line, tmp_path):
     out = tmp_path / "part.onnx"
     done = run_metricad("export", part, "--out", out, "--compare", good_folder)
     assert "on 30 images" in done.out
@@ -66,12 +87,10 @@ def test_images_to_compare_on_can_be_given(run_metricad, refused, part, good_fol
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_heat_maps_are_those_of_the_bundle(run_metricad, part, line, tmp_path):
+def test_heat_maps_are_those_of_the_bundle(run_metricad, part, part_export, line, tmp_path):
     from skimage.io import imread
 
-    out = tmp_path / "part.onnx"
-    run_metricad("export", part, "--out", out)
-    for name, inspector in (("a", part), ("b", out)):
+    for name, inspector in (("a", part), ("b", part_export("onnx"))):
         run_metricad("inspect", inspector, line / "scratched.png", line / "3.png", "--maps", tmp_path / name)
     for name in ("scratched.png.png", "3.png.png"):
         one, other = (imread(tmp_path / folder / name).astype(int) for folder in "ab")

@@ -204,6 +204,19 @@ def test_interval_against_resamples_drawn_out_in_full():
     assert found == pytest.approx(tuple(np.quantile(medians, [0.1, 0.9])))
 
 
+def test_resamples_have_the_same_images_in_every_row():
+    defect, scores = gaussian_scores(np.random.default_rng(2), 50, 20, seeds=2)
+    rows = np.stack([scores[0], scores[1], scores[0], np.exp(scores[1])])
+    count = metrics.BATCH + 7  # more than are drawn at once
+    areas = metrics.auroc_resamples(defect, rows, rng=np.random.default_rng(1), resamples=count)
+    assert areas.shape == (4, count)
+    np.testing.assert_array_equal(areas[0], areas[2])
+    np.testing.assert_array_equal(areas[1], areas[3])
+    assert len(np.unique(areas[0])) > 10
+    alone = metrics.auroc_resamples(defect, scores[0], rng=np.random.default_rng(1), resamples=count)
+    np.testing.assert_array_equal(alone, areas[:1])
+
+
 def test_interval_depends_on_the_generator_alone():
     defect, scores = gaussian_scores(np.random.default_rng(2), 50, 20)
     # More resamples than are drawn at once, and no whole number of batches.

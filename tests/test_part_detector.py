@@ -49,13 +49,10 @@ def spotted(image, row, column, *, side=8):
 
 def stained(image, rows, columns):
     """The same with a stain of another hue and of the same luminance."""
-    image = image.copy()
-    change = np.array([-0.25, 0.25 * 0.2125 / 0.7154, 0])
-    image[rows, columns] += change.astype(np.float32)
-    np.testing.assert_allclose(
-        to_luminance(image)[rows, columns], to_luminance(image)[rows, columns], atol=1e-6
-    )
-    return image
+    changed = image.copy()
+    changed[rows, columns] += np.float32([-0.25, 0.25 * 0.2125 / 0.7154, 0])
+    np.testing.assert_allclose(to_luminance(changed), to_luminance(image), atol=1e-5)
+    return changed
 
 
 def images(draw, count, shape=SHAPE):
@@ -241,6 +238,14 @@ def test_fitting_again_forgets_what_was_before(small):
     again = PartDetector(small, "gaussian").fit(first).fit(second)
     assert again.score(grain(9)) == PartDetector(small, "gaussian").fit(second).score(grain(9))
     assert again.fit(first) is again
+
+
+def test_a_positional_part_can_be_fitted_again_to_another_size(fast):
+    detector = PartDetector(fast, "auto").fit(images(registered, 6))
+    assert detector.needs_positions
+    detector.fit(images(grain, 6, (80, 90)))
+    assert not detector.needs_positions
+    assert np.isfinite(detector.score(grain(9)))
 
 
 class Counted:
@@ -517,11 +522,8 @@ def test_tiles_are_the_whole(name):
         assert len(pieces) == -(-shape[0] // side) * -(-shape[1] // side)
         grid = detector.grid
         assert max(map(max, pieces)) <= side + 2 * grid.reach + grid.smallest + 3 * grid.lattice
-        # Line filters see texture to the image's edge: tiles overlap by less than the widest of them.
-        kept = [source.kind == NETWORK for source in detector.features.sources]
         # Not bit for bit: where a matrix product begins decides which numbers are added first.
-        np.testing.assert_allclose(found[..., kept], whole[..., kept], rtol=1e-4, atol=1e-4 * whole.max())
-        np.testing.assert_allclose(found, whole, rtol=1e-3, atol=1e-3 * whole.max())
+        np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4 * whole.max())
 
 
 def test_what_is_large_is_cut_but_not_for_positions(small, plain, monkeypatch):

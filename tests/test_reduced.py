@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -106,7 +107,15 @@ def test_too_few_good_images_promise_nothing(fitted, more_good, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_tells_the_cost(run_metricad, refused, part, more_good, tmp_path):
+def test_the_command_line_tells_the_cost(run_metricad, refused, part, int8, more_good, tmp_path, monkeypatch):
+    asked = []
+
+    def export(inspector, path, **options):
+        asked.append((path, options["precision"], options["format"], list(options["good"])))
+        shutil.copyfile(int8[0], path)
+        return int8[1]
+
+    monkeypatch.setattr(reduced, "export", export)
     out = tmp_path / "part.onnx"
     command = ["export", part, "--out", out, "--precision", "int8"]
     assert "--good images that took no part" in refused(*command)
@@ -114,5 +123,6 @@ def test_the_command_line_tells_the_cost(run_metricad, refused, part, more_good,
     done = run_metricad(*command, "--good", more_good[0].parent)
     assert done.status == 0, done.err
     assert re.search(r"int8; scores of 22 good images differ by \d+\.\d % .*threshold .* before ", done.out)
-    assert "AUROC not compared" in done.out
+    assert "AUROC 1.0000, in float32 1.0000" in done.out
+    assert asked == [(out, "int8", "onnx", more_good)]
     assert run_metricad("inspect", out, more_good[0]).status == 0

@@ -27,6 +27,18 @@ def test_a_command_names_no_folder(tmp_path):
     assert rivals.words(options()[1]) == []
 
 
+def test_data_are_named_without_the_folders_that_they_lie_in(tmp_path):
+    for folder in ("prepared/tiles", "parts/wood"):
+        (tmp_path / folder).mkdir(parents=True)
+    given = [tmp_path / "prepared/tiles", tmp_path / "parts", f"{tmp_path}/parts:wood,steel", "dagm:class1"]
+    chosen = argparse.Namespace(data=list(map(str, given)), data_dir=str(tmp_path / "prepared"))
+    expected = ["PREPARED/tiles", "parts", "parts:wood,steel", "dagm:class1"]
+    words = [word for name in expected for word in ("--data", name)]
+    assert rivals.sources(chosen) == [*words, "--data-dir", "PREPARED"]
+    chosen.data_dir = None
+    assert rivals.sources(chosen) == [word.replace("PREPARED/", "") for word in words]
+
+
 def test_epochs_of_no_method_are_refused(capsys):
     with pytest.raises(SystemExit):
         rivals.epochs(*options("--epochs", "cae=3"))
@@ -50,6 +62,13 @@ def test_a_method_is_what_it_keeps():
     assert rivals.size_of([nearest]) == 3 * 96 * 96 * 4
     (own, _) = methods.of_network("accurate")
     detector = own.make().fit(images)
-    kept = [detector.prototype.arrays(), detector.evidence.arrays()]
-    arrays = [*detector.model.get_weights(), *(array for each in kept for array in each.values())]
+    layers = [
+        detector.network,
+        *detector.densities,
+        detector.standardize,
+        detector.fuse,
+        detector.score_layer,
+    ]
+    arrays = [array for layer in layers for array in layer.get_weights()]
     assert rivals.size_of([detector]) == sum(array.nbytes for array in arrays)
+    assert rivals.size_of(own.make()) == sum(array.nbytes for array in detector.network.get_weights())

@@ -171,6 +171,14 @@ def test_the_source_is_the_one_that_contributes_most_where_it_counts(score):
 
 
 @every_score
+def test_a_source_that_says_nothing_is_not_named_unless_all_do(score):
+    shares = contributions() - 9
+    shares[..., [0, 2]] = 0
+    np.testing.assert_array_equal(judge(ImageScore(score), shares)["source"], [1, 1])
+    np.testing.assert_array_equal(judge(ImageScore(score), 0 * shares)["source"], [0, 0])
+
+
+@every_score
 def test_a_source_outside_the_region_does_not_count(score):
     shares, inside = 0.1 * contributions(), np.ones((2, 40, 50), bool)
     shares[:, 10:20, 10:20, 2] += 5

@@ -52,7 +52,8 @@ class Comparison:
     ----------
     images : int
     difference : float
-        Largest difference of a score, or of a map anywhere, as a share of the score.
+        Largest difference of a score, or of a map anywhere, as a share of the score; that of a map as a share
+        of its largest value, where that is more: standard scores of very ordinary places lie far below 0.
     """
 
     images: int
@@ -154,8 +155,9 @@ def compare(
             "peak": _lower(anomaly, found["peak"], (expected.peak_row, expected.peak_col), description),
         }
         scale = max(abs(expected.score), 1.0) if description.is_standardized else abs(expected.score)
+        scale = max(scale, float(np.finfo(np.float32).tiny))
         for name, difference in differences.items():
-            share = abs(float(difference)) / max(scale, np.finfo(np.float32).tiny)
+            share = abs(float(difference)) / (scale if name == "score" else max(scale, np.abs(anomaly).max()))
             if not share <= tolerance:  # so that NaN is a difference, too
                 raise ExportError(
                     f"the exported {name} differs by {share:.1e} of the score on image {count} (score "

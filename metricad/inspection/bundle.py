@@ -97,7 +97,13 @@ def load(path: str | os.PathLike) -> Inspector:
         region = manifest["region"]
         if region is not None:
             region = _restore_region(region, {k: arrays[f"region/{k}"] for k in region.pop("arrays")})
-        detector = PartDetector(network, manifest["kind"], region=region, score=layers["score"].score)
+        detector = PartDetector(
+            network,
+            manifest["kind"],
+            metric=manifest["layers"]["density0"].get("metric", "euclidean"),
+            region=region,
+            score=layers["score"].score,
+        )
         detector.prepare(**manifest["settings"])
         detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
         detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])

@@ -95,6 +95,9 @@ class ImageScore(keras.layers.Layer):
         number = sources.shape[-1]
         deciding = tf.gather(tf.reshape(sources, (-1, number)), tf.reshape(places + first, (-1,)), axis=0)
         deciding = tf.reshape(deciding, (batch, -1, number)) * tf.expand_dims(weights, -1)
+        total = tf.reduce_sum(deciding, axis=1)
+        # A source that says nothing is not named, also where all others are below 0.
+        total = tf.where(tf.equal(total, 0.0), tf.float32.min, total)
         looked = judged
         if share:
             looked = tf.nn.avg_pool2d(tf.expand_dims(judged, -1), AREA, 1, "SAME")
@@ -104,7 +107,7 @@ class ImageScore(keras.layers.Layer):
             "anomaly": judged + least,
             "place": tf.stack([peak // columns, peak % columns], axis=1),
             "score": (statistic - self.center) / self.spread,
-            "source": tf.argmax(tf.reduce_sum(deciding, axis=1), axis=1, output_type=tf.int32),
+            "source": tf.argmax(total, axis=1, output_type=tf.int32),
         }
 
     def get_config(self) -> dict[str, object]:
