@@ -347,11 +347,19 @@ def _score(
     for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
         mask = examples.read_mask(sample, image.shape[:2])
         for k, detector in enumerate(detectors):
-            taken = as_taken(detector, image)
-            scores[k, number] = detector.score(taken)
-            if mask is not None and examples.has_map(detector):
-                pixels[k].update(detector.anomaly_map(taken), mask)
+            has_pixels = mask is not None and examples.has_map(detector)
+            scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
+            if has_pixels:
+                pixels[k].update(anomaly, mask)
     return scores, pixels
+
+
+def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:
+    """Score and, where wanted, map of an image, from one look where the detector can give both."""
+    if isinstance(detector, PartDetector):
+        found = detector.judge(image)
+        return found.score, detector.on_pixels(found.anomaly, image) if has_map else None
+    return detector.score(image), detector.anomaly_map(image) if has_map else None
 
 
 def _image_metrics(surface: Surface, method: Method, scores: np.ndarray) -> dict[str, float]:

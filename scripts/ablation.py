@@ -233,9 +233,11 @@ def distances_kept() -> Iterator[list]:
     class Keeping(Standardize):
         """The same, which keeps what it learns from."""
 
-        def adapt(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> "Keeping":
+        def adapt_and_score(
+            self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
+        ) -> list[np.ndarray]:
             kept.extend([list(maps), list(insides)])
-            return super().adapt(maps, insides)
+            return super().adapt_and_score(maps, insides)
 
     with mock.patch.object(fitting, "Standardize", Keeping):
         yield kept
@@ -257,9 +259,9 @@ class WholeMap(Standardize):
 def _without_places(whole: PartDetector, kept: list) -> PartDetector:
     """Learn standard scores and their fusion anew, from the same distances."""
     distances, insides = kept
-    standardize = WholeMap(len(whole.densities)).adapt(distances, insides)
-    scores = [standardize.held_out(*pair) for pair in zip(distances, insides, strict=True)]
-    fuse = Fuse(whole.fuse.is_one_sided, name="fuse").adapt(scores, insides)
+    standardize = WholeMap(len(whole.densities))
+    scores = standardize.adapt_and_score(distances, insides)
+    fuse = Fuse(whole.fuse.kinds, name="fuse").adapt(scores, insides)
     other = copy.copy(whole)
     other.assemble(standardize, fuse, ImageScore(whole.score_name, name="score"))
     return other

@@ -85,7 +85,8 @@ def test_standard_scores_of_the_whole_map_are_of_one_mean_and_one_deviation():
     inside = np.ones((4, 5), bool)
     inside[0] = False
     insides = [inside, None, None]
-    whole = script.WholeMap(2).adapt(maps, insides)
+    whole = script.WholeMap(2)
+    held_out = whole.adapt_and_score(maps, insides)
 
     def expected(chosen, one):
         flat = np.concatenate(
@@ -95,9 +96,7 @@ def test_standard_scores_of_the_whole_map_are_of_one_mean_and_one_deviation():
 
     found = whole(maps[1][np.newaxis]).numpy()[0]
     np.testing.assert_allclose(found, expected([0, 1, 2], maps[1]), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(
-        whole.held_out(maps[0], inside), expected([1, 2], maps[0]), rtol=1e-3, atol=1e-4
-    )
+    np.testing.assert_allclose(held_out[0], expected([1, 2], maps[0]), rtol=1e-3, atol=1e-4)
 
 
 def test_what_standard_scores_are_learned_from_is_kept():

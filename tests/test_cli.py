@@ -23,7 +23,7 @@ FIELDS = [
     "verdict",
     "peak_row",
     "peak_col",
-    "size",
+    "size_class",
     "source",
     "error",
 ]
@@ -77,7 +77,7 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     options = ["--network", run, "--kind", "gaussian", "--holdout", 0.3, "--false-alarm-rate", 0.1]
     done = run_metricad("prototype", good, "--out", part, *options)
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith(f"{part}: gaussian prototype from 21 images; threshold ")
+    assert done.out.startswith(f"{part}: Gaussian, from 21 gray images; threshold ")
     assert done.out.endswith("from 9 held-out images, false-alarm rate at most 0.1\n")
 
     test = parts / "stripes" / "test"
@@ -137,7 +137,7 @@ def test_the_quick_grid(run_metricad, tmp_path):
     ]  # fmt: skip
     assert not (tmp_path / "grid").exists()
 
-    done = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 4)
+    done = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
     assert done.status == 0, done
     lines = done.err.splitlines()
     assert lines[0].startswith("27 cells, 0 done before, ")
@@ -156,7 +156,7 @@ def test_the_quick_grid(run_metricad, tmp_path):
         if (row["surface"], row["role"], row["method"]) == ("woven_grid", "trained", "mean euclidean")
     ) > max(row["auroc"] for row in document["results"] if row["role"] == "baseline")
 
-    again = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 4)
+    again = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
     assert again.err.splitlines() == [lines[0].replace("0 done", "27 done")]
     other = run_metricad(*arguments, "--out", tmp_path / "grid")
     assert other.status == 2

@@ -37,7 +37,8 @@ def test_a_prototype_needs_no_training_and_no_option(run_metricad, surface, tmp_
     part = tmp_path / "part.metricad"
     done = run_metricad("prototype", surface / "train" / "good", "--out", part, *ENOUGH)
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith(f"{part}: {bundle.load(part).detector.description} from 6 images; threshold ")
+    assert done.out.startswith(f"{part}: {bundle.load(part).detector.description} (held-out log-likelihood ")
+    assert " above that of a Gaussian at each position), from 6 gray images; threshold " in done.out
     assert done.out.endswith(" from 4 held-out images, false-alarm rate at most 0.25\n")
     manifest = bundle.read_manifest(part)
     assert manifest["network"] == {"architecture": "hypercolumn-three-scales", "units": 16}
@@ -62,7 +63,7 @@ def test_the_fast_network_and_the_other_kinds(run_metricad, surface, tmp_path):
     done = run_metricad(
         "prototype", good, "--out", part, "--network", "fast", "--metric", "manhattan", *ENOUGH
     )
-    assert done.out.startswith(f"{part}: manhattan distance to the mean, gray images from 6 images; ")
+    assert done.out.startswith(f"{part}: manhattan distance to the mean, from 6 gray images; ")
     manifest = bundle.read_manifest(part)
     assert manifest["network"]["units"] == pretrained.UNITS["fast"]
     assert manifest["kind"] == "mean"
@@ -73,7 +74,7 @@ def test_the_papers_method_by_one_word(run_metricad, good_folder, run_folder, tm
     part, other = tmp_path / "part.metricad", tmp_path / "other.metricad"
     command = ["prototype", good_folder, "--network", run_folder, "--holdout", 0.3, "--false-alarm-rate", 0.1]
     done = run_metricad(*command, "--out", part, "--preset", "paper", "--kind", "mean")
-    assert done.out.startswith(f"{part}: euclidean distance to the mean, gray images from 21 images; ")
+    assert done.out.startswith(f"{part}: euclidean distance to the mean, from 21 gray images; ")
     manifest = bundle.read_manifest(part)
     assert manifest["network"]["architecture"] == "staar2018"
     assert manifest["layers"]["density0"]["metric"] == "euclidean"

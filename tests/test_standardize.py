@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metricad.scoring.score import top_mean
-from metricad.scoring.standardize import EDGE, SMOOTHING, TOP, Fuse, Standardize
+from metricad.scoring.standardize import EDGE, HANDICAP, SMOOTHING, TOP, Fuse, Standardize
 
 SHAPE = (20, 30)
 
@@ -138,11 +138,15 @@ def test_each_image_may_have_a_region_of_its_own():
 def test_a_held_out_image_is_judged_by_all_the_others(has_shape, has_region):
     maps = drawn(6)
     inside = np.random.default_rng(0).random(SHAPE) < 0.9 if has_region else None
-    layer = fitted(maps, [inside] * 6, has_shape=has_shape)
+    layer = Standardize(2, SHAPE if has_shape else None)
+    held_out = layer.adapt_and_score(maps, [inside] * 6)
+    whole = fitted(maps, [inside] * 6, has_shape=has_shape)
+    for weights, same in zip(layer.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, same)
     for number, one in enumerate(maps):
         others = fitted([*maps[:number], *maps[number + 1 :]], [inside] * 5, has_shape=has_shape)
         expected = scores(others, one)[0]
-        found = layer.held_out(one, inside)
+        found = held_out[number]
         assert found.dtype == np.float32
         chosen = slice(None) if inside is None else inside
         np.testing.assert_allclose(found[chosen], expected[chosen], rtol=1e-2, atol=1e-2)
@@ -150,8 +154,9 @@ def test_a_held_out_image_is_judged_by_all_the_others(has_shape, has_region):
 
 def test_an_image_that_has_no_others_is_judged_by_itself():
     (one,) = drawn(1)
-    layer = fitted([one])
-    np.testing.assert_allclose(layer.held_out(one, None), scores(layer, one)[0], rtol=1e-3, atol=1e-3)
+    layer = Standardize(2, SHAPE)
+    (found,) = layer.adapt_and_score([one], [None])
+    np.testing.assert_allclose(found, scores(layer, one)[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-9, 1e6])
@@ -160,7 +165,7 @@ def test_distances_that_never_vary_leave_scores_finite(value):
     layer = fitted(maps)
     for image in (maps[0], np.full((*SHAPE, 2), 50, np.float32), np.zeros((*SHAPE, 2), np.float32)):
         assert np.isfinite(scores(layer, image)).all()
-        assert np.isfinite(layer.held_out(image, None)).all()
+    assert np.isfinite(layer.adapt_and_score(maps, [None] * 3)).all()
 
 
 @pytest.mark.parametrize("has_shape", [True, False])
@@ -175,7 +180,7 @@ def test_a_copy_with_its_weights_gives_the_same_scores(has_shape):
 
 # Fusion.
 
-ONE_SIDED = (False, True, False)
+KINDS = ("network", "lines", "network")
 
 
 def standard(count=12, seed=0, *, shape=SHAPE):
@@ -190,21 +195,35 @@ def tops(maps):
 
 
 def fused(maps, insides=None):
-    return Fuse(ONE_SIDED).adapt(maps, insides or [None] * len(maps))
+    return Fuse(KINDS).adapt(maps, insides or [None] * len(maps))
 
 
 def contributions(layer, maps):
     return layer(np.stack(maps)).numpy()
 
 
-def test_sources_on_both_sides_are_averaged_and_standardized_by_how_far_good_images_reach():
+def expected_of_kind(maps, members):
+    """Average of a kind's sources, in standard deviations of how far good images reach."""
+    shares = np.array([1 / tops([one[..., k] for one in maps]).std() for k in members])
+    average = np.stack(maps)[..., members] @ (shares / shares.sum())
+    return (average - tops(average).mean()) / tops(average).std()
+
+
+def test_sources_of_a_kind_are_averaged_and_the_larger_kind_counts():
     maps = standard()
-    found = contributions(fused(maps), maps)[..., [0, 2]].sum(axis=-1)
-    shares = np.array([1 / tops([one[..., k] for one in maps]).std() for k in (0, 2)])
-    shares /= shares.sum()
-    average = np.stack(maps)[..., [0, 2]] @ shares
-    expected = (average - tops(average).mean()) / tops(average).std()
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    shares = contributions(fused(maps), maps)
+    network, lines = expected_of_kind(maps, [0, 2]), expected_of_kind(maps, [1]) - HANDICAP
+    np.testing.assert_allclose(shares.sum(axis=-1), np.maximum(network, lines), atol=1e-3)
+    is_lines = lines > network + 1e-3
+    assert 0 < is_lines.mean() < 1
+    np.testing.assert_array_equal(shares[is_lines][:, [0, 2]], 0)
+    np.testing.assert_array_equal(shares[network > lines + 1e-3][:, 1], 0)
+
+
+def test_one_kind_alone_is_standardized_by_how_far_good_images_reach():
+    maps = standard()
+    layer = Fuse(["network"] * 3).adapt(maps, [None] * len(maps))
+    found = contributions(layer, maps).sum(axis=-1)
     assert tops(found).mean() == pytest.approx(0, abs=1e-3)
     assert tops(found).std() == pytest.approx(1, abs=1e-3)
 
@@ -212,25 +231,6 @@ def test_sources_on_both_sides_are_averaged_and_standardized_by_how_far_good_ima
 def test_the_steadier_source_has_more_weight():
     gain = fused(standard()).gain.numpy()
     assert gain[0] > 2 * gain[2]
-
-
-def test_one_sided_sources_add_nothing_below_what_good_images_reach():
-    maps = standard()
-    layer = fused(maps)
-    farthest = tops([one[..., 1] for one in maps]).max()
-    image = np.zeros((1, 1, 5, 3), np.float32)
-    image[..., 1] = [-100, 0, farthest - 1e-3, farthest + 1, farthest + 2]
-    found = contributions(layer, image)[0, 0, :, 1]
-    np.testing.assert_array_equal(found[:3], 0)
-    step = 1 / tops([one[..., 1] for one in maps]).std()
-    np.testing.assert_allclose(found[3:], [step, 2 * step], rtol=1e-3)
-
-
-def test_the_map_can_only_grow_by_one_sided_sources():
-    maps = standard()
-    shares = contributions(fused(maps), standard(seed=1))
-    assert (shares[..., 1] >= 0).all()
-    assert (shares.sum(axis=-1) >= shares[..., [0, 2]].sum(axis=-1)).all()
 
 
 def test_fusion_learns_from_places_inside_alone():
@@ -246,12 +246,15 @@ def test_fusion_learns_from_places_inside_alone():
     np.testing.assert_allclose(one.gain, cut.gain, rtol=1e-4)
 
 
-@pytest.mark.parametrize("is_kept", [(True, False, False), (False, True, False), (True, False, True)])
-def test_only_some_sources_contribute_what_they_did(is_kept):
+@pytest.mark.parametrize(("kinds", "members"), [(["network"], [0, 2]), (["lines"], [1])])
+def test_the_kinds_that_are_kept_contribute_alone(kinds, members):
     layer, maps = fused(standard()), standard(seed=1)
     before = contributions(layer, maps)
-    found = contributions(layer.only(is_kept), maps)
-    np.testing.assert_allclose(found, before * np.array(is_kept), rtol=1e-5, atol=1e-6)
+    found = contributions(layer.only(kinds), maps)
+    expected = np.zeros_like(found)
+    reached = np.stack(maps) * layer.gain.numpy() - layer.offset.numpy()
+    expected[..., members] = reached[..., members]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(contributions(layer, maps), before)
 
 
@@ -260,7 +263,7 @@ def test_scores_that_never_vary_leave_contributions_finite():
     found = contributions(fused(maps), [*maps, np.full((*SHAPE, 3), 5, np.float32)])
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[:3], 0)
-    assert (found[3] > 0).all()
+    assert (found[3].sum(axis=-1) > 0).all()
 
 
 def test_a_copy_of_the_fusion_contributes_the_same():

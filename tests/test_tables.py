@@ -431,8 +431,8 @@ def test_rates_count_what_lies_above_the_threshold(threshold, expected):
     assert tables.rates(result("tile", scores=rows, threshold=threshold)) == expected
 
 
-def test_prototypes_stand_side_by_side(study, overview):
-    table = tables.prototypes(overview, overview.shown)
+def test_densities_stand_side_by_side(study, overview):
+    table = tables.densities(overview, overview.shown)
     assert list(table.header) == ["surface", "mean euclidean", "mean manhattan", "gaussian"]
     wins = dict.fromkeys(METHODS, 0)
     for _, surface in SURFACES:
@@ -453,7 +453,7 @@ def test_prototypes_stand_side_by_side(study, overview):
 def test_positional_stands_where_it_is():
     found = [result(name) for name in ("tile", "star")] + [result("star", "positional")]
     overview = Overview(found)
-    table = tables.prototypes(overview, overview.shown)
+    table = tables.densities(overview, overview.shown)
     assert cell(table, "tile", "positional").text == "–"
     assert cell(table, "mean", "positional").text.endswith("(1 of 2)")
     assert texts(table)["better than mean euclidean, all settings"]["positional"].endswith("of 1")

@@ -100,9 +100,10 @@ class GaussianMixture(keras.layers.Layer):
         # The mean goes first: where good features never vary, projections are so large that nothing would
         # cancel after them. One component at a time, as what it needs fits into a processor's cache.
         centered = features - self.mean
-        for number in range(self.components):
-            projected = tf.nn.conv2d(centered, self.projections[number][None, None], 1, "VALID")
-            yield tf.reduce_sum(tf.square(projected - self.offsets[number]), axis=-1)
+        projections = tf.unstack(tf.expand_dims(tf.expand_dims(self.projections, 1), 1))
+        for projection, offset in zip(projections, tf.unstack(self.offsets), strict=True):
+            projected = tf.nn.conv2d(centered, projection, 1, "VALID")
+            yield tf.reduce_sum(tf.square(projected - offset), axis=-1)
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
         """Natural logarithm of the mixture's density at each feature: (N, h, w)."""

@@ -75,7 +75,8 @@ class PartDetector:
         self.seed = seed
         self.clock = Clock()
         self.settings: dict[str, object] = {"channels": 1, "curve": "linear", "is_halved": False}
-        self.chosen: dict[str, object] = {}
+        self.likelihood_gain: float | None = None
+        """By how much held-out images are likelier under what ``auto`` chose than under the other density."""
         self._build_features()
         self.densities: list[keras.layers.Layer] = []
 
@@ -91,18 +92,18 @@ class PartDetector:
 
     @property
     def description(self) -> str:
-        """What was chosen while fitting, in a few words."""
-        first, images = self.densities[0], "color images" if self.channels == 3 else "gray images"
+        """The density that was fitted, in a few words."""
+        first = self.densities[0]
         if isinstance(first, MeanDistance):
-            return f"{self.metric} distance to the mean, {images}"
+            return f"{self.metric} distance to the mean"
         if first.needs_positions:
-            return f"a Gaussian at each position, {images}"
-        numbers = [
-            str(density.components)
-            for density, source in zip(self.densities, self.features.sources, strict=True)
-            if source.kind == model.NETWORK
-        ]
-        return f"mixtures of {', '.join(numbers)} Gaussians by scale, {images}"
+            return "Gaussian at each position"
+        networks = [source.kind == model.NETWORK for source in self.features.sources]
+        numbers = [density.components for density, own in zip(self.densities, networks, strict=True) if own]
+        if max(numbers) == 1:
+            return "Gaussian"
+        by_scale = ", ".join(map(str, numbers))
+        return f"mixture of Gaussians ({by_scale} {'by scale' if len(numbers) > 1 else 'components'})"
 
     @property
     def needs_positions(self) -> bool:
@@ -164,7 +165,7 @@ class PartDetector:
     def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
         """Feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the sources."""
         self.grid.check(image.shape)
-        found = self._features(to_channels(image, self.channels)[np.newaxis])
+        found = self.features.run(to_channels(image, self.channels)[np.newaxis])
         return [
             one.numpy()[0] for one in keras.tree.flatten(found)
         ]  # Keras gives a single map without its list
@@ -208,6 +209,15 @@ class PartDetector:
             return distances, inside
         return self.fuse(self.standardize(distances[np.newaxis])).numpy()[0], inside
 
+    def maps_by_kind(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Map of each kind of sources alone, float32 (h', w'), and where these are judged."""
+        distances = self.distances(image)
+        inside = self.inside(image, distances.shape[:2])
+        if self.standardize is None:
+            return {self.features.sources[0].kind: distances[..., 0]}, inside
+        found = self.fuse.by_kind(self.standardize(distances[np.newaxis]))
+        return {kind: one.numpy()[0] for kind, one in found.items()}, inside
+
     def with_score(self, score: str, kinds: Sequence[str], *, center: float, spread: float) -> "PartDetector":
         """The same detector with another score, of sources of some kinds alone.
 
@@ -225,11 +235,7 @@ class PartDetector:
         layer = ImageScore(score, name="score")
         layer.center.assign(center if self.standardize is not None else 0.0)
         layer.spread.assign(spread if self.standardize is not None else 1.0)
-        fuse = (
-            None
-            if self.fuse is None
-            else self.fuse.only([one.kind in kinds for one in self.features.sources])
-        )
+        fuse = None if self.fuse is None else self.fuse.only(kinds)
         other.assemble(self.standardize, fuse, layer)
         return other
 
@@ -293,4 +299,3 @@ class PartDetector:
         known = ("channels", "curve", "is_halved")
         chosen = {key: self.settings[key] for key in known}
         self.features = model.features(self.network, has_lines=has_lines, **chosen)
-        self._features = compiled(self.features.model, tf.TensorSpec((1, None, None, self.channels)))

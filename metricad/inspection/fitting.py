@@ -8,18 +8,17 @@ that is standardised comes from images that a density has not seen. Nothing is k
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.density.mixture import GaussianMixture
+from metricad.density.mixture import WEIGHT, GaussianMixture
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source, compiled
+from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source
 from metricad.preprocessing import intensity
 from metricad.preprocessing.channels import channels_of, to_luminance
 from metricad.scoring.score import ImageScore
@@ -52,6 +51,9 @@ As many as their time allows: the finest map has three quarters of the features,
 
 def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
     """Fit a detector of any kind but the mean; see `PartDetector.fit`."""
+    if detector.kind == "positional" and len(images) < FOLDS:
+        raise DataError("a positional density needs two good images or more, received one; give more images")
+    detector.likelihood_gain = None
     _prepare(detector, [images[i] for i in _some(len(images), intensity.IMAGES, detector.seed)])
     folds = np.random.default_rng(detector.seed).permutation(len(images)) % min(FOLDS, len(images))
     learned = _learn(detector, images, folds)
@@ -60,12 +62,16 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
     likelihoods: dict[str, list[float]] = {name: [] for name in candidates}
     for number, (fold, features) in enumerate(learned.kept):
         if number == CHOOSING and len(judged) > 1:
-            judged = {name: judged[name] for name in [_choose(likelihoods)]}
+            name, detector.likelihood_gain = _choose(likelihoods)
+            judged = {name: judged[name]}
         for name, distances in judged.items():
             found, likelihood = candidates[name].judged(features, fold)
             distances.append(found)
             likelihoods[name].append(likelihood)
-    name = _choose(likelihoods) if len(judged) > 1 else next(iter(judged))
+    if len(judged) > 1:
+        name, detector.likelihood_gain = _choose(likelihoods)
+    else:
+        (name,) = judged
     detector.densities = candidates[name].densities
     if name == "positional":
         detector.settings["shape"] = learned.image_shape
@@ -79,11 +85,9 @@ def _standardize(
     shapes = {one.shape for one in distances}
     *size, number = next(iter(shapes))
     standardize = Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
-    standardize.adapt(distances, insides)
-    pairs = zip(distances, insides, strict=True)
-    scores = [standardize.held_out(one, inside) for one, inside in pairs]
-    one_sided = [source.kind == LINES for source in detector.features.sources]
-    fuse = Fuse(one_sided, name="fuse").adapt(scores, insides)
+    scores = standardize.adapt_and_score(distances, insides)
+    kinds = [source.kind for source in detector.features.sources]
+    fuse = Fuse(kinds, name="fuse").adapt(scores, insides)
     anomalies = [keras.ops.convert_to_numpy(fuse(one[np.newaxis]))[0].sum(axis=-1) for one in scores]
     score = ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
     detector.assemble(standardize, fuse, score)
@@ -108,11 +112,8 @@ class _Candidate:
     ) -> None:
         self.densities = [full for full, _ in pairs]
         self._sources = sources
-        maps = [tf.TensorSpec((1, None, None, source.dimensions)) for source in sources]
-        self._by_fold = [
-            compiled(partial(self._judged, densities), *maps)
-            for densities in zip(*(by for _, by in pairs), strict=True)
-        ]
+        self._by_fold = list(zip(*(by for _, by in pairs), strict=True))
+        self._on_one_grid = OnOneGrid(sources)
 
     def judged(self, features: Sequence[np.ndarray], fold: int) -> tuple[np.ndarray, float]:
         """Judge feature maps of an image by densities that have not seen its fold.
@@ -122,22 +123,14 @@ class _Candidate:
         float32 (h', w', sources)
             Distances.
         float
-            Log likelihood, the mean over each of the network's maps, summed over these.
+            Log likelihood, the mean over the finest map, which has the most features.
         """
-        given = [one[np.newaxis].astype(np.float32) for one in features]
-        distances, likelihood = self._by_fold[fold](*given)
-        return distances.numpy()[0], float(likelihood)
-
-    def _judged(self, densities: Sequence[keras.layers.Layer], *features: tf.Tensor) -> tuple:
-        distances, likelihoods = [], []
-        for density, one, source in zip(densities, features, self._sources, strict=True):
-            if source.kind == NETWORK:
-                distance, likelihood = density.judged(one)
-                likelihoods.append(tf.reduce_mean(likelihood))
-            else:
-                distance = density(one)
-            distances.append(distance)
-        return OnOneGrid(self._sources)(distances), tf.add_n(likelihoods)
+        given = [tf.convert_to_tensor(one[np.newaxis].astype(np.float32)) for one in features]
+        # Not compiled: that takes longer than these few images.
+        first, *others = self._by_fold[fold]
+        distance, likelihood = first.judged(given[0])
+        distances = [distance, *(density(one) for density, one in zip(others, given[1:], strict=True))]
+        return self._on_one_grid.call(distances).numpy()[0], float(tf.reduce_mean(likelihood))
 
 
 def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
@@ -237,7 +230,8 @@ def _mixture(
     """Mixture of a sample, and of what lies outside each fold, with the number of components chosen.
 
     The fewest components are taken under which held-out images are as likely as under the best number, but
-    for one standard error over images.
+    for one standard error over images. A number is tried where each component has `WEIGHT` vectors on
+    average: with fewer, it would have no covariance of its own.
     """
     vectors, images = sample.vectors, sample.images
     own_fold = folds[images]
@@ -251,6 +245,8 @@ def _mixture(
     if count == 1:
         full = fitted(1, everything)
         return full, [full]
+    least = min(np.sum(own_fold != fold) for fold in range(count))
+    numbers = [number for number in numbers if number == numbers[0] or number * WEIGHT <= least]
     tried, means, errors = {}, [], []
     for number in numbers:
         tried[number] = [fitted(number, own_fold != fold) for fold in range(count)]
@@ -284,12 +280,21 @@ def _positional(parts: Sequence[PositionalMoments]) -> tuple[PositionalGaussian,
     return fitted(total), [fitted(sum(rest[1:], rest[0])) for rest in rests]
 
 
-def _choose(likelihoods: dict[str, list[float]]) -> str:
-    """Choose the positional density where held-out images are likelier under it by one standard error."""
-    if len(likelihoods) == 1:
-        return next(iter(likelihoods))
+def _choose(likelihoods: dict[str, list[float]]) -> tuple[str, float]:
+    """Choose the positional density where held-out images are likelier under it by one standard error.
+
+    Returns
+    -------
+    str
+        Name of the density.
+    float
+        By how much, on average, images are likelier under it than under the other.
+    """
     gains = np.subtract(likelihoods["positional"], likelihoods["mixture"])
-    return "positional" if gains.mean() > gains.std() / np.sqrt(len(gains)) else "mixture"
+    mean = float(gains.mean())
+    if mean > gains.std() / np.sqrt(len(gains)):
+        return "positional", mean
+    return "mixture", -mean
 
 
 def name_of(images: Sequence[np.ndarray], number: int) -> str:

@@ -57,13 +57,17 @@ class Features:
         What the maps are, the finest first.
     grid : FeatureGrid
         Of the first map, on which all are brought together.
+    run : callable
+        The model, compiled: of images float32 (1, H, W, channels).
     """
 
     model: keras.Model
     sources: tuple[Source, ...]
     grid: FeatureGrid
+    run: Callable
 
 
+@functools.lru_cache(maxsize=4)  # many detectors are fitted to one network when methods are compared
 def features(
     network: keras.Model,
     *,
@@ -112,7 +116,8 @@ def features(
         Source(name, kind, place, one.shape[-1])
         for name, kind, place, one in zip(names, kinds, places, found, strict=True)
     )
-    return Features(keras.Model(pixels, found, name="features"), sources, grid)
+    whole = keras.Model(pixels, found, name="features")
+    return Features(whole, sources, grid, compiled(whole, tf.TensorSpec((1, None, None, channels))))
 
 
 def _with_color(

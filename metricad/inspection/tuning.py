@@ -233,12 +233,8 @@ def table(tuning: Tuning) -> list[list[str]]:
 
 def _values(detector: PartDetector, image: np.ndarray) -> np.ndarray:
     """Largest values of an image's map under each of `choices`."""
-    contributions, inside = detector.contributions(image)
-    kinds = [source.kind for source in detector.features.sources]
-    maps = {
-        group: contributions[..., [group in (ALL, kind) for kind in kinds]].sum(axis=-1)
-        for _, group in choices(detector)
-    }
+    maps, inside = detector.maps_by_kind(image)
+    maps[ALL] = np.max(list(maps.values()), axis=0)
     return np.array([top_mean(maps[group], SCORES[score], inside) for score, group in choices(detector)])
 
 

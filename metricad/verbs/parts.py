@@ -95,11 +95,14 @@ def prototype(
             on_image=advance,
         )
     bundle.save(made, out)
-    counts = made.fitted_on
+    counts, detector, why = made.fitted_on, made.detector, ""
+    if detector.likelihood_gain is not None:
+        other = "a mixture" if detector.needs_positions else "a Gaussian at each position"
+        why = f" (held-out log-likelihood {detector.likelihood_gain:.3g} above that of {other})"
     typer.echo(
-        f"{out}: {made.detector.description} from {counts['fit_images']} images; threshold "
-        f"{made.threshold:.4g} from {counts['held_out_images']} held-out images, false-alarm rate at most "
-        f"{false_alarm_rate:g}"
+        f"{out}: {detector.description}{why}, from {counts['fit_images']} "
+        f"{'color' if detector.channels == 3 else 'gray'} images; threshold {made.threshold:.4g} from "
+        f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
     )
 
 
