@@ -7,14 +7,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test coverage lint bench clean
 
 demo: $(STAMP)
 	rm -rf demo
 	$(BIN)/metricad demo --out demo
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+coverage: $(STAMP)
+	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -83,8 +83,10 @@ def make_part(
 
 def assert_near(inspector, found: tuple, expected: tuple) -> None:
     """Hold that a score and its maps agree by as much as `export.compare` asks for."""
+    from metricad.deploy import export
+
     score, *maps = expected
-    least = abs(score) if inspector.detector.standardize is None else max(abs(score), 1.0)
+    least = abs(score) if inspector.detector.standardize is None else max(abs(score), export.LEAST)
     np.testing.assert_allclose(found[0], score, rtol=0, atol=1e-4 * least)
     for one, other in zip(found[1:], maps, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(least, np.abs(maps[0]).max()))

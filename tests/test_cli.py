@@ -127,22 +127,22 @@ def test_the_quick_grid(run_metricad, tmp_path):
     subprocess.run(
         [sys.executable, "-m", "data_prep", *command, "--data-dir", data], check=True, capture_output=True
     )
-    arguments = ["reproduce", "--preset", "quick", "--data-dir", data]
+    arguments = ["reproduce", "--preset", "quick", "--seeds", "0", "--data-dir", data]
 
     done = run_metricad(*arguments, "--out", tmp_path / "grid", "--dry-run")
     assert (done.status, done.err) == (0, "")
     counted = re.findall(r"^  (\w[\w ]*?)  +(\d+)  ", done.out, flags=re.MULTILINE)
     assert counted == [
-        ("train", "2"), ("evaluate trained networks", "10"), ("evaluate controls", "15"), ("all", "27")
+        ("train", "1"), ("evaluate trained networks", "5"), ("evaluate controls", "10"), ("all", "16")
     ]  # fmt: skip
     assert not (tmp_path / "grid").exists()
 
     done = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
     assert done.status == 0, done
     lines = done.err.splitlines()
-    assert lines[0].startswith("27 cells, 0 done before, ")
-    assert len(lines) == 28
-    assert lines[-1].startswith("27/27  evaluate ")
+    assert lines[0].startswith("16 cells, 0 done before, ")
+    assert len(lines) == 17
+    assert lines[-1].startswith("16/16  evaluate ")
     assert done.out.endswith(f"look at {tmp_path / 'grid' / 'report' / 'report.html'}\n")
     document = json.loads((tmp_path / "grid" / "results.json").read_text())
     assert {row["surface"]: row["is_known"] for row in document["results"] if row["role"] == "trained"} == {
@@ -157,7 +157,7 @@ def test_the_quick_grid(run_metricad, tmp_path):
     ) > max(row["auroc"] for row in document["results"] if row["role"] == "baseline")
 
     again = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
-    assert again.err.splitlines() == [lines[0].replace("0 done", "27 done")]
+    assert again.err.splitlines() == [lines[0].replace("0 done", "16 done")]
     other = run_metricad(*arguments, "--out", tmp_path / "grid")
     assert other.status == 2
     assert "holds a grid with other settings" in other.err

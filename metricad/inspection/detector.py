@@ -201,14 +201,6 @@ class PartDetector:
         source = self.features.sources[int(found["source"][0])].name
         return Judgement(float(found["score"][0]), (row, column), source, found["anomaly"].numpy()[0])
 
-    def contributions(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """What each source adds to an anomaly map, float32 (h', w', sources), and where that is judged."""
-        distances = self.distances(image)
-        inside = self.inside(image, distances.shape[:2])
-        if self.standardize is None:
-            return distances, inside
-        return self.fuse(self.standardize(distances[np.newaxis])).numpy()[0], inside
-
     def maps_by_kind(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """Map of each kind of sources alone, float32 (h', w'), and where these are judged."""
         distances = self.distances(image)
