@@ -351,7 +351,8 @@ def build(found: Sequence[Found], names: Sequence[str], options: argparse.Namesp
             f"The default is the network {options.network}, the density chosen between a mixture and a "
             f"Gaussian at each position, and the {DEFAULT} of the map as score. One ingredient is changed at "
             "a time, and all that follows it is learned anew; nothing is chosen by labels. Fitted to "
-            f"{1 - Protocol().holdout:.0%} of the good images to learn from, scored on all test images.",
+            f"{1 - Protocol().holdout:.0%} of the good images to learn from, or to all where the rest is too "
+            "few for a threshold, scored on all test images.",
             "In brackets are 95 % intervals over the choice of test images (stratified bootstrap, 2,000 "
             "resamples); those of a difference are of the same resamples for both. = is where there is "
             "nothing to change, so that the default stands in the means; – is where a variant is not "

@@ -86,7 +86,7 @@ def assert_near(inspector, found: tuple, expected: tuple) -> None:
     from metricad.deploy import export
 
     score, *maps = expected
-    least = abs(score) if inspector.detector.standardize is None else max(abs(score), export.LEAST)
+    least = abs(score) if inspector.detector.standardize is None else max(abs(score), export.SMALLEST_SCORE)
     np.testing.assert_allclose(found[0], score, rtol=0, atol=1e-4 * least)
     for one, other in zip(found[1:], maps, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(least, np.abs(maps[0]).max()))

@@ -236,9 +236,9 @@ def test_differences_of_standard_scores_are_in_standard_deviations(registered_pa
         changed["score"] = changed["score"] + step
         return export.compare(inspector, description, lambda pixels: changed, [image])
 
-    assert compared(0.9e-4 * max(abs(found.score), export.LEAST)).difference > 0
+    assert compared(0.9e-4 * max(abs(found.score), export.SMALLEST_SCORE)).difference > 0
     with pytest.raises(ExportError, match="the exported score differs"):
-        compared(1.1e-4 * max(abs(found.score), export.LEAST))
+        compared(1.1e-4 * max(abs(found.score), export.SMALLEST_SCORE))
 
 
 def test_another_verdict_is_a_difference(fitted, said):

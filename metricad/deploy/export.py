@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2, "int8": 1.0}
 """Largest difference of a score, as a share of it, with which an export of a precision is kept."""
 
-LEAST = 5.0
+SMALLEST_SCORE = 5.0
 """Smallest standard score that a difference is a share of: about where thresholds lie."""
 
 FASTER = {"bfloat16": ("openvino",), "int8": ("onnx", "openvino")}
@@ -164,7 +164,7 @@ def compare(
         }
         scale = abs(expected.score)
         if description.is_standardized:
-            scale = max(scale, LEAST)
+            scale = max(scale, SMALLEST_SCORE)
         scale = max(scale, float(np.finfo(np.float32).tiny))
         for name, difference in differences.items():
             share = abs(float(difference)) / (scale if name == "score" else max(scale, np.abs(anomaly).max()))
