@@ -1,0 +1,181 @@
+"""What every export format says of images of twenty odd sizes, beside what the library says of them.
+
+    python scripts/export_parity.py
+
+For each density an inspector is fitted to rendered textures, with the network that ships, and exported to
+every format; each file judges one good and one defective image of each size it accepts. Parts in register
+have one size, and are judged on as many images of it. Writes exports.md into results/; leaves with 1 when a
+score differs by more than the tolerance of an export.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import measuring
+import numpy as np
+
+from metricad import defects, display, files, markdown
+from metricad.deploy import export, exported
+from metricad.document import Cell, Document, Section, Table
+from metricad.inspection.detector import PartDetector
+from metricad.inspection.inspector import Inspection, Inspector
+from metricad.networks import pretrained, residual
+from metricad.preprocessing.regions import MaskRegion
+from metricad.scoring.calibration import calibrate
+from metricad.versions import versions
+
+SIZES = [
+    (int(2 * r + 1), int(2 * c + 1)) for r, c in np.random.default_rng(0).integers(36, 180, size=(20, 2))
+]
+"""Height and width in pixels, all odd, from 73 to 359."""
+
+SHAPE = (159, 181)
+"""Of the images of parts in register."""
+
+FITTED, HELD_OUT = 24, 19
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an inspector is fitted to, and how."""
+
+    name: str
+    network: str
+    kind: str
+    is_colored: bool = False
+    in_register: bool = False
+    is_masked: bool = False
+
+
+PARTS = [
+    Part("gray, mixture", "accurate", "mixture"),
+    Part("color, mixture", "accurate", "mixture", is_colored=True),
+    Part("gray, one Gaussian, fast", "fast", "gaussian"),
+    Part("color, one Gaussian, fast", "fast", "gaussian", is_colored=True),
+    Part("gray, positional, in a mask", "accurate", "positional", in_register=True, is_masked=True),
+    Part("color, positional", "accurate", "positional", is_colored=True, in_register=True),
+    Part("gray, mixture, in a mask", "accurate", "mixture", in_register=True, is_masked=True),
+    Part("the paper's: mean, maximum", "paper", "mean"),
+]
+
+
+def main() -> int:
+    """Fit, export, compare, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sizes", type=int, default=len(SIZES), help="of twenty")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the page")
+    options = parser.parse_args()
+    rows, largest = [], 0.0
+    with display.progress("exports", len(PARTS) * len(export.FORMATS)) as advance:
+        for part in PARTS:
+            inspector = fit(part)
+            judged = list(images(part, SIZES[: options.sizes]))
+            expected = [inspector.inspect(image)[0] for image in judged]
+            cells = [Cell(part.name), Cell(str(len(judged)))]
+            for format in export.FORMATS:
+                difference, verdicts = compare(inspector, format, judged, expected)
+                cells.append(Cell(f"{difference:.1e}, {verdicts}"))
+                largest = max(largest, difference)
+                advance()
+            rows.append(cells)
+            print(" | ".join(cell.text for cell in cells), flush=True)
+    is_kept = largest <= export.TOLERANCE["float32"]
+    files.write_text(options.out / "exports.md", markdown.render(page(rows, largest)))
+    return 0 if is_kept else 1
+
+
+def fit(part: Part) -> Inspector:
+    """Fit an inspector to textures, and set its threshold with others."""
+    good = textures(part, SHAPE, FITTED + HELD_OUT)
+    network = residual.build(16, seed=0) if part.network == "paper" else pretrained.load(part.network)
+    region = None
+    if part.is_masked:
+        mask = np.zeros(SHAPE, bool)
+        mask[21:140, 31:170] = True
+        mask[60:90, 80:120] = False
+        region = MaskRegion(mask)
+    score = {"score": "max"} if part.kind == "mean" else {}
+    detector = PartDetector(network, part.kind, region=region, **score).fit(good[:FITTED])
+    return Inspector(detector, calibrate([detector.score(one) for one in good[FITTED:]], 0.05), {})
+
+
+def textures(part: Part, shape: tuple[int, int], count: int) -> list[np.ndarray]:
+    """Draw images of a texture with regions; in register, the regions lie in the same places."""
+    side = max(*shape, 128)
+    side += side % 2
+    drawn = measuring.regions(count, (side, side), is_colored=part.is_colored)
+    if part.in_register:
+        rng = np.random.default_rng(0)
+        first = drawn[0]
+        drawn = [np.clip(first + rng.normal(0, 0.05, first.shape), -1, 1).astype(np.float32) for _ in drawn]
+    return [as_stored(image[: shape[0], : shape[1]]) for image in drawn]
+
+
+def as_stored(image: np.ndarray) -> np.ndarray:
+    """Round to the 256 levels that files have, which exports are given."""
+    return (np.round((image + 1) * 127.5) / np.float32(127.5) - 1).astype(np.float32)
+
+
+def images(part: Part, sizes: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+    """Draw one good and one defective image of each size."""
+    rng = np.random.default_rng(1)
+    for number, size in enumerate(sizes):
+        image = textures(part, SHAPE if part.in_register else size, number + 1)[-1]
+        yield image
+        yield as_stored(defects.add_any(image, rng)[0])
+
+
+def compare(
+    inspector: Inspector, format: str, judged: Sequence[np.ndarray], expected: Sequence[Inspection]
+) -> tuple[float, str]:
+    """Largest difference of a score, as an export counts it, and how many verdicts and peaks agree."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"part{export.FORMATS[format][0]}"
+        export.export(inspector, path, format=format)
+        found = exported.load(path)
+        pairs = [(one, found.inspect(image)[0]) for one, image in zip(expected, judged, strict=True)]
+    least = 0.0 if inspector.detector.standardize is None else export.SMALLEST_SCORE
+    differences = [abs(one.score - other.score) / max(abs(one.score), least) for one, other in pairs]
+    agree = sum(replace(other, score=one.score) == one for one, other in pairs)
+    return max(differences), f"{agree} of {len(pairs)}"
+
+
+def page(rows: list[list[Cell]], largest: float) -> Document:
+    """Put the page together."""
+    return Document(
+        "What exports say",
+        [
+            "Made by: python scripts/export_parity.py",
+            "Largest difference between a score of an export, run by its own runtime, and the library's, as "
+            f"a share of the score (of {export.SMALLEST_SCORE:g} standard deviations where it is "
+            "smaller), and on how many images verdict, peak and deciding source agree. Each size has one "
+            "good and one defective image; parts in register, and those with a mask, are judged in one size, "
+            f"{SHAPE[0]}×{SHAPE[1]}, all others in these: {', '.join(f'{h}×{w}' for h, w in SIZES)}.",
+            f"The largest difference of all is {largest:.1e}; an export is kept up to "
+            f"{export.TOLERANCE['float32']:g}.",
+            Table("Differences of exports", ["part", "images", *export.FORMATS], rows),
+        ],
+        [
+            Section(
+                "Versions",
+                [
+                    Table(
+                        "Versions",
+                        ["package", "version"],
+                        [[Cell(name), Cell(value)] for name, value in versions().items()],
+                    )
+                ],
+            )
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
