@@ -7,7 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from metricad import console
+from metricad.cli import console
+from metricad.deploy import native_output
 
 app = typer.Typer(
     help="Put surface data where metricad reads it: TFDS directories, or folders as MVTec AD has them. "
@@ -126,7 +127,7 @@ def _building(manual_dir: Path | None = None) -> ModuleType:
         from data_prep import sources
 
         sources.folder(manual_dir)
-    console.load_tensorflow()
+    native_output.load_tensorflow()
     from data_prep import building
 
     return building

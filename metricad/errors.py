@@ -3,6 +3,8 @@
 Every message is one line that says what is wrong, what was expected and what to do.
 """
 
+import errno
+
 
 class MetricadError(Exception):
     """Something outside the program is not as it must be. The command line prints it and exits with 2."""
@@ -22,3 +24,12 @@ class BundleError(MetricadError):
 
 class ExportError(MetricadError):
     """An exported inspector does not say what the one says that it was made from."""
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what the operating system refused, and for the common cases what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the device; nothing was half-written; free some space and run again"
+    return f"{where}{reason}"

@@ -29,18 +29,21 @@ import numpy as np
 import rivals
 import tensorflow as tf
 
-from metricad import datasets, display, files, markdown, metrics
-from metricad.document import Cell, Document, Section, Table
+from metricad import files, metrics
+from metricad.cli import display
+from metricad.cli.options import SHIPPED
+from metricad.data import datasets
 from metricad.errors import DataError
-from metricad.evaluation import Images, Protocol
-from metricad.inspection import fitting
+from metricad.evaluation.protocol import Images, Protocol
+from metricad.inspection import fit_detector
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.model import LINES
 from metricad.networks import pretrained
-from metricad.options import SHIPPED
 from metricad.preprocessing.intensity import LINEAR, IntensityTransform
+from metricad.reporting import markdown
+from metricad.reporting.document import Cell, Document, Section, Table
 from metricad.scoring.score import ImageScore
-from metricad.scoring.sizes import DEFAULT, SCORES
+from metricad.scoring.score_names import DEFAULT, SCORES
 from metricad.scoring.standardize import LEAST, Fuse, Standardize
 from metricad.versions import versions
 
@@ -239,7 +242,7 @@ def distances_kept() -> Iterator[list]:
             kept.extend([list(maps), list(insides)])
             return super().adapt_and_score(maps, insides)
 
-    with mock.patch.object(fitting, "Standardize", Keeping):
+    with mock.patch.object(fit_detector, "Standardize", Keeping):
         yield kept
 
 

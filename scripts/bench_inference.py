@@ -31,9 +31,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from metricad import files, markdown
+from metricad import files
 from metricad.deploy import exported, runtimes
-from metricad.document import Cell, Document, Section, Table
+from metricad.reporting import markdown
+from metricad.reporting.document import Cell, Document, Section, Table
 from metricad.versions import versions
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def make(scope: Scope, folder: Path) -> dict[str, str]:
         By title, what was chosen for each inspector.
     """
     from data_prep.surfaces import generator
-    from metricad import images
+    from metricad.data import images
     from metricad.deploy import export
     from metricad.inspection import bundle
     from metricad.inspection.fit import fit_inspector
@@ -298,7 +299,7 @@ def profile(path: Path, scope: Scope, threads: int) -> list[tuple[str, str, floa
 
 _START = """
 import resource, sys, time
-from metricad import images
+from metricad.data import images
 from metricad.{module} import load
 image = images.read(sys.argv[2])
 part = load(sys.argv[1])
@@ -337,7 +338,7 @@ def line(scope: Scope, folder: Path, threads: int) -> dict:
 
     A round takes its share of the files, so that every way has seen each file once in the end.
     """
-    from metricad import images
+    from metricad.data import images
     from metricad.inspection import bundle
 
     paths = sorted((folder / "line").iterdir())

@@ -27,10 +27,13 @@ import numpy as np
 from service_traffic import BODY_MIB, PART, SHARES, SIDES, Answered, Body, bombs, damaged, encoded, send
 
 from data_prep.surfaces import generator
-from metricad import console, files, images, markdown
-from metricad.document import Cell, Document, Table
+from metricad import files
+from metricad.data import images
+from metricad.deploy import native_output
 from metricad.errors import DataError
-from metricad.service import uploads
+from metricad.reporting import markdown
+from metricad.reporting.document import Cell, Document, Table
+from metricad.service import decoding
 from metricad.versions import versions
 
 PIXELS, UPLOAD = 1, 5  # the service's limits here, in 10⁶ pixels and seconds
@@ -62,24 +65,24 @@ def main() -> None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, list[Body]]]:
     """A part, and bodies of each kind with what the library says of them."""
-    console.load_tensorflow()
-    from metricad import methods
+    native_output.load_tensorflow()
     from metricad.inspection import bundle
     from metricad.inspection import fit as inspector
+    from metricad.training import loading
 
     paths = [folder / f"{i:03}.png" for i in range(40)]
     for i, path in enumerate(paths):
         images.write(path, generator.render(1, i, size=SIDES[i % len(SIDES)])[0])
-    model = methods.load_network(options.network)
+    model = loading.load_network(options.network)
     made = inspector.fit_inspector(paths, model, false_alarm_rate=0.1, holdout=0.3)
     bundle.save(made, folder / f"{PART}.metricad")
 
     def judged(content: bytes) -> Body:
         """What the library says of a body: the same steps as the service's, in this process."""
         try:
-            image = uploads.decode(content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6)
+            image = decoding.decode(content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6)
             return Body(content, 200, made.inspect(image)[0].score)
-        except uploads.TooManyPixelsError:
+        except decoding.TooManyPixelsError:
             return Body(content, 413)
         except DataError:
             return Body(content, 422)

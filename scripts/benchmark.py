@@ -37,9 +37,11 @@ import numpy as np
 from measuring import seconds
 
 from data_prep.surfaces import generator
-from metricad import files, images, markdown
-from metricad.document import Cell, Document, Table
-from metricad.options import SHIPPED
+from metricad import files
+from metricad.cli.options import SHIPPED
+from metricad.data import images
+from metricad.reporting import markdown
+from metricad.reporting.document import Cell, Document, Table
 from metricad.versions import versions
 
 if TYPE_CHECKING:
@@ -120,9 +122,10 @@ def training(_: Scope) -> list[Row]:
     """
     import tensorflow as tf
 
-    from metricad import runs, training, triplets
     from metricad.networks import residual as network
-    from metricad.settings import Settings
+    from metricad.training import runs, triplets
+    from metricad.training import triplet_training as training
+    from metricad.training.settings import Settings
 
     settings = Settings()
     textures = {

@@ -23,12 +23,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import rivals
 
-from metricad import comparison, datasets, display, files, markdown, methods, report
-from metricad import results as records
-from metricad.document import Cell, Document, Section, Table
-from metricad.evaluation import Method
-from metricad.options import SHIPPED
-from metricad.results import Result, Study
+from metricad import files
+from metricad.cli import display
+from metricad.cli.options import SHIPPED
+from metricad.data import datasets
+from metricad.evaluation import candidates, comparison
+from metricad.evaluation import results as records
+from metricad.evaluation.protocol import Method
+from metricad.evaluation.results import Result, Study
+from metricad.reporting import markdown, report
+from metricad.reporting.document import Cell, Document, Section, Table
 
 CONTROLS = ("untrained", "variation")
 """Beside which every figure stands: the default with an untrained network, and each pixel for itself."""
@@ -50,7 +54,7 @@ def main() -> None:
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*SHIPPED, *CONTROLS, *methods.COMPARED]
+    names = options.method or [*SHIPPED, *CONTROLS, *candidates.COMPARED]
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
         for number in range(len(surfaces)):
             for name in names:
@@ -84,14 +88,14 @@ def run_one(
 ) -> None:
     """Evaluate one method on one surface and keep the results and what they took."""
     path = place(work, name, int(number))
-    if name in methods.COMPARED:
-        chosen = [methods.of_name(name, epochs=epochs.get(name), weights=weights)]
+    if name in candidates.COMPARED:
+        chosen = [candidates.of_name(name, epochs=epochs.get(name), weights=weights)]
     elif name == "variation":
-        chosen = methods.BASELINES
+        chosen = candidates.BASELINES
     else:
         role = "untrained" if name == "untrained" else "trained"
         of = SHIPPED[0] if name == "untrained" else name
-        chosen = [one for one in methods.of_network(of) if one.role == role]
+        chosen = [one for one in candidates.of_network(of) if one.role == role]
     made = []
     task = comparison.Task(tuple(keeping(one, made) for one in chosen), surfaces[int(number)])
     with display.progress(f"{name}, {task.surface.name}", task.step_count) as advance:

@@ -21,14 +21,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import measuring
 import numpy as np
 
-from metricad import defects, display, files, markdown
+from metricad import files
+from metricad.cli import display
 from metricad.deploy import export, exported
-from metricad.document import Cell, Document, Section, Table
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspection, Inspector
 from metricad.networks import pretrained, residual
 from metricad.preprocessing.regions import MaskRegion
+from metricad.reporting import markdown
+from metricad.reporting.document import Cell, Document, Section, Table
 from metricad.scoring.calibration import calibrate
+from metricad.synthetic import defects
 from metricad.versions import versions
 
 SIZES = [

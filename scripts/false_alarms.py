@@ -29,11 +29,15 @@ import rivals
 from matplotlib import rc_context
 from scipy import stats
 
-from metricad import datasets, display, figures, files, markdown, methods
-from metricad.document import Cell, Document, Picture, Section, Table
-from metricad.evaluation import Images, Method
+from metricad import files
+from metricad.cli import display
+from metricad.cli.options import SHIPPED
+from metricad.data import datasets
+from metricad.evaluation import candidates
+from metricad.evaluation.protocol import Images, Method
 from metricad.inspection.interface import as_taken
-from metricad.options import SHIPPED
+from metricad.reporting import figures, markdown
+from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.scoring.calibration import calibrate, needed
 
 RATES = (0.01, 0.05, 0.1)
@@ -81,7 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
-    method = methods.of_network(options.network)[0]
+    method = candidates.of_network(options.network)[0]
     found = {}
     with display.progress("images", sum(map(_count, surfaces)) * options.draws) as advance:
         for surface in surfaces:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from data_prep.surfaces import generator
-from metricad.images import from_uint8
+from metricad.data.images import from_uint8
 from metricad.inspection.interface import Detector
 
 SIDE = 512

@@ -21,16 +21,20 @@ import numpy as np
 import rivals
 import tensorflow as tf
 
-from metricad import comparison, datasets, display, files, markdown, methods, metrics, report
-from metricad import results as records
-from metricad.document import Cell, Document, Section, Table
-from metricad.evaluation import Method, Protocol
+from metricad import files, metrics
+from metricad.cli import display
+from metricad.cli.options import SHIPPED
+from metricad.data import datasets
+from metricad.data.channels import to_luminance
+from metricad.evaluation import candidates, comparison
+from metricad.evaluation import results as records
+from metricad.evaluation.protocol import Method, Protocol
+from metricad.evaluation.results import Result, Study
 from metricad.inspection.interface import Detector
 from metricad.networks import residual as network
 from metricad.networks.factory import extractor
-from metricad.options import SHIPPED
-from metricad.preprocessing.channels import to_luminance
-from metricad.results import Result, Study
+from metricad.reporting import markdown, report
+from metricad.reporting.document import Cell, Document, Section, Table
 
 METRICS: dict[str, Callable[[Result], float | None]] = {
     "AUROC": lambda one: one.auroc,
@@ -50,7 +54,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
-    parser.add_argument("--method", action="append", choices=methods.COMPARED, help="also published methods")
+    parser.add_argument(
+        "--method", action="append", choices=candidates.COMPARED, help="also published methods"
+    )
     rivals.add_options(parser)
     parser.add_argument("--side", type=int, default=measuring.SIDE, help="of the images that are timed")
     parser.add_argument(
@@ -63,7 +69,7 @@ def main() -> None:
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     protocol, epochs = Protocol(), rivals.epochs(parser, options)
     compared = [
-        methods.of_name(name, epochs=epochs.get(name), weights=options.weights)
+        candidates.of_name(name, epochs=epochs.get(name), weights=options.weights)
         for name in options.method or []
     ]
     tasks = comparison.plan(surfaces, [], networks, compared=compared)

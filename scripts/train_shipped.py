@@ -17,7 +17,10 @@ import numpy as np
 from skimage import io, transform
 
 from data_prep.surfaces.generator import render
-from metricad import episodes, files, images, textures
+from metricad import files
+from metricad.data import images
+from metricad.synthetic import textures
+from metricad.training import episodes
 
 _FAMILIES = (1, 2, 3, 5, 6)
 _FIRST_SEED, _SEEDS, _RENDERED, _TOGETHER = 1000, 40, 40, 6
@@ -114,8 +117,8 @@ def train(options: argparse.Namespace, drawn: list[Path]) -> None:
     """Train on what was drawn and write the weights."""
     import keras
 
-    from metricad import episodic
     from metricad.networks import hypercolumn, pretrained
+    from metricad.training import episodic_training
 
     crops, masks = [], []
     for path in drawn:
@@ -126,7 +129,7 @@ def train(options: argparse.Namespace, drawn: list[Path]) -> None:
     keras.utils.set_random_seed(options.seed)
     model = hypercolumn.build(options.units, seed=options.seed)
     steps = options.epochs * -(-len(crops) // _BATCH)
-    trainer = episodic.compiled(model, learning_rate=options.learning_rate, steps=steps)
+    trainer = episodic_training.compiled(model, learning_rate=options.learning_rate, steps=steps)
     state = options.work / f"training-{options.units}-{options.seed}"
     trainer.fit(
         crops,

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from metricad import images
+from metricad.data import images
 
 # As the command line has it: whichever test imports TensorFlow first.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -120,9 +120,9 @@ def save(path: Path, image: np.ndarray) -> Path:
 
 def make_run(folder: Path, *, units: int = 4, seed: int = 3) -> Path:
     """Make a finished run in no time; its network is untrained, which is enough to see a scratch."""
-    from metricad import runs
     from metricad.networks import residual
-    from metricad.settings import Settings
+    from metricad.training import runs
+    from metricad.training.settings import Settings
 
     run = runs.start(folder, Settings(units=units, seed=seed), {"seen": []})
     runs.finish(run, residual.build(units, seed=seed))
@@ -176,8 +176,8 @@ def run_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fitted(good_folder, run_folder):
     """An inspector of the good surface."""
-    from metricad import runs
     from metricad.inspection.fit import fit_inspector
+    from metricad.training import runs
 
     return fit_inspector(
         images.find([good_folder]), runs.load_network(run_folder), false_alarm_rate=0.1, holdout=0.3
@@ -201,7 +201,8 @@ def free_part(tmp_path_factory):
     Two and three components in place of those that good images would choose: a graph of many takes long to
     export.
     """
-    from metricad.inspection import bundle, fitting
+    from metricad.inspection import bundle
+    from metricad.inspection import fit_detector as fitting
     from metricad.networks import hypercolumn
 
     with pytest.MonkeyPatch.context() as patch:
@@ -216,7 +217,8 @@ def free_part(tmp_path_factory):
 @pytest.fixture(scope="session")
 def registered_part(tmp_path_factory):
     """An inspector of gray images of one odd size, which it halves, with a mask; and its file."""
-    from metricad.inspection import bundle, fitting
+    from metricad.inspection import bundle
+    from metricad.inspection import fit_detector as fitting
     from metricad.networks import hypercolumn
     from metricad.preprocessing.regions import MaskRegion
 
@@ -262,9 +264,9 @@ def registered_export(registered_part, tmp_path_factory) -> Callable[[str], Path
 _EXPORTING = """
 import sys
 from pathlib import Path
-from metricad import console
+from metricad.deploy import native_output
 
-console.load_tensorflow()
+native_output.load_tensorflow()
 
 import numpy as np
 from metricad.deploy import export, exported
@@ -310,9 +312,11 @@ def written(part_export, monkeypatch):
 @pytest.fixture
 def run_metricad(monkeypatch, capfd) -> Callable[..., Outcome]:
     """Run ``metricad`` with these arguments in this process."""
-    from metricad import cli, console
+    from metricad.cli import app as cli
+    from metricad.cli import console
+    from metricad.deploy import native_output
 
-    console.load_tensorflow()
+    native_output.load_tensorflow()
 
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()

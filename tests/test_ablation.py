@@ -7,11 +7,11 @@ import pytest
 from conftest import scratched, texture
 from test_scoreboard import load_script
 
-from metricad import markdown
-from metricad.datasets import Sample, Surface
-from metricad.evaluation import Images
+from metricad.data.datasets import Sample, Surface
+from metricad.evaluation.protocol import Images
 from metricad.inspection.detector import PartDetector
 from metricad.networks import pretrained
+from metricad.reporting import markdown
 
 script = load_script("ablation")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from metricad import backbones
 from metricad.errors import DataError
+from metricad.networks import imagenet as backbones
 
 LIGHT = "MobileNetV2"
 IMAGE = texture(np.random.default_rng(0), side=48)

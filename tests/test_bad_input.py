@@ -21,7 +21,7 @@ import tifffile
 from conftest import make_run, repack, save, scratched, texture
 from PIL import Image
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
 
 FIELDS = [
@@ -384,8 +384,9 @@ def test_resume_takes_no_other_options(refused, tmp_path):
 
 def test_resume_needs_a_run_and_its_own_images(refused, tmp_path):
     assert "no training run here" in refused("train", "--out", tmp_path / "run", "--resume")
-    from metricad import datasets, runs
-    from metricad.settings import Settings
+    from metricad.data import datasets
+    from metricad.training import runs
+    from metricad.training.settings import Settings
 
     source = class_folders(tmp_path / "source")
     data = {"sources": [str(source)], "data_dir": None, "normals": None}
@@ -682,8 +683,9 @@ def test_more_normals_than_there_are(refused_evaluation, part, tmp_path):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, part):
     """Results of one bundle on one surface, with their pictures beside them."""
-    from metricad import comparison, datasets
-    from metricad import results as records
+    from metricad.data import datasets
+    from metricad.evaluation import comparison
+    from metricad.evaluation import results as records
 
     folder = tmp_path_factory.mktemp("results")
     surfaces = datasets.load(mvtec(folder / "data"))
@@ -734,7 +736,7 @@ def test_missing_results(refused, tmp_path):
 
 
 def test_damaged_pictures(refused, copied, tmp_path):
-    from metricad import results as records
+    from metricad.evaluation import results as records
 
     pictures = tmp_path / "results.examples.npz"
     content = pictures.read_bytes()
@@ -831,12 +833,13 @@ def test_no_space_is_said_in_plain_words(refused_prototype, good_folder, monkeyp
 
 LIMITED = """
 import resource, sys
-from metricad import cli, console
+from metricad.cli import app, console
+from metricad.deploy import native_output
 
-console.load_tensorflow()
+native_output.load_tensorflow()
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), hard))
-console.run(cli.app, prog="metricad")
+console.run(app.app, prog="metricad")
 """
 
 

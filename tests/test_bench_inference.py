@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_scoreboard import load_script
 
-from metricad import markdown
 from metricad.networks import residual as network
+from metricad.reporting import markdown
 
 for runtime in ("tf2onnx", "onnxruntime", "openvino", "ai_edge_litert"):
     pytest.importorskip(runtime)

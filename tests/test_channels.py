@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import skimage
 
+from metricad.data.channels import channels_of, is_colored, to_channels, to_luminance
 from metricad.errors import DataError
-from metricad.preprocessing.channels import channels_of, is_colored, to_channels, to_luminance
 from metricad.preprocessing.color import Luminance, Opponents
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import save, scratched, texture
 from PIL import Image
 
-from metricad import images
+from metricad.data import images
 from metricad.versions import versions
 
 FIELDS = [
@@ -166,9 +166,10 @@ def test_the_quick_grid(run_metricad, tmp_path):
 def test_a_grid_with_failed_cells_says_so_and_ends_with_an_error(run_metricad, tmp_path, monkeypatch):
     from test_results import result
 
-    from metricad import grid, reproduction
-    from metricad.results import Study
-    from metricad.workers import Failure
+    from metricad.evaluation.results import Study
+    from metricad.reproduction import grid
+    from metricad.reproduction import runner as reproduction
+    from metricad.reproduction.workers import Failure
 
     cells = [
         grid.Cell(f"evaluate h16-0 on {name}", name, None, True, ("data", name), None, 1.0)
@@ -195,7 +196,7 @@ def test_a_grid_with_failed_cells_says_so_and_ends_with_an_error(run_metricad, t
 
 
 def test_an_interrupted_grid_says_how_to_go_on(run_metricad, tmp_path, monkeypatch):
-    from metricad import reproduction
+    from metricad.reproduction import runner as reproduction
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from metricad import clock
-from metricad.clock import Clock
+from metricad.inspection import timing as clock
+from metricad.inspection.timing import Clock
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from test_scoreboard import load_script
 
-from metricad import markdown
-from metricad.results import Cost, Result, Study
+from metricad.evaluation.results import Cost, Result, Study
+from metricad.reporting import markdown
 
 script = load_script("compare_methods")
 

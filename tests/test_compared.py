@@ -8,9 +8,13 @@ import pytest
 from conftest import save, scratched, texture
 from sklearn.manifold import trustworthiness
 
-from metricad import comparison, embeddings, evaluation, methods, options, results
-from metricad.datasets import Sample, Surface
-from metricad.evaluation import Method
+from metricad.cli import options
+from metricad.data.datasets import Sample, Surface
+from metricad.evaluation import candidates as methods
+from metricad.evaluation import comparison, results
+from metricad.evaluation import protocol as evaluation
+from metricad.evaluation.protocol import Method
+from metricad.reporting import embeddings
 
 SIDE = 96
 

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from conftest import scratched, texture
 
-from metricad import comparison, methods, runs
-from metricad.datasets import Sample, Surface
+from metricad.data.datasets import Sample, Surface
 from metricad.errors import BundleError, DataError, RunError
+from metricad.evaluation import candidates as methods
+from metricad.evaluation import comparison
 from metricad.networks import hypercolumn, pretrained
-from metricad.settings import Settings
+from metricad.training import runs
+from metricad.training.settings import Settings
 
 
 def sample(name, image, kind="good"):

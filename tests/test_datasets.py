@@ -8,8 +8,9 @@ import pytest
 from conftest import save
 from PIL import Image
 
-from metricad import datasets, images
+from metricad.data import datasets, images
 from metricad.errors import DataError
+from metricad.training import triplets
 
 RNG = np.random.default_rng(0)
 
@@ -383,7 +384,7 @@ def test_the_record_names_what_labelled_surfaces_were_learned_from(prepared, cla
 
 def test_a_source_holds_the_good_images_to_learn_from_and_no_others(prepared):
     surfaces = datasets.load("made/all", data_dir=prepared)
-    source = datasets.to_source(surfaces, sides=(40,))
+    source = triplets.from_surfaces(surfaces, sides=(40,))
     assert source.name == "made/all"
     assert not source.is_object
     for number, surface in enumerate(surfaces):
@@ -393,7 +394,7 @@ def test_a_source_holds_the_good_images_to_learn_from_and_no_others(prepared):
 
 
 def test_small_pictures_are_objects(prepared):
-    source = datasets.to_source(datasets.load("plain", data_dir=prepared))
+    source = triplets.from_surfaces(datasets.load("plain", data_dir=prepared))
     assert source.is_object
     assert source.image_count == 4
 

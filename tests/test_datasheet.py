@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metricad import datasheet, markdown
-from metricad.detectability import Chart, Count, Example, Setting
-from metricad.document import Table
+from metricad.evaluation.detectability import Chart, Count, Example, Setting
+from metricad.reporting import datasheet, markdown
+from metricad.reporting.document import Table
 
 SIZES, CONTRASTS = (1, 2, 3), (0.1, 0.2)
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from metricad import defects, shapes
-from metricad.defects import KINDS, VISIBLE
-from metricad.options import DefectKind
+from metricad.cli.options import DefectKind
+from metricad.synthetic import defects, shapes
+from metricad.synthetic.defects import KINDS, VISIBLE
 
 SIZES = {kind: (3, 6) if kind in ("scratch", "crack", "spots", "gap") else (10, 30) for kind in KINDS}
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from metricad import demonstration
+from metricad.cli import demo as demonstration
 from metricad.errors import DataError
 
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from metricad.deploy import description
-from metricad.deploy.description import INPUT_TYPES, Description
+from metricad.deploy import metadata as description
+from metricad.deploy.metadata import INPUT_TYPES, Description
 from metricad.errors import BundleError
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.calibration import Calibration
-from metricad.scoring.sizes import SCORES
+from metricad.scoring.score_names import SCORES
 
 sides = st.integers(1, 3000)
 spans = st.tuples(sides, sides).map(sorted).map(tuple)

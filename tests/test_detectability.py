@@ -7,15 +7,25 @@ import numpy as np
 import pytest
 from conftest import save, texture
 
-from metricad import defects, detectability
-from metricad.clock import Clock
-from metricad.detectability import CONTRASTS, MARGIN, SIZES, Chart, Count, Measurement, Setting, measure
 from metricad.errors import DataError
+from metricad.evaluation import detectability
+from metricad.evaluation.detectability import (
+    CONTRASTS,
+    MARGIN,
+    SIZES,
+    Chart,
+    Count,
+    Measurement,
+    Setting,
+    measure,
+)
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import Judgement
-from metricad.networks.grid import FeatureGrid
+from metricad.inspection.timing import Clock
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.calibration import calibrate
+from metricad.synthetic import defects
 
 
 class Plain:

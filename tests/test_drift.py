@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from metricad import drift
-from metricad.drift import BETS, DEFECTS, DriftTest
+from metricad.monitoring import drift
+from metricad.monitoring.drift import BETS, DEFECTS, DriftTest
 from metricad.scoring.calibration import Calibration
 
 

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metricad import episodes, textures
-from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 from metricad.errors import DataError
+from metricad.synthetic import textures
+from metricad.training import episodes
+from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 
 def rng(seed=0):

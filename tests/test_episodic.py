@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad import episodes, episodic, textures
-from metricad.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 from metricad.networks import hypercolumn
+from metricad.synthetic import textures
+from metricad.training import episodes
+from metricad.training import episodic_training as episodic
+from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import pytest
 from conftest import scratched, texture
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from metricad import evaluation, methods
-from metricad.datasets import Sample, Surface
+from metricad.data.datasets import Sample, Surface
 from metricad.errors import DataError
-from metricad.evaluation import Method
+from metricad.evaluation import candidates as methods
+from metricad.evaluation import protocol as evaluation
+from metricad.evaluation.protocol import Method
 
 
 class Brightness:

@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_outputs, assert_same, make_part, surface
 
 from metricad.deploy import export, exported, graph
-from metricad.deploy.description import Description
+from metricad.deploy.metadata import Description
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
@@ -339,7 +339,7 @@ def test_what_is_not_installed_is_named(fitted, part_export, tmp_path, monkeypat
 
 
 def test_nothing_is_printed_meanwhile(exporting):
-    """By a command line, that is: after `console.load_tensorflow`."""
+    """By a command line, that is: after `native_output.load_tensorflow`."""
     folder, done = exporting
     assert (done.stdout, done.stderr) == ("", "")
     assert len(list(folder.iterdir())) == len(FORMATS)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import assert_same, save, surface
 
-from metricad import images
+from metricad.data import images
 from metricad.deploy import exported
-from metricad.deploy.description import KEY, Description
+from metricad.deploy.metadata import KEY, Description
 from metricad.errors import BundleError, DataError
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring.calibration import Calibration
 
 FORMATS = ["onnx", "litert", "openvino", "saved-model"]
@@ -339,7 +339,7 @@ import sys
 heavy = {"tensorflow", "keras", "sklearn", "matplotlib"}
 if sys.argv[3] == "not installed":
     sys.modules.update(dict.fromkeys(heavy))
-from metricad import images
+from metricad.data import images
 from metricad.deploy import exported
 inspection, _ = exported.load(sys.argv[1]).inspect(images.read(sys.argv[2], color=True))
 print(sorted(name for name in heavy if sys.modules.get(name)), inspection.verdict, inspection.score)

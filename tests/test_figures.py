@@ -9,9 +9,10 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from test_tables import DEFECTS, GOOD, SURFACES, examples, make_study, network, result
 
-from metricad import figures, metrics, tables
-from metricad.overview import Overview, setting_of
-from metricad.results import Example
+from metricad.evaluation.results import Example
+from metricad.metrics import image as metrics
+from metricad.reporting import figures, tables
+from metricad.reporting.summary import Overview, setting_of
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from metricad import fitting
 from metricad.errors import DataError, RunError
+from metricad.methods import training_loop as fitting
 
 EXAMPLES = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from metricad import grid
-from metricad.datasets import Sample, Surface
+from metricad.data.datasets import Sample, Surface
 from metricad.errors import DataError
-from metricad.grid import PRESETS, Grid, Trained
-from metricad.settings import Settings
+from metricad.reproduction import grid
+from metricad.reproduction.grid import PRESETS, Grid, Trained
+from metricad.training.settings import Settings
 
 
 def surface(name, dataset="made/small", fit=4, test=3):

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
 
 RNG = np.random.default_rng(0)

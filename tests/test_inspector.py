@@ -9,15 +9,16 @@ import pytest
 from conftest import GOOD_IMAGES, save, scratched, texture
 from PIL import Image
 
-from metricad import images, runs
+from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection import fit as inspector
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.fit import fit_inspector
 from metricad.inspection.inspector import Inspection, Inspector
 from metricad.networks import residual as network
+from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import Calibration
-from metricad.scoring.maps import place
+from metricad.training import runs
 
 HALF = network.RECEPTIVE_FIELD // 2
 

@@ -63,4 +63,4 @@ def test_imports_point_upwards(name):
 def test_data_prep_needs_little_of_metricad(name):
     targets = (target for target in imported(modules("data_prep")[name]) if target.startswith("metricad"))
     needed = {".".join(target.split(".")[:2]) for target in targets}
-    assert needed <= {"metricad", "metricad.console", "metricad.errors"}
+    assert needed <= {"metricad", "metricad.cli.console", "metricad.errors"}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricad import defects
-from metricad.detectability import Chart, Count, Setting
-from metricad.limits import FOUND, NAMES, limits, percent, statements, to_csv
+from metricad.evaluation.detectability import Chart, Count, Setting
+from metricad.reporting.detection_limits import FOUND, NAMES, limits, percent, statements, to_csv
+from metricad.synthetic import defects
 
 SIZES, CONTRASTS = (1, 2, 3), (0.1, 0.2, 0.4)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad import loss
+from metricad.training import loss
 
 
 def oracle_loss(anchor, positive, negative):

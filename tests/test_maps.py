@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from metricad.networks import hypercolumn, residual
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
-from metricad.scoring import maps
+from metricad.scoring import anomaly_maps as maps
 
 GRIDS = [residual.GRID, hypercolumn.GRID, hypercolumn.GRID.halved()]
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=["paper", "hypercolumn", "halved"])

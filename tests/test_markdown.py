@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricad import markdown
-from metricad.document import Cell, Document, Picture, Section, Table
+from metricad.reporting import markdown
+from metricad.reporting.document import Cell, Document, Picture, Section, Table
 
 AUROCS = Table(
     "AUROC per surface.",

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_scoreboard import load_script
 
+from metricad.data.channels import is_colored
 from metricad.inspection.detector import PartDetector
 from metricad.methods.variation import VariationDetector
 from metricad.networks import residual
-from metricad.preprocessing.channels import is_colored
 
 
 def test_regions_are_the_same_every_time_and_lie_elsewhere_in_each_image():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import scratched, texture
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
 from metricad.methods import autoencoder
 from metricad.methods.autoencoder import AutoencoderDetector

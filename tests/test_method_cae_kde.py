@@ -8,7 +8,7 @@ import pytest
 from conftest import scratched, texture
 from scipy import stats
 
-from metricad import images
+from metricad.data import images
 from metricad.methods import cae_kde
 from metricad.methods.cae_kde import CaeKdeDetector, Standard
 

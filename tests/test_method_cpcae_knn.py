@@ -9,7 +9,7 @@ from conftest import scratched, texture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import RunError
 from metricad.methods import cpcae_knn
 from metricad.methods.cpcae_knn import CpcaeKnnDetector

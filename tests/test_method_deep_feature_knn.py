@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import scratched, texture
 
-from metricad import backbones
 from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
+from metricad.networks import imagenet as backbones
 
 TINY = {"side": 71, "neighbours": 3, "weights": "none"}
 RNG = np.random.default_rng(0)

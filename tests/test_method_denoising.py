@@ -9,9 +9,9 @@ import pytest
 from conftest import scratched, texture
 from scipy import ndimage
 
-from metricad import fitting
 from metricad.errors import DataError, MetricadError
 from metricad.methods import denoising
+from metricad.methods import training_loop as fitting
 from metricad.methods.denoising import DenoisingDetector, hu_moments
 
 TINY = {"units": 4, "code": 4, "crop": 32, "epochs": 2, "batch_size": 8}

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import scratched, texture
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError, RunError
 from metricad.methods import f_anogan, f_anogan_networks
 from metricad.methods.f_anogan import FAnoGanDetector

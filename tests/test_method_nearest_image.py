@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import scratched, texture
 
-from metricad import images
+from metricad.data import images
 from metricad.methods.nearest_image import NearestImageDetector
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, f1_score
 
-from metricad import metrics
 from metricad.errors import DataError
+from metricad.metrics import image as metrics
 
 # Few distinct values, so that ties are common.
 cases = st.lists(st.tuples(st.booleans(), st.integers(-5, 5).map(float)), min_size=2, max_size=40).filter(

@@ -17,8 +17,8 @@ import skimage.io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricad import page
-from metricad.document import Cell, Document, Picture, Section, Table
+from metricad.reporting import html as page
+from metricad.reporting.document import Cell, Document, Picture, Section, Table
 
 HOSTILE = "</title><script>alert('1')</script> & \"><img src=x onerror=alert(2)> &amp; "
 LONG = "a_folder_name_without_a_single_space_that_goes_on_for_longer_than_any_screen_of_a_phone_is_wide"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metricad import paper
+from metricad.reporting import paper_table as paper
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from data_prep.building import prepare
 from data_prep.cifar100.builder import Cifar100Gray
 from data_prep.dagm2007.builder import Dagm2007
 from data_prep.kylberg.builder import Kylberg
-from metricad import grid, reproduction
+from metricad.reproduction import grid
+from metricad.reproduction import runner as reproduction
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from metricad.data.channels import to_luminance
 from metricad.errors import DataError
-from metricad.inspection import fitting, tiles
+from metricad.inspection import fit_detector as fitting
+from metricad.inspection import tiling as tiles
 from metricad.inspection.detector import KINDS, PartDetector
 from metricad.inspection.interface import Detector
 from metricad.inspection.model import COLOR, LINES, NETWORK
 from metricad.networks import factory, hypercolumn, line_filters, pretrained, residual
-from metricad.preprocessing.channels import to_luminance
 from metricad.preprocessing.regions import MaskRegion
-from metricad.scoring import maps
+from metricad.scoring import anomaly_maps as maps
 from metricad.scoring.score import ImageScore, top_mean
-from metricad.scoring.sizes import DEFAULT, SCORES
+from metricad.scoring.score_names import DEFAULT, SCORES
 
 SHAPE = (96, 104)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metricad import images, patches
+from metricad.data import images, patches
 
 
 def rng(seed=0):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import roc_auc_score
 
 from metricad.errors import DataError
-from metricad.pixels import PixelMetrics
+from metricad.metrics.pixel import PixelMetrics
 
 
 def images(values, *, side=6):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import save, scratched, texture
 
-from metricad import images
-from metricad.deploy import export, exported, graph, reduced
+from metricad.data import images
+from metricad.deploy import export, exported, graph
+from metricad.deploy import reduced_precision as reduced
 from metricad.errors import DataError
-from metricad.metrics import auroc
+from metricad.metrics.image import auroc
 
 
 def eight_bit(image):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.morphology import isotropic_dilation
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection import bundle
 from metricad.inspection.detector import PartDetector
@@ -18,8 +18,8 @@ from metricad.inspection.inspector import Inspector
 from metricad.networks import residual as network
 from metricad.preprocessing import foreground
 from metricad.preprocessing.regions import KINDS, ForegroundRegion, MaskRegion
+from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import calibrate
-from metricad.scoring.maps import place
 
 WIDE = 96
 

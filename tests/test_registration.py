@@ -7,9 +7,9 @@ import pytest
 import skimage
 from scipy import ndimage
 
-from metricad import registration
 from metricad.errors import DataError, MetricadError
-from metricad.registration import Reference
+from metricad.methods import alignment as registration
+from metricad.methods.alignment import Reference
 
 SHAPE = (112, 136)
 CENTER = np.array([(side - 1) / 2 for side in SHAPE[::-1]])  # column, row

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from test_tables import DEFECTS, GOOD, KNOWN, METHODS, SURFACES, examples, make_study, network, result
 
-from metricad import chapters, paper, report, results
-from metricad.document import Document, Section
 from metricad.errors import DataError
-from metricad.results import Cost, Result, Study
+from metricad.evaluation import results
+from metricad.evaluation.results import Cost, Result, Study
+from metricad.reporting import paper_table as paper
+from metricad.reporting import report
+from metricad.reporting import sections as chapters
+from metricad.reporting.document import Document, Section
 
 
 @pytest.fixture(scope="module")

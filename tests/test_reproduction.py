@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from conftest import save, scratched, texture
 
-from metricad import images, reproduction, results
+from metricad.data import images
 from metricad.errors import DataError, RunError
-from metricad.evaluation import Protocol
-from metricad.grid import Grid
-from metricad.settings import Settings
+from metricad.evaluation import results
+from metricad.evaluation.protocol import Protocol
+from metricad.reproduction import runner as reproduction
+from metricad.reproduction.grid import Grid
+from metricad.training.settings import Settings
 from metricad.versions import versions
 
 TINY = Settings(rounds=3, epochs=1, triplets_per_round=64, batch_size=32, pyramid=(64, 48))
@@ -241,12 +243,12 @@ def test_the_estimate_grows_with_the_work(grid):
 
 RUN = """
 import pickle, sys
-from metricad import console
+from metricad.deploy import native_output
 if __name__ == "__main__":
-    console.load_tensorflow()
-    from metricad import reproduction
+    native_output.load_tensorflow()
+    from metricad.reproduction import runner
     grid = pickle.loads(bytes.fromhex(sys.argv[1]))
-    reproduction.reproduce(grid, sys.argv[2], jobs=2)
+    runner.reproduce(grid, sys.argv[2], jobs=2)
 """
 
 

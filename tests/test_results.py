@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from metricad import results
 from metricad.errors import DataError
-from metricad.results import Cost, Example, Network, Result, Study
+from metricad.evaluation import results
+from metricad.evaluation.results import Cost, Example, Network, Result, Study
 
 
 def result(**changes):

@@ -9,7 +9,7 @@ import rivals
 from conftest import texture
 from sklearn.neighbors import NearestNeighbors
 
-from metricad import methods
+from metricad.evaluation import candidates as methods
 
 
 def options(*words):

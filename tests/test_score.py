@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metricad.networks import hypercolumn, residual
-from metricad.scoring import maps
+from metricad.scoring import anomaly_maps as maps
 from metricad.scoring.score import AREA, ImageScore, OnPixels, top_mean
-from metricad.scoring.sizes import DEFAULT, SCORES, checked
+from metricad.scoring.score_names import DEFAULT, SCORES, checked
 
 every_score = pytest.mark.parametrize("score", SCORES)
 

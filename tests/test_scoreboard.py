@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from test_results import result
 
-from metricad import markdown, methods
-from metricad.evaluation import Method, Protocol
+from metricad.evaluation import candidates as methods
+from metricad.evaluation.protocol import Method, Protocol
+from metricad.evaluation.results import Cost, Study
 from metricad.methods.variation import VariationDetector
-from metricad.results import Cost, Study
+from metricad.reporting import markdown
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 

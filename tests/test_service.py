@@ -26,11 +26,14 @@ import uvicorn
 from fastapi.testclient import TestClient
 from test_uploads import FILES, encoded, png_bomb, tiff
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
-from metricad.service import answers, connections, envelope, judging
 from metricad.service import app as service
-from metricad.service.gate import BusyError, Gate
+from metricad.service import http_protocol as connections
+from metricad.service import judge as judging
+from metricad.service import middleware as envelope
+from metricad.service import schemas as answers
+from metricad.service.limiter import BusyError, Gate
 
 TOKEN = "a-token-of-some-length"
 PNG = {"content-type": "image/png"}
@@ -695,7 +698,7 @@ def test_without_the_extra_it_says_how_to_get_it(tmp_path):
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'uvicorn' else find(name, *rest)\n"
-        "from metricad.cli import main; sys.argv = ['metricad', 'serve', 'x.metricad']; main()"
+        "from metricad.cli.app import main; sys.argv = ['metricad', 'serve', 'x.metricad']; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -7,7 +7,7 @@ from test_service import TOKEN, FakeInspector, Server
 from test_uploads import FILES
 
 from metricad.service import app as service
-from metricad.service import uploads
+from metricad.service import decoding as uploads
 
 schemathesis = pytest.importorskip("schemathesis")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import save, scratched, texture
 
-from metricad import options
+from metricad.cli import options
 from metricad.inspection import bundle
 from metricad.networks import pretrained
 

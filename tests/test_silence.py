@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from metricad import silence
+from metricad.deploy import native_output
 
 
 def say(what):
@@ -16,7 +16,7 @@ def say(what):
 
 def test_only_what_is_said_meanwhile_is_lost(capfd):
     say("before\n")
-    with silence.standard_error():
+    with native_output.suppress_stderr():
         say("lost\n")
     say("after\n")
     assert capfd.readouterr().err == "before\nafter\n"
@@ -24,7 +24,7 @@ def test_only_what_is_said_meanwhile_is_lost(capfd):
 
 def test_an_error_travels_and_is_heard_of(capfd):
     def fail():
-        with silence.standard_error():
+        with native_output.suppress_stderr():
             raise OSError("damaged")
 
     with pytest.raises(OSError, match="damaged"):
@@ -38,12 +38,12 @@ def test_two_threads_at_once_leave_it_as_it_was(capfd):
     second_is_in, first_is_out = threading.Event(), threading.Event()
 
     def second():
-        with silence.standard_error():
+        with native_output.suppress_stderr():
             second_is_in.set()
             first_is_out.wait()
 
     with ThreadPoolExecutor(1) as worker:
-        with silence.standard_error():
+        with native_output.suppress_stderr():
             worker.submit(second)
             second_is_in.wait(0.2)  # it has to wait outside
         first_is_out.set()
@@ -57,8 +57,8 @@ def test_without_standard_error_there_is_nothing_to_do(monkeypatch):
     def closed(number):
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr(silence.os, "dup", closed)
-    monkeypatch.setattr(silence.sys, "stderr", None)
-    with silence.standard_error():
+    monkeypatch.setattr(native_output.os, "dup", closed)
+    monkeypatch.setattr(native_output.sys, "stderr", None)
+    with native_output.suppress_stderr():
         done = True
     assert done

@@ -21,7 +21,7 @@ main()
 """
 
 
-def run(*arguments, module="metricad.cli"):
+def run(*arguments, module="metricad.cli.app"):
     code = WATCH.format(module=module, arguments=["program", *arguments])
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

@@ -6,7 +6,7 @@ import pytest
 from data_prep.surfaces import generator
 from data_prep.surfaces.folders import render_folders
 from data_prep.surfaces.plan import Plan
-from metricad import datasets
+from metricad.data import datasets
 from metricad.errors import DataError
 
 PLAN = Plan(size=64, normals=4, defects=2, surfaces=(1, 8))

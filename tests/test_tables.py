@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from metricad import metrics, paper, report, tables
 from metricad.errors import DataError
-from metricad.overview import Overview, Setting
-from metricad.results import Cost, Example, Network, Result, Study
+from metricad.evaluation.results import Cost, Example, Network, Result, Study
+from metricad.metrics import image as metrics
+from metricad.reporting import paper_table as paper
+from metricad.reporting import report, tables
+from metricad.reporting.summary import Overview, Setting
 
 GOOD, DEFECTS = 20, 10
 KNOWN, NOVEL = ("class1", "class2"), ("class7",)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad import loss, runs, training, triplets
 from metricad.errors import RunError
 from metricad.networks import residual as network
-from metricad.settings import Settings
+from metricad.training import loss, runs, triplets
+from metricad.training import triplet_training as training
+from metricad.training.settings import Settings
 
 TINY = Settings(units=4, rounds=3, epochs=2, batch_size=16, triplets_per_round=64, pyramid=(64, 48), seed=7)
 

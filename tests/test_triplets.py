@@ -8,9 +8,10 @@ import weakref
 import numpy as np
 import pytest
 
-from metricad import images, triplets
+from metricad.data import images
 from metricad.errors import DataError
-from metricad.triplets import Source
+from metricad.training import triplets
+from metricad.training.triplets import Source
 
 CLEAN = {"noise_share": 0.0, "noise_side": (4, 16), "noise_strength": (0.1, 0.1)}
 NOISY = CLEAN | {"noise_share": 1.0}

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from conftest import save, surface, texture
 
-from metricad import defects, metrics
 from metricad.errors import DataError
 from metricad.inspection import bundle, tuning
 from metricad.inspection.tuning import ALL, Trial, choices, choose, measure, tune
+from metricad.metrics import image as metrics
 from metricad.preprocessing.regions import MaskRegion
-from metricad.scoring.sizes import SCORES
+from metricad.scoring.score_names import SCORES
+from metricad.synthetic import defects
 
 TRIED = [(score, ALL) for score in SCORES]
 BASE = TRIED[0]

@@ -13,9 +13,9 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
-from metricad.service import uploads
+from metricad.service import decoding as uploads
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (40, 50), dtype=np.uint8)

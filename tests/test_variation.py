@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metricad import images
+from metricad.data import images
 from metricad.methods.variation import VariationDetector
 
 RNG = np.random.default_rng(0)

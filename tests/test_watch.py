@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from conftest import save, scratched, texture
 
-from metricad import images, watch
-from metricad.arrivals import TRIES, Arrivals
+from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection
-from metricad.journal import Journal
+from metricad.monitoring import watch
+from metricad.monitoring.folder import TRIES, Arrivals
+from metricad.monitoring.journal import Journal
+from metricad.monitoring.watch import Watch
 from metricad.scoring.calibration import Calibration
-from metricad.watch import Watch
 
 FIELDS = [field.name for field in dataclasses.fields(Inspection)]
 EXTRA = ["size", "mtime_ns", "drift", "drift_since", "drift_p"]
@@ -107,7 +108,8 @@ def test_a_line_has_what_inspect_says_and_what_tells_the_file(folder, out):
 
 
 def test_nothing_of_a_watch_needs_tensorflow():
-    code = "import sys, metricad.watch; print({'keras', 'tensorflow', 'matplotlib'} & set(sys.modules))"
+    heavy = "{'keras', 'tensorflow', 'matplotlib'}"
+    code = f"import sys, metricad.monitoring.watch; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -552,9 +554,9 @@ import numpy as np
 
 sys.path.insert(0, {tests!r})
 from test_watch import KILLS, Brightness, put
-from metricad import watch
-from metricad.arrivals import Arrivals
-from metricad.journal import Journal
+from metricad.monitoring import watch
+from metricad.monitoring.folder import Arrivals
+from metricad.monitoring.journal import Journal
 
 folder, out = Path({folder!r}), Path({out!r})
 watch.INTERVAL = 0.002
@@ -668,12 +670,13 @@ from types import SimpleNamespace
 
 sys.path.insert(0, {tests!r})
 from test_watch import Brightness
-from metricad import cli, console
+from metricad.cli import app
+from metricad.deploy import native_output
 
-console.load_tensorflow = lambda: None
+native_output.load_tensorflow = lambda: None
 sys.modules["metricad.inspection.bundle"] = SimpleNamespace(load=lambda path: Brightness())
 sys.argv = ["metricad", "watch", "any.metricad", {folder!r}, "--out", {out!r}, "--settle", "0"]
-cli.main()
+app.main()
 """
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from metricad import workers
 from metricad.errors import DataError
+from metricad.reproduction import workers
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ import tensorflow as tf
 
 from metricad import files
 from metricad.deploy import exported, graph
-from metricad.deploy.description import KEY, Description
+from metricad.deploy.metadata import KEY, Description
 from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.inspector import Inspector
 from metricad.scoring.score import AREA
-from metricad.scoring.sizes import SCORES
+from metricad.scoring.score_names import SCORES
 from metricad.versions import versions
 
 if TYPE_CHECKING:

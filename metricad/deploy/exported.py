@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad.clock import Clock
-from metricad.deploy import description, runtimes
-from metricad.deploy.description import Description
+from metricad.data.channels import to_channels
+from metricad.deploy import metadata, runtimes
+from metricad.deploy.metadata import Description
 from metricad.deploy.runtimes import Run
 from metricad.errors import BundleError, DataError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import Judgement
-from metricad.preprocessing.channels import to_channels
-from metricad.scoring import maps
+from metricad.inspection.timing import Clock
+from metricad.scoring import anomaly_maps
 
 _FILES = {".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert, ".xml": runtimes.open_openvino}
 _FOLDERS = {runtimes.OPENVINO: runtimes.open_openvino, "saved_model.pb": runtimes.open_saved_model}
@@ -52,7 +52,7 @@ class ExportedDetector:
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
         """See `ImageJudge`."""
-        return maps.on_pixels(anomaly, image, self.grid, self.region)
+        return anomaly_maps.on_pixels(anomaly, image, self.grid, self.region)
 
     def map_value(self, score: float) -> float:
         """See `ImageJudge`."""
@@ -110,7 +110,7 @@ def open_runtime(path: str | os.PathLike, *, workers: int = 1, threads: int | No
     except Exception as error:  # each runtime raises kinds of its own
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path}: damaged, or no model of its kind ({reason}); export it again") from error
-    return description.read(text, path), run
+    return metadata.read(text, path), run
 
 
 def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:

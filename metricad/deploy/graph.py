@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.deploy.description import INPUT_TYPES
+from metricad.deploy.metadata import INPUT_TYPES
 from metricad.deploy.runtimes import PIXELS
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.preprocessing.regions import MaskRegion
-from metricad.scoring import maps
+from metricad.scoring import anomaly_maps
 from metricad.scoring.score import OnPixels
 
 OUTPUTS = ("score", "is_defect", "peak", "source", "distance_map", "anomaly_map")
@@ -61,7 +61,7 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> keras.Model:
     inside = None
     if mask is not None:
         shape = detector.distances(np.zeros((*mask.shape, *color), np.float32)).shape[:2]
-        inside = maps.at_features(mask, detector.features.sources[0].place, shape)
+        inside = anomaly_maps.at_features(mask, detector.features.sources[0].place, shape)
     found = detector.to_verdict([distances, Inside(inside, name="inside")(distances)])
     placed = OnPixels(detector.features.sources[0].place, name="on_pixels")(found["anomaly"], image)
     outputs = Verdict(

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metricad import silence
-from metricad.deploy import description
-from metricad.deploy.description import KEY
+from metricad.deploy import metadata, native_output
+from metricad.deploy.metadata import KEY
 from metricad.errors import BundleError
 
 PIXELS = "pixels"
@@ -69,7 +68,7 @@ def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
     model = core.read_model(path / OPENVINO if path.is_dir() else path)
     text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if description.precision(text) == "bfloat16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if metadata.precision(text) == "bfloat16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": workers,
     }
@@ -131,9 +130,9 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
 
     if not text:
         return None, run
-    found = description.read(text, path)
+    found = metadata.read(text, path)
     shape = (1, *found.smallest, *([3] if found.channels == 3 else []))
-    with silence.standard_error():  # where the first of a process says by what means it runs
+    with native_output.suppress_stderr():  # where the first of a process says by what means it runs
         first = interpreter()
         first.resize_tensor_input(first.get_input_details()[0]["index"], shape)
         first.allocate_tensors()  # so that a damaged model is found now

@@ -8,19 +8,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.clock import Clock
+from metricad.data.channels import to_channels, to_luminance
 from metricad.density.mean import MeanDistance
 from metricad.errors import DataError
-from metricad.inspection import fitting, model, tiles
+from metricad.inspection import fit_detector, model, tiling
 from metricad.inspection.interface import Judgement
 from metricad.inspection.model import compiled
+from metricad.inspection.timing import Clock
 from metricad.networks import hypercolumn, residual
-from metricad.networks.grid import FeatureGrid
-from metricad.preprocessing.channels import to_channels, to_luminance
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import Region
-from metricad.scoring import maps
+from metricad.scoring import anomaly_maps
 from metricad.scoring.score import ImageScore
-from metricad.scoring.sizes import DEFAULT, checked
+from metricad.scoring.score_names import DEFAULT, checked
 from metricad.scoring.standardize import Fuse, Standardize
 
 KINDS = ("auto", "mixture", "gaussian", "positional", "mean")
@@ -126,17 +126,17 @@ class PartDetector:
             self.densities = [density.adapt(self._seen(images, k)) for k, density in enumerate(empty)]
             self.assemble()
         else:
-            fitting.fit(self, images)
+            fit_detector.fit(self, images)
         return self
 
     def _seen(self, images: Sequence[np.ndarray], source: int) -> Iterator[np.ndarray]:
         """Features of one source in each image that lie inside the region."""
-        for number, image in fitting.ahead(images, range(len(images))):
+        for number, image in fit_detector.ahead(images, range(len(images))):
             try:
                 found = self.feature_maps(image)[source]
                 inside = self.inside(image, found.shape[:2], source)
             except DataError as error:
-                raise DataError(f"{fitting.name_of(images, number)}: {error}") from error
+                raise DataError(f"{fit_detector.name_of(images, number)}: {error}") from error
             yield found if inside is None else found[inside]
 
     def prepare(self, **settings: object) -> None:
@@ -180,8 +180,8 @@ class PartDetector:
         """
         pixels = to_channels(image, self.channels)
         self._check_size(image)
-        if pixels.shape[0] * pixels.shape[1] > tiles.LARGE and not self.needs_positions:
-            return tiles.stitched(
+        if pixels.shape[0] * pixels.shape[1] > tiling.LARGE and not self.needs_positions:
+            return tiling.stitched(
                 lambda tile: self._distances(tile[np.newaxis]).numpy()[0], pixels, self.grid
             )
         return self._distances(pixels[np.newaxis]).numpy()[0]
@@ -241,7 +241,7 @@ class PartDetector:
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Put an image's anomaly map (h', w') on its pixels (H, W); its least value outside the region."""
-        return maps.on_pixels(anomaly, image, self.grid, self.region)
+        return anomaly_maps.on_pixels(anomaly, image, self.grid, self.region)
 
     def map_value(self, score: float) -> float:
         """See `interface.ImageJudge`."""
@@ -267,7 +267,7 @@ class PartDetector:
         if self.region is None:
             return None
         where = self.region.region(to_luminance(image))
-        inside = maps.at_features(where, self.features.sources[source].place, shape)
+        inside = anomaly_maps.at_features(where, self.features.sources[source].place, shape)
         if not inside.any():  # a score of 0 would call anything good
             raise DataError(
                 "there is nothing to judge: the region holds no feature's center; expected some of it, a few "

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from metricad import images
+from metricad.data import images
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.networks import pretrained

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.interface import ImageJudge
 from metricad.scoring.calibration import Calibration

@@ -6,9 +6,9 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from metricad.clock import Clock
-from metricad.networks.grid import FeatureGrid
-from metricad.preprocessing.channels import to_luminance
+from metricad.data.channels import to_luminance
+from metricad.inspection.timing import Clock
+from metricad.networks.feature_grid import FeatureGrid
 
 
 class Detector(Protocol):

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from metricad.networks import factory, line_filters
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.networks.resampling import Halve, Nearest, nearest
 from metricad.preprocessing.color import Luminance, Opponents
 from metricad.preprocessing.intensity import IntensityTransform

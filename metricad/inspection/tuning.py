@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from metricad import defects, metrics
+from metricad import metrics
+from metricad.data.channels import to_luminance
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
-from metricad.preprocessing.channels import to_luminance
 from metricad.scoring.calibration import calibrate
 from metricad.scoring.score import top_mean
-from metricad.scoring.sizes import SCORES
+from metricad.scoring.score_names import SCORES
+from metricad.synthetic import defects
 
 ALL = "all"
 """Sources of every kind together."""

@@ -11,8 +11,8 @@ from typing import Self
 import keras
 import numpy as np
 
-from metricad import fitting
-from metricad import images as image_files
+from metricad.data import images as image_files
+from metricad.methods import training_loop
 
 PUBLISHED_EPOCHS = 300
 
@@ -68,8 +68,8 @@ class AutoencoderDetector:
         checkpoint: Path | None = None,
         on_epoch: Callable[[], object] = lambda: None,
     ) -> None:
-        fitting.check_counts(side=side, latent=latent, epochs=epochs, batch_size=batch_size)
-        fitting.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
+        training_loop.check_counts(side=side, latent=latent, epochs=epochs, batch_size=batch_size)
+        training_loop.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
         if not filters or side % 2 ** len(filters):
             raise ValueError(
                 f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters, "
@@ -100,7 +100,7 @@ class AutoencoderDetector:
         RunError
             See `fitting.train`.
         """
-        examples = fitting.gather(images, self.side)
+        examples = training_loop.gather(images, self.side)
         model = build(
             self.side,
             latent=self.latent,
@@ -108,12 +108,12 @@ class AutoencoderDetector:
             learning_rate=self.learning_rate,
             seed=self.seed,
         )
-        self.losses = fitting.train(
+        self.losses = training_loop.train(
             model,
             examples,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            prepare=flipped if self.flip else fitting.reproduced,
+            prepare=flipped if self.flip else training_loop.reproduced,
             seed=self.seed,
             checkpoint=self.checkpoint,
             on_epoch=self.on_epoch,
@@ -133,10 +133,10 @@ class AutoencoderDetector:
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """The code: float32 (latent,)."""
-        return self._encoder.predict_on_batch(fitting.gather([image], self.side))[0]
+        return self._encoder.predict_on_batch(training_loop.gather([image], self.side))[0]
 
     def _squared(self, image: np.ndarray) -> np.ndarray:
-        pixels = fitting.gather([image], self.side)
+        pixels = training_loop.gather([image], self.side)
         return np.square(pixels - self.model.predict_on_batch(pixels))[0, ..., 0]
 
 
@@ -155,7 +155,7 @@ def build(
     seed: int = 0,
 ) -> keras.Model:
     """Build and compile the autoencoder: (N, side, side, 1) to the same, its layer ``code`` (N, latent)."""
-    next_seed = fitting.layer_seeds(seed)
+    next_seed = training_loop.layer_seeds(seed)
 
     def initial() -> keras.initializers.Initializer:
         return keras.initializers.HeNormal(seed=next_seed())

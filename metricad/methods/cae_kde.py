@@ -15,8 +15,8 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 
-from metricad import fitting
-from metricad import images as image_files
+from metricad.data import images as image_files
+from metricad.methods import training_loop
 
 PUBLISHED_EPOCHS = 100
 
@@ -118,8 +118,8 @@ class CaeKdeDetector:
         checkpoint: Path | None = None,
         on_epoch: Callable[[], object] = lambda: None,
     ) -> None:
-        fitting.check_counts(side=side, components=components, epochs=epochs, batch_size=batch_size)
-        fitting.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
+        training_loop.check_counts(side=side, components=components, epochs=epochs, batch_size=batch_size)
+        training_loop.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
         if not filters or side % 2 ** len(filters):
             raise ValueError(
                 f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters, "
@@ -158,7 +158,7 @@ class CaeKdeDetector:
         RunError
             See `fitting.train`.
         """
-        examples = fitting.gather(images, self.side)
+        examples = training_loop.gather(images, self.side)
         if len(examples) < _FEWEST:
             raise ValueError(
                 f"expected at least {_FEWEST} good images, some of which are held out for the thresholds, "
@@ -168,7 +168,7 @@ class CaeKdeDetector:
         trained, self.model = build(
             self.side, filters=self.filters, learning_rate=self.learning_rate, seed=self.seed
         )
-        self.losses = fitting.train(
+        self.losses = training_loop.train(
             trained,
             examples[kept],
             epochs=self.epochs,
@@ -190,7 +190,7 @@ class CaeKdeDetector:
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
-        _, squared = self._code_and_map(fitting.gather([image], self.side)[0])
+        _, squared = self._code_and_map(training_loop.gather([image], self.side)[0])
         return image_files.resize(squared, image.shape)
 
     def score(self, image: np.ndarray) -> float:
@@ -200,7 +200,7 @@ class CaeKdeDetector:
 
     def measure(self, image: np.ndarray) -> tuple[float, float]:
         """Log density of the image's reduced code, and its mean squared error of reconstruction."""
-        return self._measure(fitting.gather([image], self.side)[0])
+        return self._measure(training_loop.gather([image], self.side)[0])
 
     def is_anomalous(self, image: np.ndarray) -> bool:
         """Whether the density is below its threshold and the error above its own: the source's rule."""
@@ -209,7 +209,7 @@ class CaeKdeDetector:
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """The reduced code, of which the density is taken: float32 (components,)."""
-        code, _ = self._code_and_map(fitting.gather([image], self.side)[0])
+        code, _ = self._code_and_map(training_loop.gather([image], self.side)[0])
         return self.pca.transform(code)[0].astype(np.float32)
 
     def _split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -254,7 +254,7 @@ def build(
     trained, both : keras.Model
         (N, side, side, 1) in [-1, 1] to the same; and to the code (N, s, s, filters[-1]) and the same.
     """
-    next_seed = fitting.layer_seeds(seed)
+    next_seed = training_loop.layer_seeds(seed)
 
     def convolution(count: int, activation: str, **name: str) -> keras.layers.Layer:
         initial = keras.initializers.GlorotUniform(seed=next_seed())

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from metricad import backbones, fitting
-from metricad import images as image_files
+from metricad.data import images as image_files
+from metricad.methods import training_loop
+from metricad.networks import imagenet
 
 PUBLISHED_EPOCHS = 100
 """Epochs of a full training. The source gives no number: this one is ours, and fewer count as shortened."""
@@ -91,7 +92,7 @@ class CpcaeKnnDetector:
         latent: int = 128,
         sparsity: float = 1e-6,
         map_side: int | None = None,
-        weights: str | os.PathLike = backbones.IMAGENET,
+        weights: str | os.PathLike = imagenet.IMAGENET,
         epochs: int = PUBLISHED_EPOCHS,
         batch_size: int = 64,
         learning_rate: float = 0.001,
@@ -99,7 +100,7 @@ class CpcaeKnnDetector:
         on_epoch: Callable[[], object] = lambda: None,
         seed: int = 0,
     ) -> None:
-        fitting.check_counts(
+        training_loop.check_counts(
             neighbours=neighbours,
             patch=patch,
             stride=stride,
@@ -118,7 +119,7 @@ class CpcaeKnnDetector:
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
         if map_side is not None:
-            backbones.checked_side(map_side, _BACKBONE)
+            imagenet.checked_side(map_side, _BACKBONE)
         self.neighbours = neighbours
         self.side, self.patch, self.stride = side, patch, stride
         self.map_side = map_side
@@ -128,7 +129,7 @@ class CpcaeKnnDetector:
         self.seed = seed
         self.autoencoder = build(patch, latent, sparsity=sparsity, seed=seed)
         self._initial = self.autoencoder.get_weights()
-        self._backbone = backbones.load(_BACKBONE, weights=weights, seed=seed)
+        self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
         self._scaler: StandardScaler | None = None
         self._nearest: NearestNeighbors | None = None
 
@@ -143,11 +144,11 @@ class CpcaeKnnDetector:
             See `fitting.gather` and `fitting.train`.
         """
         good = list(images)
-        small = fitting.gather(good, self.side)[..., 0]
+        small = training_loop.gather(good, self.side)[..., 0]
         self.autoencoder.set_weights(self._initial)
         optimizer = keras.optimizers.Adam(self.learning_rate)
         self.autoencoder.compile(optimizer, loss="mean_squared_error", jit_compile=False)
-        fitting.train(
+        training_loop.train(
             self.autoencoder,
             np.concatenate([self._examples(image) for image in small]),
             epochs=self.epochs,
@@ -198,7 +199,7 @@ def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model
     pixels (N, patch²): one array, as `fitting.train` takes it. The index is joined to the flattened output of
     the encoder's convolutions before the bottleneck, and to the bottleneck before the decoder.
     """
-    next_seed = fitting.layer_seeds(seed)
+    next_seed = training_loop.layer_seeds(seed)
 
     def initializer() -> keras.initializers.Initializer:
         return keras.initializers.HeNormal(seed=next_seed())

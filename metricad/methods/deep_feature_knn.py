@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from metricad import backbones
+from metricad.networks import imagenet
 
 _BACKBONE = "Xception"
 
@@ -50,14 +50,14 @@ class DeepFeatureKnnDetector:
         *,
         neighbours: int = 15,
         side: int = 299,
-        weights: str | os.PathLike = backbones.IMAGENET,
+        weights: str | os.PathLike = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if neighbours < 1:
             raise ValueError(f"neighbours must be at least 1, received {neighbours}")
         self.neighbours = neighbours
-        self.side = backbones.checked_side(side, _BACKBONE)
-        self._backbone = backbones.load(_BACKBONE, weights=weights, seed=seed)
+        self.side = imagenet.checked_side(side, _BACKBONE)
+        self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
         self._scaler: StandardScaler | None = None
         self._nearest: NearestNeighbors | None = None
 

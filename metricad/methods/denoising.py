@@ -17,9 +17,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from metricad import fitting
 from metricad.errors import DataError
-from metricad.registration import Pose, Reference
+from metricad.methods import training_loop
+from metricad.methods.alignment import Pose, Reference
 
 PUBLISHED_EPOCHS = 100
 """Our own: the source gives no number of epochs, nor any other setting of the training."""
@@ -112,7 +112,7 @@ class DenoisingDetector:
         checkpoint: Path | None = None,
         on_epoch: Callable[[], object] = lambda: None,
     ) -> None:
-        fitting.check_counts(units=units, code=code, crop=crop, epochs=epochs, batch_size=batch_size)
+        training_loop.check_counts(units=units, code=code, crop=crop, epochs=epochs, batch_size=batch_size)
         if crop % STRIDE:
             raise ValueError(f"crop must be a multiple of {STRIDE}, received {crop}")
         if not noise >= 0:
@@ -158,7 +158,7 @@ class DenoisingDetector:
         RunError
             See `fitting.train`.
         """
-        images = [fitting.check_image(image) for image in images]
+        images = [training_loop.check_image(image) for image in images]
         if not images:
             raise ValueError("no images to fit to; expected at least one good image")
         self.pixels = images[0].size
@@ -174,7 +174,7 @@ class DenoisingDetector:
             return clean + np.float32(self.noise) * rng.standard_normal(clean.shape, np.float32), clean
 
         model = build(self.units, code=self.code, learning_rate=self.learning_rate, seed=self.seed)
-        self.losses = fitting.train(
+        self.losses = training_loop.train(
             model,
             [_padded(image, self.side) for image in images],
             epochs=self.epochs,
@@ -189,7 +189,7 @@ class DenoisingDetector:
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Squared difference to the reconstruction: float32 (H, W), about 0 to 4."""
-        fitting.check_image(image)
+        training_loop.check_image(image)
         pose = self.register(image)
         if pose is None or not self._is_found(pose):
             return self._squared(image)
@@ -294,7 +294,7 @@ def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: 
     an image is judged alike in any batch; a 1×1 convolution to the bottleneck and another from it; three
     residual blocks, each before an upsampling and a convolution.
     """
-    next_seed = fitting.layer_seeds(seed)
+    next_seed = training_loop.layer_seeds(seed)
 
     def convolution(
         count: int, size: int, *, stride: int = 1, activation: str | None = "relu"

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import metricad.methods.f_anogan_networks as f_anogan_networks
 from metricad import files
-from metricad import images as image_files
+from metricad.data import images as image_files
 from metricad.errors import DataError, RunError
 
 PUBLISHED_EPOCHS = 1500

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from metricad import images as image_files
+from metricad.data import images as image_files
 
 
 class NearestImageDetector:

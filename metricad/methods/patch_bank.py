@@ -10,8 +10,8 @@ import scipy.special
 import tensorflow as tf
 from sklearn.random_projection import GaussianRandomProjection
 
-from metricad import backbones
-from metricad import images as image_files
+from metricad.data import images as image_files
+from metricad.networks import imagenet
 
 _NEIGHBOURHOOD = 3  # side, in features, of the window that each feature is averaged over
 _PROJECTED = 128  # dimensions in which the coreset is chosen
@@ -76,7 +76,7 @@ class PatchBankDetector:
         side: int = 224,
         backbone: str = "ResNet50",
         layers: Sequence[str] | None = None,
-        weights: str | os.PathLike = backbones.IMAGENET,
+        weights: str | os.PathLike = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if not 0 < share <= 1:
@@ -85,10 +85,10 @@ class PatchBankDetector:
             raise ValueError(f"neighbours must be at least 1, received {neighbours}")
         self.share = share
         self.neighbours = neighbours
-        self.side = backbones.checked_side(side, backbone)
+        self.side = imagenet.checked_side(side, backbone)
         self.seed = seed
-        layers = backbones.APPLICATIONS[backbone].stages[1:3] if layers is None else layers
-        self._backbone = backbones.load(backbone, weights=weights, layers=layers, seed=seed)
+        layers = imagenet.APPLICATIONS[backbone].stages[1:3] if layers is None else layers
+        self._backbone = imagenet.load(backbone, weights=weights, layers=layers, seed=seed)
         self.bank: np.ndarray | None = None
         self._squares: np.ndarray | None = None
 
@@ -117,7 +117,7 @@ class PatchBankDetector:
     def features(self, image: np.ndarray) -> np.ndarray:
         """Features of an image, averaged over neighbours and joined: float32 (h, w, d)."""
         layers = self._backbone.features(image, self.side)
-        return backbones.joined([averaged(layer) for layer in layers], interpolation="bilinear")
+        return imagenet.joined([averaged(layer) for layer in layers], interpolation="bilinear")
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
         """Distance of each feature to its nearest in the bank: float32 (h, w)."""

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.linalg.lapack
 import scipy.ndimage
 
-from metricad import backbones
-from metricad import images as image_files
+from metricad.data import images as image_files
+from metricad.networks import imagenet
 
 _REGULARISATION = 0.01  # of the covariance, as published
 _SMOOTHING = 4.0  # pixels: standard deviation of the Gaussian that smooths the map, as published
@@ -64,14 +64,14 @@ class PatchGaussianDetector:
         side: int = 224,
         backbone: str = "ResNet50",
         layers: Sequence[str] | None = None,
-        weights: str | os.PathLike = backbones.IMAGENET,
+        weights: str | os.PathLike = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if dimensions < 1:
             raise ValueError(f"dimensions must be at least 1, received {dimensions}")
-        self.side = backbones.checked_side(side, backbone)
-        layers = backbones.APPLICATIONS[backbone].stages[:3] if layers is None else layers
-        self._backbone = backbones.load(backbone, weights=weights, layers=layers, seed=seed)
+        self.side = imagenet.checked_side(side, backbone)
+        layers = imagenet.APPLICATIONS[backbone].stages[:3] if layers is None else layers
+        self._backbone = imagenet.load(backbone, weights=weights, layers=layers, seed=seed)
         order = np.random.default_rng(seed).permutation(self._backbone.dimensions)
         self._chosen = np.sort(order[:dimensions])
         self.mean: np.ndarray | None = None
@@ -96,7 +96,7 @@ class PatchGaussianDetector:
     def features(self, image: np.ndarray) -> np.ndarray:
         """The chosen features of an image: float32 (h, w, dimensions)."""
         layers = self._backbone.features(image, self.side)
-        return backbones.joined(layers, interpolation="nearest")[..., self._chosen]
+        return imagenet.joined(layers, interpolation="nearest")[..., self._chosen]
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
         """Mahalanobis distance at each position: float32 (h, w)."""

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from metricad import images as image_files
+from metricad.data import images as image_files
 
 # One gray level: a pixel that never varied over the good images must not make everything else vanish.
 _SMALLEST_DEVIATION = 2 / 255

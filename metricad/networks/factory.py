@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.networks import hypercolumn, residual
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 
 
 @dataclass(frozen=True)

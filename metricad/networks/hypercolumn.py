@@ -9,7 +9,7 @@ to 8 while the image shrinks: wide layers cost little there, and large defects a
 import keras
 import numpy as np
 
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.networks.resampling import AtLeast, Halve, Nearest
 
 NAME = "hypercolumn"

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from metricad.networks.grid import FeatureGrid
+from metricad.networks.feature_grid import FeatureGrid
 
 NAME = "staar2018"
 """What the Keras model is called, and what a bundle says of its network."""

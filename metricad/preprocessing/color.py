@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from metricad.preprocessing.channels import LUMINANCE
+from metricad.data.channels import LUMINANCE
 
 
 @keras.saving.register_keras_serializable("metricad")

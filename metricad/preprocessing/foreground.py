@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 import skimage
 
-from metricad import images
+from metricad.data import images
 
 # In pixels.
 _OPENING = 3  # cracks and scratches up to twice as wide that run to the edge are the part's, not background

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 import skimage
 
-from metricad import images
+from metricad.data import images
 from metricad.errors import DataError
 from metricad.preprocessing import foreground
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.scoring.sizes import DEFAULT, SCORES, checked
+from metricad.scoring.score_names import DEFAULT, SCORES, checked
 
 AREA = 5
 """Places, a side, of the area whose mean says where the peak is."""

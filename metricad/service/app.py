@@ -22,12 +22,12 @@ from starlette.exceptions import HTTPException
 
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspector
-from metricad.service.answers import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
-from metricad.service.envelope import Envelope
-from metricad.service.gate import BusyError
-from metricad.service.judging import Judge, Limits
-from metricad.service.meters import CONTENT_TYPE
-from metricad.service.uploads import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
+from metricad.service.decoding import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
+from metricad.service.judge import Judge, Limits
+from metricad.service.limiter import BusyError
+from metricad.service.middleware import Envelope
+from metricad.service.prometheus import CONTENT_TYPE
+from metricad.service.schemas import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
 
 _PAGE = {
     "/": ("service.html", "text/html"),

@@ -1,0 +1,63 @@
+"""The command line: the program, and its verbs in the order of its help."""
+
+from typing import Annotated
+
+import typer
+
+from metricad.cli import console
+from metricad.cli.demo import demo
+from metricad.cli.detectability import detectability
+from metricad.cli.evaluate import evaluate
+from metricad.cli.export import export
+from metricad.cli.inspect import inspect
+from metricad.cli.prototype import prototype
+from metricad.cli.report import report
+from metricad.cli.reproduce import reproduce
+from metricad.cli.serve import serve
+from metricad.cli.train import train
+from metricad.cli.tune import tune
+from metricad.cli.watch import watch
+
+# No verb's module may import TensorFlow at its top: --help and option errors answer at once.
+app = typer.Typer(
+    name="metricad",
+    help="Inspect textured surfaces: learn from good parts only, mark what lies far from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def metricad(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Inspect textured surfaces: learn from good parts only, mark what lies far from them."""
+    if version:
+        from metricad.versions import versions
+
+        print(f"metricad {versions()['metricad']}")
+        raise typer.Exit
+
+
+for verb in (
+    train,
+    prototype,
+    tune,
+    inspect,
+    detectability,
+    export,
+    watch,
+    serve,
+    evaluate,
+    report,
+    reproduce,
+    demo,
+):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    console.run(app, prog="metricad")

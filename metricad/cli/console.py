@@ -1,0 +1,56 @@
+"""What both command lines share: how a verb ends, and what it says then."""
+
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from metricad.errors import MetricadError, explain_os_error
+
+EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
+_OURS = ("", "metricad", "data_prep")  # whose modules cannot be missing but through a fault of ours
+INTERRUPTED = 130  # what typer gives back after Ctrl-C
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line on standard error and leave with exit status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(EXIT_ERROR)
+
+
+def run(app: typer.Typer, *, prog: str) -> NoReturn:
+    """Run a command line; every expected failure becomes one line and exit status 2, without traceback."""
+    # File names need not be UTF-8; what cannot be printed is escaped and does not end the run.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = app(prog_name=prog, standalone_mode=False)
+    except typer.TyperException as error:
+        fail_on_options(error, prog)
+    except KeyboardInterrupt:
+        fail("interrupted")
+    except (MetricadError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(explain_os_error(error))
+    except Exception as error:  # a fault of ours, with its traceback; status 1 would mean a defect was found
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in _OURS:
+            fail(
+                f"this needs {error.name}, which is not installed here: install it, or the whole of metricad "
+                "with all that it asks for, or inspect with what 'metricad export' wrote"
+            )
+        traceback.print_exc()
+        raise SystemExit(EXIT_ERROR) from None
+    if status == INTERRUPTED:
+        fail("interrupted")
+    raise SystemExit(status or EXIT_DONE)
+
+
+def fail_on_options(error: typer.TyperException, prog: str) -> NoReturn:
+    """Say which option is wrong and where help is."""
+    message = error.format_message()
+    if not message:  # typer has answered a bare command with its help
+        raise SystemExit(EXIT_ERROR)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else prog
+    fail(f"{message.rstrip('.')}; see '{command} --help'")

@@ -1,0 +1,74 @@
+"""`metricad detectability`: measure which synthetic defects an inspector finds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metricad.cli import display
+from metricad.cli.options import DefectKind, UnseenGood
+from metricad.data import images
+from metricad.deploy.native_output import load_tensorflow
+
+if TYPE_CHECKING:
+    pass
+
+
+def detectability(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
+    good: UnseenGood,
+    out: Annotated[Path, typer.Option(help="Folder of the datasheet.")],
+    kind: Annotated[
+        list[DefectKind] | None,
+        typer.Option(help="Kinds of defects to try; several can be given.", show_default="all"),
+    ] = None,
+    defects: Annotated[int, typer.Option(min=1, help="Defects of each kind, size and contrast.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the defects.")] = 0,
+) -> None:
+    """Measure which defects are found, by kind, size and contrast, with synthetic ones on good images.
+
+    Writes a datasheet as a web page, Markdown and CSV.
+
+    Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
+    """
+    paths = images.find(good)
+    load_tensorflow()
+    import numpy as np
+
+    from metricad.evaluation import detectability
+    from metricad.inspection import bundle
+    from metricad.inspection import inspector as inspection
+    from metricad.reporting import datasheet, detection_limits
+
+    given = bundle.load(part)
+    tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
+    with display.progress("defects", defects * len(tried)) as advance:
+        measurement = detectability.Measurement(
+            given,
+            len(paths),
+            tried=tried,
+            each=defects,
+            rng=np.random.default_rng(seed),
+            on_defect=advance,
+        )
+        for _ in inspection.for_each(
+            paths,
+            measurement.add,
+            smallest=given.detector.grid.smallest,
+            color=given.detector.channels == 3,
+        ):
+            pass
+    chart = measurement.chart
+    facts = {
+        "inspector": part.name,
+        "score": given.detector.score_name,
+        "threshold": f"{given.threshold:.4g}",
+        "false-alarm rate": f"at most {given.calibration.false_alarm_rate:g}",
+        "defects of each size and contrast": str(defects),
+        "seed": str(seed),
+    }
+    written = datasheet.write(chart, out, name=part.stem, facts=facts)
+    for statement in detection_limits.statements(chart):
+        typer.echo(statement)
+    typer.echo(f"{chart.false_alarms} of {chart.good_images} good images are called defective as they are")
+    typer.echo(f"{out}: written; look at {written[1]}")

@@ -1,0 +1,236 @@
+"""What the command line shows: progress on standard error, verdicts and tables on standard output."""
+
+import contextlib
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
+from rich.table import Table
+
+from metricad.training.settings import Settings
+
+if TYPE_CHECKING:
+    from metricad.inspection.inspector import Inspection
+    from metricad.inspection.timing import Clock
+    from metricad.reproduction.grid import Cell
+    from metricad.reproduction.runner import Progress as Calls
+
+# A pipe or a file has no width of its own; this one keeps long paths whole.
+_WIDTH_OF_A_FILE = 200
+_VERDICT_STYLES = {"good": "green", "defect": "bold red", "error": "yellow"}
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error while the block runs; give the function that moves it one step."""
+    with _bar() as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def training(settings: Settings) -> Iterator[tuple[Callable[[dict], None], Callable[[int, dict], None]]]:
+    """Show a training run: a bar that moves at each epoch, and a line for each round.
+
+    Gives what `training.train` calls after a round, with its record, and after an epoch, with its
+    number from 0 and its loss and accuracy.
+    """
+    with _bar() as bar:
+        task = bar.add_task("reading images", total=settings.rounds * settings.epochs)
+
+        def on_round(record: dict) -> None:
+            bar.console.print(
+                f"round {record['round']}/{settings.rounds}   loss {record['loss']:.4f}   "
+                f"triplet accuracy {record['accuracy']:.4f}   {record['seconds']:.0f} s"
+            )
+
+        def on_epoch(epoch: int, logs: dict) -> None:
+            bar.update(task, completed=epoch + 1, description=f"training, loss {logs['loss']:.3f}")
+
+        yield on_round, on_epoch
+
+
+@contextlib.contextmanager
+def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]]:
+    """Print inspections in this format, line by line, or as a table when all are there."""
+    if format == "table":
+        table = Table(box=box.SIMPLE_HEAD)
+        for name in ("verdict", "score", "threshold", "percentile", "peak (row, column)"):
+            table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+        table.add_column("image", overflow="fold")
+        try:
+            with progress("images", total) as advance:
+                yield lambda inspection: (table.add_row(*_cells(inspection)), advance())
+        finally:
+            _console().print(table)
+    elif format == "csv":
+        from metricad.inspection.inspector import Inspection
+
+        writer = csv.DictWriter(sys.stdout, [field.name for field in fields(Inspection)], lineterminator="\n")
+        writer.writeheader()
+        yield lambda inspection: writer.writerow(asdict(inspection))
+    else:
+        # Escaped beyond ASCII: file names need not be UTF-8, and JSON must be.
+        yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
+
+
+def profile(clock: "Clock", images: int, *, seconds: float, workers: int) -> None:
+    """Print on standard error where the time of an inspection went, and how fast it was."""
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in ("stage", "ms per image", "share"):
+        shown.add_column(name, justify="left" if name == "stage" else "right")
+    total = sum(clock.seconds.values())
+    for stage, taken in clock.seconds.items():
+        shown.add_row(stage, f"{1e3 * taken / max(images, 1):.2f}", f"{100 * taken / max(total, 1e-9):.1f} %")
+    console = _console(stderr=True)
+    console.print(shown)
+    console.print(
+        f"{images} images in {seconds:.2f} s, {images / seconds:.1f} a second, {workers} at once; stages are "
+        "summed over what ran side by side, waiting included"
+    )
+
+
+@contextlib.contextmanager
+def grid(jobs: int) -> Iterator["Calls"]:
+    """Show a grid: a line for each cell that is done, and below it what runs, what is left and how long.
+
+    Gives what `reproduction.reproduce` calls. The time to go is the estimated cost of what is left, at the
+    pace so far.
+    """
+    from metricad.reproduction.runner import Progress as Calls
+
+    console = _console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    began = time.monotonic()
+    running: dict[str, float] = {}
+    cost = {"done": 0.0, "all": 0.0}
+
+    def left() -> str:
+        # What runs is half done, on average.
+        done = cost["done"] + sum(running.values()) / 2
+        if not cost["done"] or done >= cost["all"]:
+            return ""
+        return f"{_duration((time.monotonic() - began) * (cost['all'] - done) / done)} to go"
+
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading the data", total=None, left="")
+
+        def show() -> None:
+            bar.update(
+                task,
+                description=escape(f"running {', '.join(running)}" if running else "writing the report"),
+                left=left(),
+            )
+
+        def on_plan(cells: Sequence["Cell"], done: Collection[str]) -> None:
+            bar.update(task, total=len(cells), completed=len(done))
+            cost["all"] = sum(cell.cost for cell in cells if cell.name not in done)
+            console.print(f"{len(cells)} cells, {len(done)} done before, {jobs} at a time")
+
+        def on_start(cell: "Cell") -> None:
+            running[cell.name] = cell.cost
+            show()
+
+        def end(cell: "Cell", line: str) -> None:
+            running.pop(cell.name, None)
+            cost["done"] += cell.cost
+            bar.advance(task)
+            count = f"{bar.tasks[task].completed:.0f}/{bar.tasks[task].total:.0f}"
+            console.print(escape(f"{count}  {line}  {left()}".rstrip()))
+            show()
+
+        yield Calls(
+            on_plan=on_plan,
+            on_start=on_start,
+            on_done=lambda cell, seconds: end(cell, f"{cell.name}: {_duration(seconds)}"),
+            on_failure=lambda cell, failure: end(cell, f"{cell.name}: FAILED: {failure.message}"),
+        )
+
+
+def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:
+    """Print a grid's plan: how many cells of which kind, and how long they would take."""
+    total = sum(cell.cost for cell in found)
+    shown = Table(title="plan", box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("cells", "number", "estimated time"):
+        shown.add_column(name, justify="left" if name == "cells" else "right")
+    kinds = {
+        "train": [cell for cell in found if not cell.surface],
+        "evaluate trained networks": [cell for cell in found if cell.surface and cell.is_trained],
+        "evaluate controls": [cell for cell in found if cell.surface and not cell.is_trained],
+    }
+    for kind, members in kinds.items():
+        share = sum(cell.cost for cell in members) / total
+        shown.add_row(kind, str(len(members)), _duration(share * seconds))
+    shown.add_section()
+    shown.add_row("all", str(len(found)), _duration(seconds), style="bold")
+    _console().print(shown)
+    _console().print(f"{jobs} cells at a time; the estimate is good to a factor of two")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def table(rows: Sequence[Sequence[str]], *, title: str) -> None:
+    """Print a table whose first row is its header and whose last row sums it up."""
+    header, *body, last = rows
+    shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for number, name in enumerate(header):
+        shown.add_column(escape(name), justify="right" if number else "left")
+    for cells in body:
+        shown.add_row(*map(escape, cells))
+    shown.add_section()
+    shown.add_row(*map(escape, last), style="bold")
+    _console().print(shown)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = _console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _cells(inspection: "Inspection") -> tuple[str, ...]:
+    style = _VERDICT_STYLES[inspection.verdict]
+    verdict = f"[{style}]{inspection.verdict}[/]"
+    path = escape(inspection.path or "")
+    if inspection.error is not None:
+        return verdict, "", "", "", "", f"{path}\n[dim]{escape(inspection.error)}[/]"
+    return (
+        verdict,
+        f"{inspection.score:#.4g}",
+        f"{inspection.threshold:#.4g}",
+        f"{inspection.percentile:.1f} %",
+        f"{inspection.peak_row}, {inspection.peak_col}",
+        path,
+    )

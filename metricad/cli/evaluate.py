@@ -1,0 +1,105 @@
+"""`metricad evaluate`: measure AUROC on labelled surfaces."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metricad.cli import display
+from metricad.cli.options import (
+    SHIPPED,
+    ComparedMethod,
+    DataDir,
+    FalseAlarmRate,
+    Holdout,
+    Kind,
+    Metric,
+    Normals,
+)
+from metricad.data import datasets
+from metricad.deploy.native_output import load_tensorflow
+
+
+def evaluate(
+    data: Annotated[
+        list[str],
+        typer.Option(help="Labelled surfaces: a folder in the MVTec layout, or a prepared data set."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The results to write, one JSON file with its pictures beside it.")
+    ],
+    parts: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PART...]", help="Inspectors made by 'metricad prototype'."),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A network that ships, accurate or fast, or a run folder of 'metricad train'; or several.",
+            show_default="accurate, unless there are inspectors",
+        ),
+    ] = None,
+    method: Annotated[
+        list[ComparedMethod] | None,
+        typer.Option(help="Published methods to put beside them; several can be given.", show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of the methods that train.", show_default="as published: long"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Pre-trained weights of the methods that need some: imagenet, a file, or none (random).",
+            show_default="imagenet",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(help="Densities to fit on the networks.", show_default="auto; mean for a run folder"),
+    ] = None,
+    metric: Annotated[
+        list[Metric], typer.Option(help="Distances to the mean; several stand side by side.")
+    ] = [Metric.euclidean],  # noqa: B006
+    data_dir: DataDir = None,
+    normals: Normals = None,
+    holdout: Holdout = 0.2,
+    false_alarm_rate: FalseAlarmRate = 0.05,
+    embedding: Annotated[
+        bool, typer.Option("--embedding", help="Keep the test images' embeddings for 'metricad report'.")
+    ] = False,
+) -> None:
+    """Measure the AUROC per surface (the paper's protocol), beside an untrained network and a baseline.
+
+    After an interruption the same command goes on with the training of a method where it was.
+
+    Example: metricad evaluate --data tiles/ --out results.json
+    """
+    networks = network or ([] if parts else [SHIPPED[0]])
+    if method is None and (epochs is not None or weights is not None):
+        raise typer.BadParameter("--epochs and --weights are those of the published methods: give --method")
+    load_tensorflow()
+    from metricad.evaluation import candidates, comparison
+    from metricad.evaluation import results as records
+    from metricad.evaluation.protocol import Protocol
+    from metricad.reporting import report
+
+    protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
+    surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
+    compared = [candidates.of_name(name, epochs=epochs, weights=weights) for name in method or []]
+    plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
+    checkpoints = out.with_name(f"{out.stem}.training")
+    with display.progress("images", sum(task.step_count for task in plan)) as advance:
+        study = comparison.run(
+            plan,
+            networks,
+            protocol=protocol,
+            checkpoints=checkpoints,
+            is_embedded=embedding,
+            on_image=advance,
+        )
+    records.save(out, study)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    display.table(report.table(study.results), title="AUROC")
+    typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")

@@ -1,0 +1,117 @@
+"""`metricad export`: write an inspector for another runtime."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metricad.cli.options import DataDir, ExportFormat, InputType, Precision
+from metricad.data import images
+from metricad.deploy.native_output import load_tensorflow
+
+if TYPE_CHECKING:
+    from metricad.inspection.inspector import Inspector
+
+
+_BY_SUFFIX = {".onnx": ExportFormat.onnx, ".tflite": ExportFormat.litert}
+
+
+def export(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
+    out: Annotated[
+        Path, typer.Option(help="The .onnx or .tflite file, or the new folder of the other formats.")
+    ],
+    format: Annotated[
+        ExportFormat | None,
+        typer.Option(help="What to write.", show_default="by the name: .onnx, .tflite, else openvino"),
+    ] = None,
+    input_type: Annotated[
+        InputType, typer.Option(help="What pixels are given as: levels 0 to 255, uint8 only whole ones.")
+    ] = InputType.float32,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="Images, or folders of them, to compare on.", show_default="made-up textures"),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network's numbers: faster and coarser than float32.")
+    ] = Precision.float32,
+    good: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Good images that took no part in fitting it, for reduced precision.", show_default=False
+        ),
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Surface, as of 'evaluate', on which the AUROC is compared.", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write an inspector for another runtime: from pixels to anomaly map, score and verdict.
+
+    Both are run on images, and nothing is kept when a score differs by more than 0.01 %. Reduced precision
+    moves scores: it gets a threshold of its own from more good images, and its cost is measured.
+
+    OpenVINO is the fastest on most processors, ONNX the one that most programs read.
+
+    Example: metricad export part.metricad --out part.onnx
+    """
+    _check_precision(precision, good, compare, labelled)
+    format = _BY_SUFFIX.get(out.suffix, ExportFormat.openvino) if format is None else format
+    paths = images.find(good or compare or [])
+    load_tensorflow()
+    from metricad.deploy import export as exporting
+    from metricad.inspection import bundle
+
+    inspector = bundle.load(part)
+    settings = {"format": format, "input_type": input_type, "bundle": part}
+    if precision is not Precision.float32:
+        typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
+        return
+    smallest = inspector.detector.grid.smallest
+    color = inspector.detector.channels == 3
+    read = partial(images.read, minimum_size=smallest, color=color)
+    chosen = map(read, paths) if paths else None
+    found = exporting.export(inspector, out, images=chosen, **settings)
+    typer.echo(
+        f"{out}: {format}, the same as {part.name} on {found.images} images; largest difference "
+        f"{found.difference:.1e} of the score"
+    )
+
+
+def _check_precision(
+    precision: Precision, good: list[Path] | None, compare: list[Path] | None, labelled: str | None
+) -> None:
+    if precision is Precision.float32 and (good or labelled):
+        raise typer.BadParameter("--good and --labelled are for reduced precision: give --precision as well")
+    if precision is not Precision.float32 and (compare or not good):
+        raise typer.BadParameter(
+            f"--precision {precision} moves scores and needs a threshold of its own: give --good images that "
+            "took no part in fitting the inspector, and no --compare"
+        )
+
+
+def _reduced(
+    inspector: "Inspector",
+    out: Path,
+    good: list[Path],
+    labelled: str | None,
+    data_dir: Path | None,
+    **settings: object,
+) -> str:
+    """Export in reduced precision; say what it costs."""
+    from metricad.data import datasets
+    from metricad.deploy import reduced_precision
+
+    surfaces = datasets.load(labelled, data_dir=data_dir) if labelled else []
+    known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)
+    cost = reduced_precision.export(inspector, out, good=good, labelled=known, **settings)
+    said = (
+        f"{out}: {settings['precision']}; scores of {cost.images} good images differ by "
+        f"{100 * cost.median:.1f} % (median) and {100 * cost.largest:.1f} % (at most); threshold "
+        f"{cost.inspector.threshold:.4g} from them, before {inspector.threshold:.4g}"
+    )
+    if cost.aurocs is None:
+        return f"{said}; AUROC not compared: give --labelled"
+    return f"{said}; AUROC {cost.aurocs[1]:.4f}, in float32 {cost.aurocs[0]:.4f}"

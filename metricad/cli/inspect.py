@@ -1,0 +1,65 @@
+"""`metricad inspect`: score images and print verdicts."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metricad.cli import console, display
+from metricad.cli.options import (
+    Format,
+)
+from metricad.data import images
+from metricad.deploy import loading, runtimes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def inspect(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype', or an export of it.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of them.")],
+    maps: Annotated[
+        Path | None, typer.Option(help="Write heat maps over the images into this folder.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How the verdicts are printed.")] = Format.table,
+    fail_on_defect: Annotated[
+        bool, typer.Option("--fail-on-defect", help="Leave with exit status 1 when a defect was found.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Images judged at once.", show_default="one for each core")
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say on standard error where the time went.")
+    ] = False,
+) -> None:
+    """Judge images: score, threshold, percentile among good images, verdict, and where the peak is.
+
+    A file that cannot be read is reported, the rest goes on, and the exit status is 2.
+
+    Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
+    """
+    found = images.find(paths, missing_ok=True)
+    workers = runtimes.cores() if workers is None else workers
+    inspector = loading.load(part, workers=workers)
+    names = dict(zip(found, images.map_names(found), strict=True))
+
+    def draw(path: Path, image: "np.ndarray", anomaly: "np.ndarray") -> None:
+        anomaly_map = inspector.detector.on_pixels(anomaly, image)
+        images.write(maps / names[path], images.overlay(image, anomaly_map, **inspector.map_scale()))
+
+    verdicts = set()
+    began = time.perf_counter()
+    with display.verdicts(format, len(found)) as show:
+        judged = inspector.inspect_files(found, workers=workers, draw=None if maps is None else draw)
+        for inspection, _, _ in judged:
+            show(inspection)
+            verdicts.add(inspection.verdict)
+    if profile:
+        taken = time.perf_counter() - began
+        display.profile(inspector.detector.clock, len(found), seconds=taken, workers=workers)
+    if "error" in verdicts:
+        raise typer.Exit(console.EXIT_ERROR)
+    if fail_on_defect and "defect" in verdicts:
+        raise typer.Exit(console.EXIT_DEFECT)

@@ -1,0 +1,126 @@
+"""`metricad prototype`: fit an inspector to images of good parts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metricad.cli import display
+from metricad.cli.options import SHIPPED, FalseAlarmRate, Kind, Metric, PartPreset
+from metricad.data import images
+from metricad.deploy.native_output import load_tensorflow
+from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
+from metricad.scoring.calibration import check_split
+
+if TYPE_CHECKING:
+    pass
+
+
+def prototype(
+    good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="The inspector to write, one .metricad file.")],
+    network: Annotated[
+        str, typer.Option(help="A network that ships, accurate or fast, or a run folder of 'metricad train'.")
+    ] = SHIPPED[0],
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="Density of good features: their mean (the paper), a mixture of Gaussians, one Gaussian, "
+            "one at each position, or what suits.",
+            show_default="auto; mean for a run folder",
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Distance to the mean.", show_default="euclidean")
+    ] = None,
+    preset: Annotated[
+        PartPreset | None,
+        typer.Option(help="paper: the mean, its Euclidean distance, the maximum, on the network of a run."),
+    ] = None,
+    gray: Annotated[
+        bool, typer.Option("--gray", help="Inspect the luminance alone, also of color images.")
+    ] = False,
+    false_alarm_rate: FalseAlarmRate = 0.01,
+    holdout: Annotated[float, typer.Option(help="Share of the images kept for setting the threshold.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the images held out.")] = 0,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Image of the parts' size, white where they are judged.", show_default=False),
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Judge only the part, found before its even background.")
+    ] = False,
+    margin: Annotated[
+        int | None,
+        typer.Option(min=0, help="Pixels left out along the edge of the foreground.", show_default="8"),
+    ] = None,
+) -> None:
+    """Make an inspector from images of good parts: a density of their features and a threshold.
+
+    Example: metricad prototype parts/good/ --out part.metricad
+    """
+    if preset is PartPreset.paper:
+        kind, metric = _paper(network, kind, metric)
+    if metric is not None and kind not in (None, Kind.mean):
+        raise typer.BadParameter(
+            f"the {kind} density has a metric of its own; leave out --metric, or give --kind mean"
+        )
+    region = _region(mask, foreground=foreground, margin=margin)
+    paths = images.find(good)
+    check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
+    load_tensorflow()
+    from metricad.inspection import bundle, fit
+    from metricad.training.loading import load_network
+
+    # A metric is one of the distance to the mean.
+    wanted = Kind.mean if kind is None and metric is not None else kind
+    with display.progress("good parts", len(paths)) as advance:
+        made = fit.fit_inspector(
+            paths,
+            load_network(network),
+            kind=wanted,
+            metric=metric or "euclidean",
+            is_gray=gray,
+            region=region,
+            false_alarm_rate=false_alarm_rate,
+            holdout=holdout,
+            seed=seed,
+            on_image=advance,
+        )
+    bundle.save(made, out)
+    counts, detector, why = made.fitted_on, made.detector, ""
+    if detector.likelihood_gain is not None:
+        other = "a mixture" if detector.needs_positions else "a Gaussian at each position"
+        why = f" (held-out log-likelihood {detector.likelihood_gain:.3g} above that of {other})"
+    typer.echo(
+        f"{out}: {detector.description}{why}, from {counts['fit_images']} "
+        f"{'color' if detector.channels == 3 else 'gray'} images; threshold {made.threshold:.4g} from "
+        f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
+    )
+
+
+def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind, Metric]:
+    """Kind and metric of the paper; whatever else was asked for is refused."""
+    if network in SHIPPED:
+        raise typer.BadParameter(
+            "--preset paper needs the paper's network: give --network RUN of 'metricad train'"
+        )
+    if kind not in (None, Kind.mean) or metric not in (None, Metric.euclidean):
+        raise typer.BadParameter(
+            "--preset paper is the Euclidean distance to the mean on a run's network as it is; leave out the "
+            "preset, or --kind and --metric"
+        )
+    return Kind.mean, Metric.euclidean
+
+
+def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Region | None:
+    """Make what three options ask for; None is the whole image."""
+    if mask is not None and foreground:
+        raise typer.BadParameter("--mask and --foreground are two ways to say where; leave out one")
+    if margin is not None and not foreground:
+        raise typer.BadParameter("--margin goes with --foreground; a mask is drawn with its margin")
+    if mask is not None:
+        return MaskRegion.read(mask)
+    if foreground:
+        return ForegroundRegion() if margin is None else ForegroundRegion(margin=margin)
+    return None

@@ -1,0 +1,25 @@
+"""`metricad report`: write the report of an evaluation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Results made by 'metricad evaluate'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")],
+    embedding: Annotated[
+        bool,
+        typer.Option("--embedding", help="Also a t-SNE plot of the embeddings kept by 'metricad evaluate'."),
+    ] = False,
+) -> None:
+    """Write the per-class AUC report as Markdown, CSV, JSON and one web page: tables, curves, heat maps.
+
+    Example: metricad report results.json --out report/
+    """
+    from metricad.evaluation import results as records
+    from metricad.reporting import report as reports
+
+    for path in reports.write(records.merge(map(records.load, results)), out, is_embedded=embedding):
+        typer.echo(path)

@@ -1,0 +1,112 @@
+"""`metricad reproduce`: run the paper's grid of experiments."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metricad.cli import display
+from metricad.cli.options import (
+    DataDir,
+    Preset,
+    read_numbers,
+)
+from metricad.deploy.native_output import load_tensorflow
+from metricad.errors import RunError
+
+
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Folder of the grid: new, or one that was begun.")],
+    data_dir: DataDir = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="paper: Kylberg, DAGM 1-10, CIFAR-100. surfaces: a folder of textures, the synthetic ten, "
+            "CIFAR-100. quick: five synthetic surfaces, two networks, minutes."
+        ),
+    ] = Preset.surfaces,
+    textures: Annotated[
+        list[str] | None,
+        typer.Option(help="Texture classes to train on, instead of the preset's.", show_default=False),
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option(help="Objects to train on, instead of the preset's.", show_default=False)
+    ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled surfaces to train and test on, besides the preset's."),
+    ] = None,
+    novel: Annotated[
+        list[str] | None, typer.Option(help="Labelled surfaces only to test on, besides the preset's.")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Sizes of the network, such as 16,32.", show_default="the preset's")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of each setting, such as 0,1,2.", show_default="the preset's")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Fresh sets of triplets.", show_default="the preset's")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs on each set.", show_default="the preset's")
+    ] = None,
+    triplets: Annotated[
+        int | None, typer.Option(min=1, help="Triplets in a set.", show_default="the preset's")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the good images kept for setting a threshold.", show_default="the preset's"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time.", show_default="one for each core")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, and how long.")
+    ] = False,
+) -> None:
+    """Reproduce the paper's table: train every network, test each on every surface, write the report.
+
+    What is done is kept: after an interruption the same command goes on. A cell that fails is reported, the
+    others go on, and the exit status is 2.
+
+    Example: metricad reproduce --preset paper --data-dir prepared/ --out grid/ --dry-run
+    """
+    chosen_units = None if units is None else read_numbers(units, int, "--units")
+    chosen_seeds = None if seeds is None else read_numbers(seeds, int, "--seeds")
+    load_tensorflow()
+    from metricad.reporting import report as reports
+    from metricad.reproduction import grid as grids
+    from metricad.reproduction import runner
+
+    grid = grids.change(
+        grids.PRESETS[preset],
+        textures=textures,
+        objects=objects,
+        known=known,
+        novel=novel,
+        units=chosen_units,
+        seeds=chosen_seeds,
+        rounds=rounds,
+        epochs=epochs,
+        triplets_per_round=triplets,
+        holdout=holdout,
+    )
+    jobs = jobs or runner.cores()
+    if dry_run:
+        cells = runner.plan(grid, data_dir=data_dir)
+        display.cells(cells, seconds=runner.estimate(cells), jobs=jobs)
+        return
+    with display.grid(jobs) as progress:
+        try:
+            study, missing = runner.reproduce(grid, out, data_dir=data_dir, jobs=jobs, progress=progress)
+        except KeyboardInterrupt:
+            raise RunError(
+                f"interrupted; what is done is kept in {out}: run the same command again"
+            ) from None
+    display.table(reports.table(study.results), title="AUROC")
+    if missing:
+        raise RunError(f"{len(missing)} cells are missing; {out}/errors says why; run the same command again")
+    typer.echo(f"{out}: done; look at {out / 'report' / 'report.html'}")

@@ -1,0 +1,182 @@
+"""`metricad serve`: judge images that are sent over HTTP."""
+
+# Nothing here may import TensorFlow, FastAPI or uvicorn at module level: --help and option errors answer at
+# once, and the last two are an extra.
+
+import importlib.util
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metricad.deploy import loading
+from metricad.errors import MetricadError
+
+_EXTRA = ("fastapi", "uvicorn", "prometheus_client")
+_TOKEN = "METRICAD_TOKEN"  # the name of the variable
+_SHORTEST_TOKEN = 16
+# A connection stays between a line's images: closed meanwhile, it would fail simple clients on the next one.
+_IDLE_SECONDS = 75
+_LAST_SECONDS = 30  # for requests that are being answered when the service is to end
+
+
+def serve(
+    parts: Annotated[
+        list[Path],
+        typer.Argument(metavar="PART...", help="Inspectors made by 'metricad prototype', or exports."),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token that requests must bring; or the environment variable METRICAD_TOKEN.",
+            show_default=False,
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other computers in without a token.")
+    ] = False,
+    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Largest body, in MiB.")] = 32,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Largest image, in 10⁶ pixels.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="Images judged at the same time.")] = 2,
+    queue: Annotated[int, typer.Option(min=0, help="Further requests that wait.")] = 16,
+    wait: Annotated[float, typer.Option(min=0.01, help="Seconds that one waits for a worker.")] = 10,
+    upload: Annotated[float, typer.Option(min=0.01, help="Seconds for a body to come.")] = 20,
+    log_requests: Annotated[
+        bool, typer.Option("--log-requests", help="A line on standard error for each request.")
+    ] = False,
+) -> None:
+    """Judge images that are sent over HTTP; a page to try it is at the address itself.
+
+    Example: metricad serve part.metricad & curl -H 'Content-Type: image/png' --data-binary @image.png
+    http://127.0.0.1:8000/parts/part/inspect
+    """
+    if any(importlib.util.find_spec(name) is None for name in _EXTRA):
+        raise MetricadError(
+            "the service needs FastAPI, uvicorn and prometheus-client: pip install 'metricad[serve]'"
+        )
+    names = _names(parts)
+    token = _token(token_file)
+    is_local = _is_loopback(host)
+    if token is None and not is_local and not insecure:
+        raise typer.BadParameter(
+            f"--host {host} lets other computers in: give --token-file or {_TOKEN}, or --insecure to let "
+            "in anybody"
+        )
+    with _bind(host, port) as listener:
+        from metricad.service import app as service
+        from metricad.service.judge import Limits
+
+        limits = Limits(
+            body_bytes=round(max_megabytes * 2**20),
+            pixels=round(max_megapixels * 1e6),
+            upload_seconds=upload,
+            workers=workers,
+            queue=queue,
+            wait_seconds=wait,
+        )
+        # Without a token, a page whose name is made to point to this computer must not get in: by that name.
+        hosts = {"localhost", "127.0.0.1", "[::1]", host} if is_local and token is None else None
+        loaded = {name: loading.load(path, workers=workers) for name, path in names.items()}
+        api = service.app(loaded, limits=limits, token=token, hosts=hosts)
+        listener.listen()  # from here on requests wait and are not turned away
+        secured = "" if token is None else ", with a token"
+        typer.echo(f"serving {', '.join(names)} at {_address(listener)}{secured}")
+        _run(api, listener, log_requests=log_requests)
+
+
+def _names(parts: Sequence[Path]) -> dict[str, Path]:
+    """Parts by the names of their files."""
+    names: dict[str, Path] = {}
+    for path in parts:
+        if path.stem in names:
+            raise typer.BadParameter(
+                f"two parts are called {path.stem!r}: {names[path.stem]} and {path}; rename one of the files"
+            )
+        names[path.stem] = path
+    return names
+
+
+def _token(file: Path | None) -> str | None:
+    """Read the token where the list of processes does not show it; None where there is none."""
+    if file is not None:
+        source, token = str(file), file.read_text(encoding="utf-8", errors="replace").strip()
+    elif _TOKEN in os.environ:
+        source, token = _TOKEN, os.environ[_TOKEN].strip()
+    else:
+        return None
+    if len(token) < _SHORTEST_TOKEN or not all("!" <= sign <= "~" for sign in token):
+        raise MetricadError(
+            f"{source}: no good token; expected {_SHORTEST_TOKEN} or more ASCII characters without spaces"
+        )
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the address before anything slow is done; requests are let in once the service runs."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise MetricadError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose another --host or --port"
+        ) from error
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _run(api: object, listener: socket.socket, *, log_requests: bool) -> None:
+    """Answer until SIGTERM or Ctrl-C, and finish what has been begun."""
+    import uvicorn
+
+    from metricad.service.http_protocol import Protocol
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # Not on the root: by what decoders log and warn about odd files anybody could fill disk and memory.
+    for name, level in (
+        ("metricad", logging.INFO if log_requests else logging.WARNING),
+        ("uvicorn", logging.ERROR),
+    ):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(level)
+    warnings.simplefilter("ignore")
+    config = uvicorn.Config(
+        api,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+    # uvicorn raises a signal once more when it is done; to end as asked is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,96 @@
+"""`metricad train`: train the paper's network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metricad.cli import display
+from metricad.cli.options import (
+    DataDir,
+    Normals,
+    read_numbers,
+    refuse_all_but,
+)
+from metricad.deploy.native_output import load_tensorflow
+from metricad.errors import RunError
+from metricad.training.settings import Settings
+
+
+def train(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder of the run: new, or an interrupted one with --resume.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of classes, or name of a prepared data set; several can be given."),
+    ] = None,
+    data_dir: DataDir = None,
+    normals: Normals = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Share of each source, such as 1,1,2.", show_default="equal")
+    ] = None,
+    units: Annotated[int, typer.Option(min=1, help="Filters of every layer: 16 or 32 in the paper.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Fresh sets of triplets.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs on each set.")] = 15,
+    triplets: Annotated[int, typer.Option(min=1, help="Triplets in a set.")] = 3_840,
+    batch_size: Annotated[int, typer.Option(min=1, help="Triplets in a batch.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, fixed.")] = 1e-4,
+    pyramid: Annotated[
+        str, typer.Option(help="Sides, in pixels, that textures are resized to.")
+    ] = "512,256,128,64",
+    noise_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of texture triplets whose negative is corrupted by noise."),
+    ] = 0.5,
+    noise_side: Annotated[
+        str, typer.Option(help="Smallest and largest side of a noise patch, in pixels.")
+    ] = "4,16",
+    noise_strength: Annotated[
+        str,
+        typer.Option(help="Smallest and largest standard deviation of the noise; 2 is the whole gray range."),
+    ] = "0.05,0.6",
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, triplets and batches.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; it knows its own options.")
+    ] = False,
+) -> None:
+    """Train a network on textures and objects. The defaults are the paper's.
+
+    Example: metricad train --out run --source textures/ --source cifar100_gray --data-dir prepared/
+    """
+    if resume:
+        refuse_all_but(context, "out", "resume")
+    settings = Settings(
+        units=units,
+        rounds=rounds,
+        epochs=epochs,
+        triplets_per_round=triplets,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        pyramid=read_numbers(pyramid, int, "--pyramid"),
+        mix=None if mix is None else read_numbers(mix, float, "--mix"),
+        noise_share=noise_share,
+        noise_side=read_numbers(noise_side, int, "--noise-side", count=2),
+        noise_strength=read_numbers(noise_strength, float, "--noise-strength", count=2),
+        seed=seed,
+    )
+    load_tensorflow()
+    from metricad.training import runs, triplet_training
+
+    if resume:
+        settings, _ = runs.read_config(out)
+    with display.training(settings) as (on_round, on_epoch):
+        try:
+            triplet_training.train_network(
+                out,
+                source or [],
+                data_dir=data_dir,
+                normals=normals,
+                settings=settings,
+                resume=resume,
+                on_round=on_round,
+                callbacks=[triplet_training.after_each_epoch(on_epoch)],
+            )
+        except KeyboardInterrupt:
+            raise RunError(f"interrupted; {runs.describe_progress(out)}") from None
+    typer.echo(f"{out}: trained {settings.rounds} rounds; next: metricad prototype GOOD --network {out}")

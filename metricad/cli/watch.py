@@ -1,0 +1,107 @@
+"""`metricad watch`: judge images as they arrive in a folder."""
+
+import contextlib
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from metricad.deploy import loading
+from metricad.monitoring.folder import Arrivals
+from metricad.monitoring.journal import Journal
+from metricad.monitoring.watch import Watch
+
+_DRIFTED = {
+    "higher": "scores are higher than when the inspector was made",
+    "lower": "scores are lower than when the inspector was made",
+    "wider": "scores spread wider than when the inspector was made",
+    "narrower": "scores spread less than when the inspector was made",
+    "mostly defects": "most images are defects",
+}
+
+
+def watch(
+    part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype', or an export of it.")],
+    folder: Annotated[Path, typer.Argument(help="Where images arrive, also in folders below it.")],
+    out: Annotated[Path, typer.Option(help="The JSON lines; an existing file is gone on with.")],
+    maps: Annotated[
+        Path | None,
+        typer.Option(help="Write heat maps into this folder, outside the watched one.", show_default=False),
+    ] = None,
+    settle: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds that a file must stand still to be complete; 0 if files are moved in whole.",
+        ),
+    ] = 1.0,
+    drift_level: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.5, help="Largest probability of ever calling drift where there is none; 0: never."
+        ),
+    ] = 0.001,
+    once: Annotated[bool, typer.Option("--once", help="Judge what is there, then leave.")] = False,
+) -> None:
+    """Judge images as they arrive in a folder, one JSON line each, and tell when their scores drift.
+
+    Each image is judged once, also when the watch is stopped, or killed, and started again with the same
+    --out. Files that cannot be read are lines, too. Ends with SIGTERM or Ctrl-C, after the current image.
+
+    Example: metricad watch part.metricad line/ --out line.jsonl
+    """
+    arrivals = Arrivals(folder, settle=settle)
+    if maps is not None and maps.resolve().is_relative_to(folder.resolve()):
+        raise typer.BadParameter(
+            f"--maps {maps} is in the watched folder, where maps would be judged; give one elsewhere"
+        )
+    with _stopping() as stop:
+        inspector = loading.load(part)
+        with Journal(out) as journal:
+            watching = Watch(inspector, arrivals, journal, drift_level=drift_level, maps=maps)
+            if not once:
+                typer.echo(f"{folder}: watching; lines go to {out}, which has {watching.before}")
+            warned = _warn(watching)
+            verdicts: Counter[str] = Counter()
+            for record in watching.run(once=once, stop=stop):
+                verdicts[record["verdict"]] += 1
+                warned = warned or _warn(watching)
+            counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("good", "defect", "error"))
+            typer.echo(f"{out}: {verdicts.total()} images judged: {counts}")
+
+
+def _warn(watching: Watch) -> bool:
+    """Say on standard error how the scores have drifted, if they have."""
+    drift = watching.drift
+    if drift.alarm is not None:
+        print(
+            f"drift: {_DRIFTED[drift.alarm]} (noticed {watching.drift_since}, level {drift.level:g}); "
+            "look at light, lens and material, or make the inspector anew",
+            file=sys.stderr,
+            flush=True,
+        )
+    return drift.alarm is not None
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Give a function that tells whether SIGTERM or Ctrl-C has come; a second Ctrl-C interrupts at once."""
+    caught: set[int] = set()
+
+    def note(number: int, _: FrameType | None) -> None:
+        caught.add(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in caught:
+        raise KeyboardInterrupt

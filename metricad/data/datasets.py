@@ -1,0 +1,276 @@
+"""Surfaces read from folders and from prepared TFDS directories, one image at a time.
+
+Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
+(``DIR/<class>/{train/good,test/<kind>,ground_truth/<kind>}``), and TFDS directories, either of classes
+(features ``image``, ``label``) or of labelled surfaces (also ``surface`` and ``mask``).
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from metricad.data import images, patches
+from metricad.data.channels import to_luminance
+from metricad.errors import DataError
+
+_GOOD = "good"
+_LABELS = ["normal", "defect"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image that is read when it is asked for.
+
+    Attributes
+    ----------
+    name : str
+        Unique in its data set.
+    kind : str
+        ``good``, or the kind of defect.
+    read : function
+        Gives the image, float32 (H, W), or (H, W, 3) of a color image, in [-1, 1].
+    read_mask : function or None
+        Gives the defect's pixels, bool (H, W), where they are known.
+    """
+
+    name: str
+    kind: str
+    read: Callable[[], np.ndarray]
+    read_mask: Callable[[], np.ndarray] | None = None
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether this is a defective image."""
+        return self.kind != _GOOD
+
+
+@dataclass(frozen=True)
+class Surface:
+    """One class of surface: good images to learn from and labelled ones to test on.
+
+    Attributes
+    ----------
+    dataset, name : str
+    fit : tuple of Sample
+        Good images; training and densities see these and no others.
+    test : tuple of Sample
+        The remaining good images and all defects; empty where nothing is labelled.
+    """
+
+    dataset: str
+    name: str
+    fit: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+def load(
+    source: str | os.PathLike, *, data_dir: str | os.PathLike | None = None, normals: int | None = None
+) -> list[Surface]:
+    """Read what surfaces a folder or a prepared data set holds; images are read later.
+
+    Parameters
+    ----------
+    source : path or str
+        A folder in one of the layouts above, or the name of a data set below `data_dir`, with its
+        configuration where there are several: ``kylberg``, ``dagm2007/class1``. A colon and names choose
+        some of its surfaces or classes: ``dagm2007/all:class1,class2``.
+    data_dir : path, optional
+        Where ``metricad-data`` put the prepared data sets.
+    normals : int, optional
+        How many good images of each labelled surface to learn from. Of a TFDS data set they are chosen
+        by a fixed shuffle, half of them when not given, so that every run has the same split; in the
+        MVTec layout they are the first of train/good, all when not given. Class data is learned whole.
+
+    Raises
+    ------
+    DataError
+        There is nothing of that name, it has no known layout, or fewer good images than asked for.
+    """
+    if normals is not None and normals < 1:
+        raise ValueError(f"normals must be at least 1, received {normals}")
+    folder = Path(source)
+    if not folder.is_dir() and ":" in str(source):
+        whole, _, names = str(source).rpartition(":")
+        return _choose(load(whole, data_dir=data_dir, normals=normals), names.split(","), whole)
+    if not folder.is_dir():
+        return _from_tfds(_find_prepared(str(source), data_dir), normals)
+    if any(folder.rglob("dataset_info.json")):
+        return _from_tfds(_newest(folder, folder.name), normals)
+    return _from_folder(folder, normals)
+
+
+def read_all(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
+    """Read images one after the other: their luminance, float32 (H, W) in [-1, 1]."""
+    return (to_luminance(sample.read()) for sample in samples)
+
+
+def _choose(surfaces: Sequence[Surface], names: Sequence[str], source: str) -> list[Surface]:
+    by_name = {surface.name: surface for surface in surfaces}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise DataError(f"{source}: has no {', '.join(missing)}; choose among {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def _from_folder(folder: Path, normals: int | None) -> list[Surface]:
+    name = folder.resolve().name
+    if (folder / "train" / _GOOD).is_dir():
+        return [_from_mvtec(folder, name, normals)]
+    children = [child for child in sorted(folder.iterdir()) if child.is_dir() and child.name[0] != "."]
+    labelled = [child for child in children if (child / "train" / _GOOD).is_dir()]
+    if labelled:
+        return [_from_mvtec(child, name, normals) for child in labelled]
+    if not children:
+        raise DataError(
+            f"{folder}: expected one folder of images for each class, or the MVTec layout "
+            "(<class>/train/good, <class>/test/<kind>); found no folders"
+        )
+    return [
+        Surface(
+            name, child.name, tuple(_file_sample(path, folder, _GOOD) for path in images.find([child])), ()
+        )
+        for child in children
+    ]
+
+
+def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
+    good = images.find([folder / "train" / _GOOD])
+    fit = [_file_sample(path, folder, _GOOD) for path in _first(good, normals, folder.name)]
+    test = []
+    for kind in sorted(child for child in (folder / "test").glob("*") if child.is_dir()):
+        for path in images.find([kind]):
+            mask = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
+            test.append(_file_sample(path, folder, kind.name, mask if mask.is_file() else None))
+    return Surface(dataset, folder.name, tuple(fit), tuple(test))
+
+
+def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) -> Sample:
+    read = functools.partial(images.read, path, minimum_size=patches.PATCH_SIZE, color=True)
+    read_mask = None if mask is None else lambda: images.read(mask) > -1  # whatever is not black
+    return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
+
+
+def _first(good: list, count: int | None, surface: str) -> list:
+    if count is not None and count > len(good):
+        raise DataError(f"{surface}: asked for {count} good images to learn from, found {len(good)}")
+    return good[:count]
+
+
+def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path:
+    if data_dir is None:
+        raise DataError(
+            f"{name}: no such folder; for the name of a prepared data set give --data-dir as well"
+        )
+    folder = Path(data_dir) / name
+    if not folder.is_dir():
+        raise DataError(
+            f"{name}: not found in {data_dir}; prepare it with metricad-data (see metricad-data --help)"
+        )
+    return _newest(folder, name)
+
+
+def _newest(folder: Path, name: str) -> Path:
+    """The newest version of the one configuration below `folder`."""
+    found = sorted(info.parent for info in folder.rglob("dataset_info.json"))
+    if not found:
+        raise DataError(f"{folder}: no prepared data set here (dataset_info.json is missing)")
+    configurations = sorted({version.parent for version in found if version != folder})
+    if len(configurations) > 1:
+        names = ", ".join(f"{name}/{path.name}" for path in configurations)
+        raise DataError(f"{name}: has several configurations; name one of {names}")
+    return max(found, key=lambda path: [int(part) if part.isdigit() else 0 for part in path.name.split(".")])
+
+
+def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
+    try:
+        name, samples, is_labelled = _read_tfds(folder)
+    except Exception as error:  # TFDS, protobuf and TensorFlow each raise kinds of their own
+        raise DataError(
+            f"{folder}: damaged, or no images with labels ({type(error).__name__}); prepare it again"
+        ) from error
+    if not is_labelled:
+        return [Surface(name, label, tuple(members), ()) for label, members in samples.items() if members]
+    return [
+        _split_labelled(name, label, sorted(members, key=lambda sample: sample.name), normals)
+        for label, members in samples.items()
+        if members
+    ]
+
+
+def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
+    """The data set's name, the samples of each class or surface, and whether they are normal or defect."""
+    import tensorflow_datasets as tfds  # slow, and folders do without it
+
+    builder = tfds.builder_from_directory(folder)
+    # Without the version, and the same whether it was found by its name or by its folder.
+    name = builder.info.full_name.rpartition("/")[0]
+    features = builder.info.features
+    is_labelled = features["label"].names == _LABELS
+    classes = features["surface" if is_labelled else "label"].names
+    samples: dict[str, list[Sample]] = {label: [] for label in classes}
+    undecoded = {key: tfds.decode.SkipDecoding() for key in ("image", "mask") if key in features}
+    for split in builder.info.splits:
+        examples = tfds.as_numpy(
+            builder.as_dataset(
+                split=split,
+                decoders=undecoded,
+                shuffle_files=False,
+                read_config=tfds.ReadConfig(try_autocache=False),  # read once: a cache only takes memory
+            )
+        )
+        for number, example in enumerate(examples):
+            label = classes[example["surface" if is_labelled else "label"]]
+            default = f"{split}/{number}".encode()
+            sample = _tfds_sample(example, example.get("name", default).decode(), is_labelled)
+            samples[label].append(sample)
+    return name, samples, is_labelled
+
+
+def _tfds_sample(example: dict, name: str, is_labelled: bool) -> Sample:
+    # Only the encoded bytes are kept: the images of a surface fit in memory that way.
+    encoded = example["image"]
+    is_defect = is_labelled and _LABELS[example["label"]] == "defect"
+    mask = example.get("mask")
+    return Sample(
+        name,
+        "defect" if is_defect else _GOOD,
+        lambda: images.to_image(
+            _decode(encoded, name), name=name, minimum_size=patches.PATCH_SIZE, color=True
+        ),
+        (lambda: _decode(mask, name)[..., 0] > 0) if is_defect and mask is not None else None,
+    )
+
+
+def _decode(encoded: bytes, name: str) -> np.ndarray:
+    import tensorflow as tf
+
+    try:
+        return tf.io.decode_image(encoded, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"{name}: damaged, no readable image; prepare the data set again") from error
+
+
+def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: int | None) -> Surface:
+    good = [sample for sample in samples if not sample.is_defect]
+    # A fixed shuffle, whatever the run's seed: training and evaluation must agree on what was seen.
+    shuffled = [good[i] for i in np.random.default_rng(0).permutation(len(good))]
+    fit = _first(shuffled, len(good) // 2 if normals is None else normals, surface)
+    seen = {sample.name for sample in fit}
+    return Surface(dataset, surface, tuple(fit), tuple(s for s in samples if s.name not in seen))
+
+
+def describe(surfaces: Sequence[Surface]) -> dict:
+    """What training sees of a data set, for a run's record.
+
+    The images of labelled surfaces are named one by one, so that evaluation can refuse to test on them.
+    """
+    return {
+        "dataset": surfaces[0].dataset,
+        "classes": len(surfaces),
+        "images": sum(len(surface.fit) for surface in surfaces),
+        "labelled": {s.name: sorted(sample.name for sample in s.fit) for s in surfaces if s.test},
+    }

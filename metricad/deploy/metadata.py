@@ -1,0 +1,163 @@
+"""What an exported inspector says of itself: the text that travels inside the file, in every format."""
+
+import base64
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from metricad.errors import BundleError
+from metricad.networks.feature_grid import FeatureGrid
+from metricad.preprocessing.regions import MaskRegion
+from metricad.scoring.calibration import Calibration
+from metricad.scoring.score_names import checked
+
+KEY = "metricad"
+"""Under which formats with metadata of their own keep the text."""
+
+FORMAT_VERSION = 1
+
+INPUT_TYPES = ("float32", "uint8")
+"""What pixels can be given as."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is known of an inspector but the numbers of its network and density.
+
+    Attributes
+    ----------
+    calibration : Calibration
+    grid : FeatureGrid
+    score : str
+        One of `sizes.SCORES`.
+    center, spread : float
+        Value of the anomaly map at a score of 0, and what one unit of the score is worth there.
+    sources : tuple of str
+        Names of the feature maps, in the order of their numbers.
+    channels : {1, 3}
+        Of the images: gray or color.
+    input_type : {"float32", "uint8"}
+        What pixels are given as.
+    precision : {"float32", "bfloat16", "int8"}
+        Of the network's numbers inside.
+    sizes : ((int, int), (int, int)) or None
+        Least and largest height, least and largest width of an image, in pixels; None for any from
+        `grid.smallest` up.
+    mask : MaskRegion or None
+        Where images are judged; everywhere when None.
+    facts : mapping
+        For the record: what it was fitted on, versions, the bundle's name and SHA-256.
+    """
+
+    calibration: Calibration
+    grid: FeatureGrid
+    score: str = "max"
+    center: float = 0.0
+    spread: float = 1.0
+    sources: tuple[str, ...] = ()
+    channels: int = 1
+    input_type: str = "float32"
+    precision: str = "float32"
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    mask: MaskRegion | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_standardized(self) -> bool:
+        """Whether scores are in standard deviations, which may be 0 or less; the paper's are distances."""
+        return self.spread != 1.0 or self.center != 0.0
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """Height and width of the smallest image, in pixels."""
+        if self.sizes is None:
+            return self.grid.smallest, self.grid.smallest
+        (height, _), (width, _) = self.sizes
+        return height, width
+
+    def to_text(self) -> str:
+        """Write as JSON."""
+        return json.dumps(
+            {
+                "format": "metricad-export",
+                "format_version": FORMAT_VERSION,
+                "threshold": self.calibration.threshold,
+                "false_alarm_rate": self.calibration.false_alarm_rate,
+                "calibration_scores": self.calibration.scores.tolist(),
+                "grid": asdict(self.grid),
+                "score": self.score,
+                "center": self.center,
+                "spread": self.spread,
+                "sources": self.sources,
+                "channels": self.channels,
+                "input_type": self.input_type,
+                "precision": self.precision,
+                "sizes": self.sizes,
+                "mask": None if self.mask is None else _pack(self.mask.mask),
+                **self.facts,
+            }
+        )
+
+
+def read(text: str | None, path: str | os.PathLike) -> Description:
+    """Read what `Description.to_text` wrote.
+
+    Raises
+    ------
+    BundleError
+        There is no such text in the file, or one of a version that this metricad does not know.
+    """
+    if not text:
+        raise BundleError(f"{path}: not written by 'metricad export'; expected a file that was")
+    try:
+        found = json.loads(text)
+        version = found.pop("format_version")
+        if version != FORMAT_VERSION:
+            newer = isinstance(version, int) and version > FORMAT_VERSION
+            advice = "a newer metricad wrote it: upgrade this one" if newer else "export it again"
+            raise BundleError(f"{path}: export format {version}, expected {FORMAT_VERSION}; {advice}")
+        sizes, mask = found.pop("sizes"), found.pop("mask")
+        scores = np.array(found.pop("calibration_scores"), np.float64)
+        calibration = Calibration(scores, found.pop("false_alarm_rate"))
+        if calibration.threshold != found["threshold"]:
+            raise ValueError(f"scores with the threshold {calibration.threshold}, not {found['threshold']}")
+        if found["input_type"] not in INPUT_TYPES:
+            raise ValueError(f"unknown input type {found['input_type']!r}")
+        return Description(
+            calibration=calibration,
+            grid=FeatureGrid(**found.pop("grid")),
+            score=checked(found.pop("score")),
+            center=float(found.pop("center")),
+            spread=float(found.pop("spread")),
+            sources=tuple(found.pop("sources")),
+            channels=int(found.pop("channels")),
+            input_type=found.pop("input_type"),
+            precision=found.pop("precision"),
+            sizes=None if sizes is None else tuple(map(tuple, sizes)),
+            mask=None if mask is None else MaskRegion(_unpack(**mask)),
+            facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
+        )
+    except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        raise BundleError(f"{path}: a damaged description ({error!r}); export it again") from error
+
+
+def precision(text: str | None) -> str | None:
+    """Only the precision in a text, None where there is none: for a runtime that has to know it first."""
+    try:
+        return json.loads(text or "")["precision"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _pack(mask: np.ndarray) -> dict[str, object]:
+    bits = zlib.compress(np.packbits(mask).tobytes(), level=9)
+    return {"shape": mask.shape, "bits": base64.b64encode(bits).decode("ascii")}
+
+
+def _unpack(shape: list[int], bits: str) -> np.ndarray:
+    flat = np.frombuffer(zlib.decompress(base64.b64decode(bits)), np.uint8)
+    return np.unpackbits(flat)[: shape[0] * shape[1]].reshape(shape).astype(bool)

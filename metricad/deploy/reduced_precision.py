@@ -1,0 +1,125 @@
+"""Exports of less than float32: faster where the processor has such numbers, and what that costs."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from metricad.data import images
+from metricad.deploy import export as exporting
+from metricad.deploy import exported
+from metricad.inspection.inspector import Inspector, for_each
+from metricad.metrics.image import auroc
+from metricad.scoring.calibration import calibrate, check_count
+
+SAMPLES = 32
+"""Good images, at most, of which int8 learns ranges; a third of those given where there are fewer than 96."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What reduced precision does to an inspector.
+
+    Attributes
+    ----------
+    inspector : Inspector
+        The exported one, with its own threshold.
+    images : int
+        Good images that the threshold is from, and the differences.
+    median, largest : float
+        Difference of their scores, as a share of those that are above 1.
+    aurocs : (float, float) or None
+        On labelled images, in float32 and in reduced precision.
+    """
+
+    inspector: Inspector
+    images: int
+    median: float
+    largest: float
+    aurocs: tuple[float, float] | None = None
+
+
+def export(
+    inspector: Inspector,
+    path: str | os.PathLike,
+    *,
+    format: str,
+    precision: str,
+    good: Sequence[str | os.PathLike],
+    labelled: Iterable[tuple[np.ndarray, bool]] = (),
+    input_type: str = "float32",
+    bundle: str | os.PathLike | None = None,
+) -> Cost:
+    """Write an inspector in reduced precision, with a threshold of its own, and measure what it costs.
+
+    Scores move, those of good images most: the threshold is set anew, at the same false-alarm rate.
+
+    Parameters
+    ----------
+    good : sequence of path
+        Good images that took no part in fitting it: the first for the range of its numbers, the others for
+        its threshold.
+    labelled : iterable of (float32 (H, W) in [-1, 1], bool)
+        Images, and whether each is a defect, for the AUROC of both.
+    inspector, path, format, precision, input_type, bundle
+        As for `export.export`, which says what is raised, too.
+
+    Raises
+    ------
+    DataError
+        There are too few good images for the false-alarm rate.
+    """
+    count = min(SAMPLES, len(good) // 3) if precision == "int8" else 0
+    rate = inspector.calibration.false_alarm_rate
+    check_count(len(good) - count, rate)
+    smallest = inspector.detector.grid.smallest
+    color = inspector.detector.channels == 3
+    read = partial(images.read, minimum_size=smallest, color=color)
+    settings = {
+        "format": format,
+        "precision": precision,
+        "samples": [read(one) for one in good[:count]],
+        "input_type": input_type,
+        "bundle": bundle,
+    }
+    others = good[count:]
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / Path(path).name
+        # The threshold is part of the graph, and is known only when the graph has been run.
+        exporting.export(inspector, draft, images=[read(others[0])], **settings)
+        faster = exported.load(draft)
+        scores = for_each(
+            others,
+            lambda image: (faster.inspect(image)[0].score, inspector.inspect(image)[0].score),
+            smallest=smallest,
+            color=color,
+        )
+        reduced, full = np.array(list(scores)).T
+    final = replace(inspector, calibration=calibrate(reduced, rate))
+    exporting.export(final, path, images=[read(others[0])], **settings)
+    made = exported.load(path)
+    differences = np.abs(reduced - full) / np.maximum(np.abs(full), 1)
+    return Cost(
+        made,
+        len(others),
+        float(np.median(differences)),
+        float(differences.max()),
+        _aurocs(inspector, made, labelled),
+    )
+
+
+def _aurocs(
+    full: Inspector, reduced: Inspector, labelled: Iterable[tuple[np.ndarray, bool]]
+) -> tuple[float, float] | None:
+    found = [
+        (full.inspect(image)[0].score, reduced.inspect(image)[0].score, is_defect)
+        for image, is_defect in labelled
+    ]
+    if not found:
+        return None
+    before, after, labels = np.array(found).T
+    return auroc(labels.astype(bool), before), auroc(labels.astype(bool), after)

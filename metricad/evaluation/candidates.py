@@ -1,0 +1,213 @@
+"""What `metricad evaluate` can put side by side: networks, bundles, the controls, and other methods.
+
+A method that metricad is compared with is one module here, following `interface.Detector`, and
+one line of `COMPARED`.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import keras
+
+from metricad.evaluation.protocol import Method
+from metricad.inspection import bundle
+from metricad.inspection.detector import KINDS, PartDetector
+from metricad.inspection.interface import Detector
+from metricad.methods.autoencoder import AutoencoderDetector
+from metricad.methods.cae_kde import CaeKdeDetector
+from metricad.methods.cpcae_knn import CpcaeKnnDetector
+from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
+from metricad.methods.denoising import DenoisingDetector
+from metricad.methods.f_anogan import FAnoGanDetector
+from metricad.methods.nearest_image import NearestImageDetector
+from metricad.methods.patch_bank import PatchBankDetector
+from metricad.methods.patch_gaussian import PatchGaussianDetector
+from metricad.methods.variation import VariationDetector
+from metricad.networks import factory, pretrained, residual
+from metricad.training import loading, runs
+
+BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
+
+COMPARED: dict[str, Callable[..., Detector]] = {
+    "cae-kde": CaeKdeDetector,
+    "denoising": DenoisingDetector,
+    "autoencoder": AutoencoderDetector,
+    "f-anogan": FAnoGanDetector,
+    "cpcae-knn": CpcaeKnnDetector,
+    "deep-feature-knn": DeepFeatureKnnDetector,
+    "nearest-image": NearestImageDetector,
+    "patch-gaussian": PatchGaussianDetector,
+    "patch-bank": PatchBankDetector,
+}
+"""Other published methods. One that takes ``epochs`` trains; one that takes ``weights`` is pre-trained."""
+
+_PLAIN = (bool, int, float, str, list, tuple)
+
+_CONTROL_SEED = 0  # of the weights that a network that ships is compared with
+
+
+def of_network(
+    name: str | os.PathLike, kinds: Sequence[str] | None = None, *, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """Densities on a network's features, and the same on an untrained one.
+
+    Parameters
+    ----------
+    name : str or path
+        A network that ships, by its name, or a run's folder.
+    kinds : sequence of str, optional
+        Of densities, see `PartDetector`. When not given, what suits the network: ``auto`` on one that ships,
+        the paper's ``mean`` on a run's.
+    metrics : sequence of str
+        Of the means.
+
+    Raises
+    ------
+    RunError
+        The run has no weights.
+    """
+    if not loading.is_shipped(name):
+        return of_run(name, kinds or ("mean",), metrics=metrics)
+    name = str(name)
+    units = pretrained.UNITS[name]
+    trained = pretrained.load(name)
+    untrained = factory.build(trained.name, units, seed=_CONTROL_SEED)
+    named = {"units": units, "seed": _CONTROL_SEED, "network": name}
+    densities = _densities(kinds or ("auto",), metrics)
+    return [
+        *_of_model(trained, densities, role="trained", seen=(), **named),
+        *_of_model(untrained, densities, role="untrained", **named),
+    ]
+
+
+def of_run(
+    run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """What `of_trained` gives, and the same on the network as it was before its training; raises alike."""
+    trained = of_trained(run, kinds, metrics=metrics)
+    named = trained[0]
+    untrained = of_untrained(named.units, named.seed, kinds, name=named.network, metrics=metrics)
+    return trained + untrained
+
+
+def of_trained(
+    run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """Densities of these kinds on a run's network; `metrics` are those of the means.
+
+    Raises
+    ------
+    RunError
+        The run has no weights.
+    """
+    settings, data = runs.read_config(run)
+    return _of_model(
+        runs.load_network(run),
+        _densities(kinds, metrics),
+        role="trained",
+        network=Path(run).resolve().name,
+        units=settings.units,
+        seed=settings.seed,
+        seen=data["seen"],
+    )
+
+
+def of_untrained(
+    units: int, seed: int, kinds: Sequence[str], *, name: str, metrics: Sequence[str] = ("euclidean",)
+) -> list[Method]:
+    """Densities of these kinds on a network with the weights that a training with this seed begins with."""
+    model = residual.build(units, seed=seed)
+    return _of_model(
+        model, _densities(kinds, metrics), role="untrained", network=name, units=units, seed=seed
+    )
+
+
+def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike | None = None) -> Method:
+    """A published method that metricad is compared with.
+
+    Parameters
+    ----------
+    name : str
+        One of `COMPARED`.
+    epochs : int, optional
+        To train for instead of the published number, where it trains; the name then says so.
+    weights : str or path, optional
+        Of the network that it takes its features from: ``imagenet``, a file, or ``none`` for random ones,
+        which the name then says; ``imagenet`` when not given.
+
+    Raises
+    ------
+    ValueError
+        There is no such method.
+    """
+    if name not in COMPARED:
+        raise ValueError(f"method must be one of {', '.join(COMPARED)}, received {name!r}")
+    make = COMPARED[name]
+    settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
+    chosen, remarks = {}, []
+    if "epochs" in settings and epochs not in (None, settings["epochs"]):
+        chosen["epochs"] = epochs
+        remarks.append(f"{epochs} of {settings['epochs']} epochs")
+    if "weights" in settings and weights is not None:
+        chosen["weights"] = weights
+        if str(weights) == "none":
+            remarks.append("random weights")
+    settings |= chosen
+    if "weights" in settings:
+        settings["weights"] = Path(settings["weights"]).name  # a file is named without this machine's folders
+    return Method(
+        name=f"{name} ({', '.join(remarks)})" if remarks else name,
+        role="compared",
+        make=partial(make, **chosen),
+        seed=settings.get("seed"),
+        settings={key: value for key, value in settings.items() if isinstance(value, _PLAIN)},
+        epochs=settings.get("epochs", 0),
+    )
+
+
+def of_bundle(path: str | os.PathLike) -> Method:
+    """A ready-made inspector; raises as `bundle.load` does."""
+    inspector = bundle.load(path)
+    detector = inspector.detector
+    return Method(
+        name=f"{Path(path).stem}: {density_name(detector.kind, detector.metric)}",
+        role="bundle",
+        make=lambda: detector,
+        units=factory.units(detector.network),
+        architecture=_shape(detector.network),
+        is_fitted=True,
+        threshold=inspector.threshold,
+        false_alarm_rate=inspector.calibration.false_alarm_rate,
+    )
+
+
+def density_name(kind: str, metric: str = "euclidean") -> str:
+    """Name of a density in a report: a mean with its metric."""
+    return f"mean {metric}" if kind == "mean" else kind
+
+
+def _shape(model: keras.Model) -> str | None:
+    return None if model.name == residual.NAME else model.name
+
+
+def _densities(kinds: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and metric of each density asked for."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+    return [(kind, metric) for kind in kinds for metric in (metrics if kind == "mean" else metrics[:1])]
+
+
+def _of_model(model: keras.Model, densities: Sequence[tuple[str, str]], **named: object) -> list[Method]:
+    return [
+        Method(
+            name=density_name(kind, metric),
+            architecture=_shape(model),
+            make=partial(PartDetector, model, kind, metric=metric if kind == "mean" else "euclidean"),
+            **named,
+        )
+        for kind, metric in densities
+    ]

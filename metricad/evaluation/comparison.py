@@ -1,0 +1,172 @@
+"""Which methods run on which surfaces, and the run over all of them."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from metricad.data.datasets import Surface
+from metricad.errors import DataError
+from metricad.evaluation import candidates
+from metricad.evaluation.protocol import Evaluation, Method, Protocol, check_unseen, evaluate, step_count
+from metricad.evaluation.results import Network, Study, if_any
+from metricad.networks import pretrained
+from metricad.training import loading, runs
+
+
+@dataclass(frozen=True)
+class Task:
+    """Methods that run side by side on one surface."""
+
+    methods: tuple[Method, ...]
+    surface: Surface
+
+    @property
+    def step_count(self) -> int:
+        """Images that are read, and epochs that are trained."""
+        return step_count(self.methods, self.surface)
+
+
+def plan(
+    surfaces: Sequence[Surface],
+    parts: Sequence[str | os.PathLike],
+    networks: Sequence[str | os.PathLike],
+    *,
+    compared: Sequence[Method] = (),
+    kinds: Sequence[str] | None = None,
+    metrics: Sequence[str] = ("euclidean",),
+) -> list[Task]:
+    """Put each network, with its controls, on every surface and each bundle on its own.
+
+    A bundle belongs to the surface that has the name of its file; where there is only one surface, to that.
+
+    Parameters
+    ----------
+    surfaces : sequence of Surface
+    parts : sequence of path
+        Bundles.
+    networks : sequence of str or path
+        Networks that ship, by name, and runs; see `candidates.of_network`.
+    compared : sequence of Method
+        Others to put beside them, see `candidates.of_name`.
+    kinds, metrics : sequence of str
+        Densities on the networks; what suits each network when no kinds are given.
+
+    Raises
+    ------
+    DataError
+        A network was trained on test images, or a bundle belongs to no surface.
+    RunError, BundleError
+        A network or a bundle cannot be read.
+    """
+    every = [*candidates.BASELINES, *compared]
+    for name in networks:
+        if not loading.is_shipped(name):  # what ships has seen no image of any of these data sets
+            _, data = runs.read_config(name)
+            for surface in surfaces:
+                check_unseen(surface, data["seen"])
+        every.extend(candidates.of_network(name, kinds, metrics=metrics))
+    bundles: dict[int, list[Method]] = {number: [] for number in range(len(surfaces))}
+    for part in parts:
+        method = candidates.of_bundle(part)
+        bundles[_own_surface(part, surfaces)].append(method)
+    return [Task((*every, *bundles[number]), surface) for number, surface in enumerate(surfaces)]
+
+
+def run(
+    tasks: Sequence[Task],
+    networks: Sequence[str | os.PathLike] = (),
+    *,
+    protocol: Protocol | None = None,
+    checkpoints: Path | None = None,
+    is_embedded: bool = False,
+    on_image: Callable[[], object] = lambda: None,
+) -> Study:
+    """Evaluate every task in turn; raises as `evaluate` does.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    networks : sequence of str or path
+        Those whose training goes into the record.
+    protocol : Protocol, optional
+    checkpoints, is_embedded
+        As of `evaluate`.
+    on_image : function, optional
+        Called after each image, and after each epoch of a method that trains.
+    """
+    found = [
+        one
+        for task in tasks
+        for one in evaluate(
+            task.methods,
+            task.surface,
+            protocol=protocol,
+            checkpoints=checkpoints,
+            is_embedded=is_embedded,
+            on_image=on_image,
+        )
+    ]
+    return study(found, networks)
+
+
+def study(evaluations: Sequence[Evaluation], networks: Sequence[str | os.PathLike] = ()) -> Study:
+    """Put evaluations and the networks' training together."""
+    logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks if not loading.is_shipped(run)]
+    return Study(
+        results=[one.result for one in evaluations],
+        examples=[one.examples for one in evaluations],
+        costs=[one.cost for one in evaluations],
+        embeddings=if_any([one.embedding for one in evaluations]),
+        networks=[_network(run) for run in networks],
+        training_seconds={name: round(sum(record["seconds"] for record in log), 1) for name, log in logs},
+    )
+
+
+def _network(run: str | os.PathLike) -> Network:
+    if loading.is_shipped(run):
+        return _shipped(str(run))
+    settings, data = runs.read_config(run)
+    log = runs.read_log(run)
+    return Network(
+        name=Path(run).resolve().name,
+        units=settings.units,
+        seed=settings.seed,
+        trained_on=[_describe(source) for source in data["seen"]],
+        # As JSON has them, so that a study that was read equals the one that was written.
+        settings={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
+        epoch_loss=[round(value, 6) for record in log for value in record["epoch_loss"]],
+        epoch_accuracy=[round(value, 6) for record in log for value in record["epoch_accuracy"]],
+    )
+
+
+def _shipped(name: str) -> Network:
+    return Network(
+        name=name,
+        units=pretrained.UNITS[name],
+        seed=0,
+        trained_on=list(pretrained.TRAINED_ON),
+        settings={},
+        epoch_loss=[],
+        epoch_accuracy=[],
+    )
+
+
+def _describe(source: dict) -> str:
+    plural = "" if source["classes"] == 1 else "es"
+    return f"{source['dataset']}: {source['classes']} class{plural}, {source['images']} images"
+
+
+def _own_surface(part: str | os.PathLike, surfaces: Sequence[Surface]) -> int:
+    named = [
+        number
+        for number, surface in enumerate(surfaces)
+        if len(surfaces) == 1 or surface.name == Path(part).stem
+    ]
+    if len(named) != 1:
+        names = ", ".join(surface.name for surface in surfaces)
+        raise DataError(
+            f"{part}: no surface of this name in the data, or several of them ({names}); name the file after "
+            "its surface"
+        )
+    return named[0]

@@ -1,0 +1,259 @@
+"""What a part's inspector can find: synthetic defects of growing size and contrast against its threshold."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from scipy.stats import binomtest
+
+from metricad.data.channels import to_luminance
+from metricad.errors import DataError
+from metricad.inspection.inspector import DEFECT, Inspector
+from metricad.synthetic import defects
+
+MARGIN = 16
+"""How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's
+receptive field, as a feature tells that something in its square is odd, not where in it."""
+
+_LINES = (1.0, 2.0, 3.0, 5.0)
+_AREAS = (8.0, 16.0, 32.0, 64.0)
+SIZES: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(defects.KINDS, _AREAS),
+    "scratch": _LINES,
+    "crack": _LINES,
+    "spots": (2.0, 4.0, 6.0, 8.0),
+    "gap": (2.0, 4.0, 6.0, 10.0),
+}
+"""Sizes, in pixels, that each kind of defect is tried with."""
+
+GRAY = ("scratch", "crack", "spots", "stain")
+"""Kinds whose contrast is a change of gray; that of the others is how far they replace the surface."""
+
+CONTRASTS: dict[str, tuple[float, ...]] = {
+    kind: (0.06, 0.12, 0.25, 0.5) if kind in GRAY else (0.25, 0.5, 0.75, 1.0) for kind in defects.KINDS
+}
+"""Contrasts that each kind of defect is tried with."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A kind of defect of one size, in pixels, and one contrast, in (0, 1]."""
+
+    kind: str
+    size: float
+    contrast: float
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many defects there were, how many were called so, and how many of these where they are."""
+
+    defects: int = 0
+    found: int = 0
+    localised: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(self.defects + other.defects, self.found + other.found, self.localised + other.localised)
+
+    @property
+    def share(self) -> float:
+        """Share found; NaN where there were no defects."""
+        return self.found / self.defects if self.defects else math.nan
+
+    @property
+    def localised_share(self) -> float:
+        """Share found where they are; NaN where there were no defects."""
+        return self.localised / self.defects if self.defects else math.nan
+
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the share found (Wilson, 1927), as if each defect were on an image of its own."""
+        if not self.defects:
+            return 0.0, 1.0
+        interval = binomtest(self.found, self.defects).proportion_ci(0.95, method="wilson")
+        return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A defect as it was put onto an image: float32 (H, W) in [-1, 1], bool (H, W), and what was said.
+
+    That is ``found``, ``found elsewhere`` or ``missed``.
+    """
+
+    setting: Setting
+    image: np.ndarray
+    mask: np.ndarray
+    verdict: str
+
+
+@dataclass
+class Chart:
+    """How many defects of each setting were found.
+
+    Attributes
+    ----------
+    counts : dict of Setting to Count
+    good_images : int
+    false_alarms : int
+        Good images that were called defective as they are: what is found beyond their share is found.
+    examples : dict of str to Example
+        One of each kind of defect, of middling size and contrast.
+    """
+
+    counts: dict[Setting, Count]
+    good_images: int = 0
+    false_alarms: int = 0
+    examples: dict[str, Example] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of defects, in the order they were tried."""
+        return list(dict.fromkeys(setting.kind for setting in self.counts))
+
+    def sizes(self, kind: str) -> list[float]:
+        """Sizes of a kind, rising."""
+        return sorted({setting.size for setting in self.counts if setting.kind == kind})
+
+    def contrasts(self, kind: str) -> list[float]:
+        """Contrasts of a kind, rising."""
+        return sorted({setting.contrast for setting in self.counts if setting.kind == kind})
+
+    def from_on(self, start: Setting) -> dict[Setting, Count]:
+        """Counts of everything of a kind that is at least as large and as strong."""
+        return {
+            setting: count
+            for setting, count in self.counts.items()
+            if setting.kind == start.kind
+            and setting.size >= start.size
+            and setting.contrast >= start.contrast
+        }
+
+
+def settings(
+    kinds: Sequence[str] = tuple(defects.KINDS),
+    *,
+    sizes: Mapping[str, Sequence[float]] = SIZES,
+    contrasts: Mapping[str, Sequence[float]] = CONTRASTS,
+) -> list[Setting]:
+    """Every size with every contrast of these kinds.
+
+    Raises
+    ------
+    ValueError
+        A kind is unknown, or there is none.
+    """
+    if not kinds or not set(kinds) <= defects.KINDS.keys():
+        raise ValueError(f"kinds must be among {', '.join(defects.KINDS)}, received {', '.join(kinds)}")
+    return [
+        Setting(kind, size, contrast)
+        for kind in dict.fromkeys(kinds)
+        for size in sizes[kind]
+        for contrast in contrasts[kind]
+    ]
+
+
+class Measurement:
+    """Puts defects onto good images, one image after the other, and counts what an inspector says.
+
+    Each setting has the same number of defects, spread over the images as evenly as it can be.
+
+    Parameters
+    ----------
+    inspector : Inspector
+    images : int
+        How many good images there will be.
+    tried : sequence of Setting
+    each : int
+        Defects of each setting.
+    rng : numpy.random.Generator
+        Draws the defects.
+    on_defect : function, optional
+        Called after each defect, for a progress bar.
+
+    Raises
+    ------
+    DataError
+        There are no images.
+    ValueError
+        `each` is not 1 or more.
+    """
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        images: int,
+        *,
+        tried: Sequence[Setting],
+        each: int,
+        rng: np.random.Generator,
+        on_defect: Callable[[], object] = lambda: None,
+    ) -> None:
+        if each < 1:
+            raise ValueError(f"each must be 1 or more, received {each}")
+        if not images:
+            raise DataError("measuring what is found needs good images; received none")
+        self.chart = Chart(dict.fromkeys(tried, Count()))
+        self._inspector, self._rng, self._on_defect = inspector, rng, on_defect
+        # Setting by setting, dealt out like cards: none of the images is used up before the others.
+        self._hands = [[] for _ in range(images)]
+        for number, setting in enumerate(setting for setting in tried for _ in range(each)):
+            self._hands[number % images].append(setting)
+
+    def add(self, image: np.ndarray) -> None:
+        """Judge a good image, float32 (H, W) or (H, W, 3) in [-1, 1], and its share of defective versions."""
+        hand = self._hands[self.chart.good_images]
+        self.chart.good_images += 1
+        self.chart.false_alarms += self._inspector.inspect(image)[0].verdict == DEFECT
+        region = self._inspector.detector.region
+        inside = None if region is None else region.region(to_luminance(image))
+        for setting in hand:
+            changed, mask = defects.add(image, **asdict(setting), rng=self._rng, inside=inside)
+            if mask.any():
+                self._count(setting, changed, mask)
+            self._on_defect()
+
+    def _count(self, setting: Setting, changed: np.ndarray, mask: np.ndarray) -> None:
+        inspection, _ = self._inspector.inspect(changed)
+        is_found = inspection.verdict == DEFECT
+        is_localised = is_found and _is_near(mask, (inspection.peak_row, inspection.peak_col))
+        self.chart.counts[setting] += Count(1, int(is_found), int(is_localised))
+        kind = setting.kind
+        middle = Setting(kind, _middle(self.chart.sizes(kind)), _middle(self.chart.contrasts(kind)))
+        if setting == middle and kind not in self.chart.examples:
+            verdict = "found" if is_localised else "found elsewhere" if is_found else "missed"
+            self.chart.examples[kind] = Example(setting, changed, mask, verdict)
+
+
+def measure(
+    inspector: Inspector,
+    images: Sequence[np.ndarray],
+    *,
+    rng: np.random.Generator,
+    tried: Sequence[Setting] | None = None,
+    each: int = 20,
+) -> Chart:
+    """Count what an inspector finds of defects on good images that took no part in fitting it.
+
+    Parameters
+    ----------
+    images : sequence of float32 (H, W) in [-1, 1]
+
+    Others and errors as for `Measurement`; all `settings` are tried where none are given.
+    """
+    measurement = Measurement(
+        inspector, len(images), tried=settings() if tried is None else tried, each=each, rng=rng
+    )
+    for image in images:
+        measurement.add(image)
+    return measurement.chart
+
+
+def _middle(values: Sequence[float]) -> float:
+    return values[len(values) // 2]
+
+
+def _is_near(mask: np.ndarray, at: tuple[int, int]) -> bool:
+    """Whether a pixel lies in a mask or at most `MARGIN` rows and columns from it."""
+    row, column = (max(0, coordinate - MARGIN) for coordinate in at)
+    return bool(mask[row : at[0] + MARGIN + 1, column : at[1] + MARGIN + 1].any())

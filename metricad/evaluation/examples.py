@@ -1,0 +1,71 @@
+"""What is kept of a surface's test images besides their scores: a few pictures, and embeddings."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from metricad.data import images
+from metricad.data.datasets import Sample
+from metricad.errors import DataError
+from metricad.evaluation.results import Example
+from metricad.inspection.interface import Detector, as_taken
+
+# Pictures are for looking at; the numbers are taken at full size.
+_EXAMPLE_SIDE = 200
+_COMPONENTS = 50  # as is usual before t-SNE (van der Maaten and Hinton, 2008); more would fill files
+
+
+def has_map(detector: Detector) -> bool:
+    """Whether its map says where; some methods have a score alone, and give it for every pixel."""
+    return getattr(detector, "has_map", True)
+
+
+def read_mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
+    """Pixels of the defect: none in a good image; None where a defect's pixels are not known."""
+    if not sample.is_defect:
+        return np.zeros(shape, bool)
+    mask = sample.read_mask() if sample.read_mask else None
+    if mask is not None and mask.shape != shape:
+        raise DataError(f"{sample.name}: its mask has {mask.shape} pixels, the image {shape}; mend the mask")
+    # Some data sets have defects with an empty mask: their pixels are unknown, not normal.
+    return mask if mask is not None and mask.any() else None
+
+
+def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:
+    """Picture the best, the median and the worst defect, and the worst good image."""
+    order = np.argsort(scores, kind="stable")
+    defects = [k for k in order if samples[k].is_defect]
+    good = [k for k in order if not samples[k].is_defect]
+    roles = {
+        "best": defects[-1],
+        "median": defects[len(defects) // 2],
+        "worst": defects[0],
+        "false alarm": good[-1],
+    }
+    return [_example(detector, samples[k], role, float(scores[k])) for role, k in roles.items()]
+
+
+def _example(detector: Detector, sample: Sample, role: str, score: float) -> Example:
+    image = sample.read()
+    mask = read_mask(sample, image.shape[:2])
+    shrink = min(1, _EXAMPLE_SIDE / max(image.shape[:2]))
+    shape = tuple(max(1, round(side * shrink)) for side in image.shape[:2])
+    return Example(
+        name=sample.name,
+        kind=sample.kind,
+        role=role,
+        score=score,
+        image=images.to_uint8(images.resize(image, shape)),
+        anomaly_map=images.resize(detector.anomaly_map(as_taken(detector, image)), shape),
+        mask=None if mask is None else images.resize(mask.astype(np.float32), shape) >= 0.5,
+    )
+
+
+def embedding(detector: Detector, samples: Sequence[Sample]) -> np.ndarray | None:
+    """Principal components of the images' embeddings, float32 (images, components), if it has any."""
+    if not hasattr(detector, "embedding"):
+        return None
+    vectors = np.stack([detector.embedding(as_taken(detector, sample.read())) for sample in samples])
+    count = min(_COMPONENTS, *vectors.shape)
+    return PCA(count, svd_solver="full").fit_transform(vectors).astype(np.float32)

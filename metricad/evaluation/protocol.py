@@ -1,0 +1,387 @@
+"""The paper's protocol over labelled surfaces (section 2.9).
+
+For each surface a method is fitted to the good images to learn from; the metrics are taken over all other
+good images and all defects.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from metricad import metrics
+from metricad.data.channels import to_luminance
+from metricad.data.datasets import Sample, Surface
+from metricad.errors import DataError
+from metricad.evaluation import examples
+from metricad.evaluation.results import Cost, Example, Result
+from metricad.inspection.detector import PartDetector
+from metricad.inspection.interface import Detector, as_taken
+from metricad.metrics.pixel import PixelMetrics
+from metricad.scoring import calibration
+
+_TIMED_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to judge images, and the names it goes by in a report.
+
+    Attributes
+    ----------
+    name : str
+        Column of the report: the kind of density, or the baseline.
+    role : {"trained", "untrained", "baseline", "bundle", "compared"}
+        ``untrained`` and ``baseline`` are the controls that every result stands beside; ``compared`` is
+        another published method.
+    make : function
+        Gives a detector; a fresh one for each surface unless `is_fitted`. Where there are `epochs`, it takes
+        ``checkpoint``, a folder or None, and ``on_epoch``, a function to call after each.
+    network, units, seed
+        Which network, its size and its seed; None where there is none.
+    seen : sequence of dict, optional
+        What the network was trained on, as `datasets.describe` records it.
+    architecture : str, optional
+        Shape of the network where it is another than the paper's, see `factory`.
+    settings : dict
+        Those of a method that is compared with, for the record.
+    epochs : int
+        That it trains for on each surface's images; 0 where nothing is trained.
+    is_fitted : bool
+        The detector has been fitted already, as one from a bundle.
+    threshold, false_alarm_rate : float, optional
+        Of a bundle; other methods get theirs from held-out images.
+    """
+
+    name: str
+    role: str
+    make: Callable[..., Detector]
+    network: str | None = None
+    units: int | None = None
+    seed: int | None = None
+    seen: Sequence[dict] | None = None
+    is_fitted: bool = False
+    threshold: float | None = None
+    false_alarm_rate: float | None = None
+    architecture: str | None = None
+    settings: dict = field(default_factory=dict)
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the good images of a surface are shared out.
+
+    Attributes
+    ----------
+    holdout : float in [0, 1)
+        Share of the good images to learn from that is kept from the density, for a threshold. 0 is the
+        paper's protocol, which has none.
+    false_alarm_rate : float in (0, 1)
+        What the threshold promises. Where the held-out images would be too few for it, none are held out.
+    """
+
+    holdout: float = 0.2
+    false_alarm_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must lie in [0, 1), received {self.holdout}")
+        calibration.needed(self.false_alarm_rate)
+
+    def split(self, good: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+        """Share good images out to the fit and to the threshold, the same way every time."""
+        count = calibration.held_out_count(len(good), self.holdout)
+        if count < calibration.needed(self.false_alarm_rate):
+            count = 0
+        order = np.random.default_rng(0).permutation(len(good))
+        return [good[i] for i in np.sort(order[count:])], [good[i] for i in np.sort(order[:count])]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One method on one surface: the numbers, a few pictures, what it took, the test images' embeddings."""
+
+    result: Result
+    examples: list[Example]
+    cost: Cost
+    embedding: np.ndarray | None = None
+
+
+def evaluate(
+    methods: Sequence[Method],
+    surface: Surface,
+    *,
+    protocol: Protocol | None = None,
+    pictured: Collection[str] | None = None,
+    checkpoints: Path | None = None,
+    is_embedded: bool = False,
+    on_image: Callable[[], object] = lambda: None,
+) -> list[Evaluation]:
+    """Fit methods to a surface's good images and score its test images.
+
+    Parameters
+    ----------
+    methods : sequence of Method
+        Color images go as they are to those that take color, to others their luminance.
+    surface : Surface
+    protocol : Protocol, optional
+    pictured : collection of str, optional
+        Names of the methods of which pictures are kept, all but the controls when not given: the best, the
+        median and the worst defect, and the worst good image.
+    checkpoints : path, optional
+        Folder in which the training of methods on a surface is kept, each in a folder of its own, and gone on
+        with.
+    is_embedded : bool
+        Keep the embeddings of the test images, of methods that have one and are no controls.
+    on_image : function, optional
+        Called after each image that was fitted to or scored, and after each epoch of a method that trains.
+
+    Raises
+    ------
+    DataError
+        The surface has no labelled test images of both kinds, a network was trained on one of them, an
+        image cannot be used, or a score is not finite.
+    """
+    _check_labels(surface)
+    for method in methods:
+        check_unseen(surface, method.seen or ())
+    protocol = protocol or Protocol()
+    detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
+    surface = _refusing_small(surface, detectors)
+    fit, held_out = protocol.split(surface.fit)
+    fit_seconds = _fit(methods, detectors, fit, on_image)
+    thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
+    scores, pixels = _score(detectors, surface.test, on_image)
+    evaluations = []
+    for k, method in enumerate(methods):
+        result = Result(
+            dataset=surface.dataset,
+            surface=surface.name,
+            method=method.name,
+            role=method.role,
+            network=method.network,
+            units=method.units,
+            seed=method.seed,
+            is_known=None if method.seen is None else _is_known(surface, method.seen),
+            fit_normals=0 if method.is_fitted else len(fit),
+            held_out_normals=0 if method.is_fitted else len(held_out),
+            test_normals=sum(not sample.is_defect for sample in surface.test),
+            test_defects=sum(sample.is_defect for sample in surface.test),
+            threshold=thresholds[k],
+            false_alarm_rate=_promised(method, thresholds[k], protocol),
+            **_image_metrics(surface, method, scores[k]),
+            pixel_auroc=pixels[k].auroc(),
+            aupro=pixels[k].aupro(),
+            scores=[
+                {"name": sample.name, "kind": sample.kind, "score": score}
+                for sample, score in zip(surface.test, scores[k].tolist(), strict=True)
+            ],
+            architecture=method.architecture,
+            settings=method.settings,
+        )
+        is_judged = method.role in ("trained", "bundle", "compared")
+        is_shown = is_judged and (pictured is None or method.name in pictured)
+        is_shown = is_shown and examples.has_map(detectors[k])
+        shown = examples.choose(detectors[k], surface.test, scores[k]) if is_shown else []
+        cost = Cost(round(fit_seconds[k], 3), _milliseconds(detectors[k], surface.test[:_TIMED_IMAGES]))
+        embedding = examples.embedding(detectors[k], surface.test) if is_embedded and is_judged else None
+        evaluations.append(Evaluation(result, shown, cost, embedding))
+    return evaluations
+
+
+def step_count(methods: Sequence[Method], surface: Surface) -> int:
+    """How often `evaluate` calls `on_image` for methods on a surface, if no training is gone on with."""
+    return len(surface.fit) + len(surface.test) + sum(method.epochs for method in methods)
+
+
+def check_unseen(surface: Surface, trained_on: Sequence[dict]) -> None:
+    """Refuse to test a network on images that it was trained on.
+
+    Parameters
+    ----------
+    surface : Surface
+    trained_on : sequence of dict
+        The run's record of its sources, as `datasets.describe` makes them.
+
+    Raises
+    ------
+    DataError
+        Test images were trained on: the two splits differ.
+    """
+    for source in trained_on:
+        if source["dataset"] == surface.dataset:
+            seen = set(source["labelled"].get(surface.name, ())) & {sample.name for sample in surface.test}
+            if seen:
+                raise DataError(
+                    f"{surface.dataset}: {len(seen)} test images of {surface.name} were trained on "
+                    f"({min(seen)}, …); evaluate with the --normals of the training"
+                )
+
+
+def _check_labels(surface: Surface) -> None:
+    defects = sum(sample.is_defect for sample in surface.test)
+    if not 0 < defects < len(surface.test):
+        raise DataError(
+            f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
+            "defective images to test on; an AUROC needs both"
+        )
+
+
+def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
+    """The same surface, whose images name themselves when they are too small for a network."""
+    smallest = max((d.grid.smallest for d in detectors if isinstance(d, PartDetector)), default=1)
+
+    def checked(sample: Sample) -> Sample:
+        def read() -> np.ndarray:
+            image = sample.read()
+            if min(image.shape[:2]) < smallest:
+                raise DataError(
+                    f"{surface.dataset}: {sample.name}: expected an image of at least {smallest}×{smallest} "
+                    f"pixels, received {image.shape}"
+                )
+            return image
+
+        return replace(sample, read=read)
+
+    return replace(surface, fit=tuple(map(checked, surface.fit)), test=tuple(map(checked, surface.test)))
+
+
+def _make(
+    method: Method, surface: Surface, checkpoints: Path | None, on_epoch: Callable[[], object]
+) -> Detector:
+    if not method.epochs:
+        return method.make()
+    folder = None
+    if checkpoints is not None:
+        # Names may hold what no folder's name may.
+        words = json.dumps([method.name, method.settings, surface.dataset, surface.name], sort_keys=True)
+        folder = checkpoints / hashlib.sha256(words.encode()).hexdigest()[:16]
+    return method.make(checkpoint=folder, on_epoch=on_epoch)
+
+
+def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
+    return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
+
+
+class Images(Sequence[np.ndarray]):
+    """Images of samples, each read when it is asked for: as it is where `color`, else its luminance."""
+
+    def __init__(
+        self, samples: Sequence[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None
+    ) -> None:
+        self._samples, self._color, self._on_image = samples, color, on_image
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def name(self, number: int) -> str:
+        """Name of a sample."""
+        return self._samples[number].name
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        if number >= len(self._samples):
+            raise IndexError(number)
+        image = self._samples[number].read()
+        self._on_image()
+        return image if self._color else to_luminance(image)
+
+
+def _fit(
+    methods: Sequence[Method],
+    detectors: Sequence[Detector],
+    samples: Sequence[Sample],
+    on_image: Callable[[], object],
+) -> list[float]:
+    """Fit what is not fitted yet; return the seconds of each."""
+    if not samples:
+        raise DataError("no good images are left to fit to; lower --holdout or give more")
+    seconds = [0.0] * len(methods)
+    for k, method in enumerate(methods):
+        if not method.is_fitted:
+            began = time.perf_counter()
+            detectors[k].fit(Images(samples, color=getattr(detectors[k], "takes_color", False)))
+            seconds[k] = time.perf_counter() - began
+    for _ in samples:
+        on_image()
+    return seconds
+
+
+def _thresholds(
+    methods: Sequence[Method],
+    detectors: Sequence[Detector],
+    held_out: Sequence[Sample],
+    false_alarm_rate: float,
+    on_image: Callable[[], object],
+) -> list[float | None]:
+    if not held_out:
+        return [method.threshold for method in methods]
+    scores = np.array(
+        [
+            [detector.score(as_taken(detector, image)) for detector in detectors]
+            for image in Images(held_out, color=True, on_image=on_image)
+        ]
+    )
+    return [
+        method.threshold if method.is_fitted else calibration.calibrate(column, false_alarm_rate).threshold
+        for method, column in zip(methods, scores.T, strict=True)
+    ]
+
+
+def _promised(method: Method, threshold: float | None, protocol: Protocol) -> float | None:
+    if method.is_fitted:
+        return method.false_alarm_rate
+    return None if threshold is None else protocol.false_alarm_rate
+
+
+def _score(
+    detectors: Sequence[Detector], samples: Sequence[Sample], on_image: Callable[[], object]
+) -> tuple[np.ndarray, list[PixelMetrics]]:
+    """Scores (detectors, images), and what the maps are worth where the defect's pixels are known."""
+    scores = np.empty((len(detectors), len(samples)))
+    pixels = [PixelMetrics() for _ in detectors]
+    images = Images(samples, color=True, on_image=on_image)
+    for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
+        mask = examples.read_mask(sample, image.shape[:2])
+        for k, detector in enumerate(detectors):
+            has_pixels = mask is not None and examples.has_map(detector)
+            scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
+            if has_pixels:
+                pixels[k].update(anomaly, mask)
+    return scores, pixels
+
+
+def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:
+    """Score and, where wanted, map of an image, from one look where the detector can give both."""
+    if isinstance(detector, PartDetector):
+        found = detector.judge(image)
+        return found.score, detector.on_pixels(found.anomaly, image) if has_map else None
+    return detector.score(image), detector.anomaly_map(image) if has_map else None
+
+
+def _image_metrics(surface: Surface, method: Method, scores: np.ndarray) -> dict[str, float]:
+    defect = [sample.is_defect for sample in surface.test]
+    try:
+        return {
+            "auroc": metrics.auroc(defect, scores),
+            "average_precision": metrics.average_precision(defect, scores),
+            "f1_max": metrics.f1_max(defect, scores),
+            "fpr_at_95_tpr": metrics.fpr_at_tpr(defect, scores, tpr=0.95),
+        }
+    except DataError as error:
+        raise DataError(f"{surface.dataset}: {surface.name}, {method.name}: {error}") from error
+
+
+def _milliseconds(detector: Detector, samples: Sequence[Sample]) -> float:
+    # A pass of its own: above, methods that share a network share its time as well.
+    seconds = []
+    for sample in samples:
+        image = as_taken(detector, sample.read())
+        began = time.perf_counter()
+        detector.score(image)
+        seconds.append(time.perf_counter() - began)
+    return round(1000 * float(np.median(seconds)), 3)

@@ -1,0 +1,293 @@
+"""Registration of rigid parts: where an image shows the part, found by its outline, and undone for the map.
+
+The generalized Hough transform in Ballard's form (1981), from OpenCV, which is imported when it is used:
+each edge of the image votes for where the part's centre would be, given the direction of its gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from metricad.data import images as image_files
+from metricad.errors import DataError, MetricadError
+
+_LEVELS = 36  # bins of the gradient's direction: wide enough for the noise of a camera
+_CELL = 3.0  # pixels of the accumulator of votes
+_SMOOTHING = 1.5  # standard deviation, in pixels, of the blur before edges are looked for
+_HYPOTHESES = 3  # angles with the most votes that are looked at closely
+_APART = 20  # degrees between them, at least
+_REFINEMENT = (3, 100, 1e-5)  # stop after so many steps, or where the correlation grows by less
+_EQUAL = 1e-3  # correlations that differ by less are those of one pose
+_FEWEST_EDGES = 30
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where an image shows the part.
+
+    Attributes
+    ----------
+    matrix : float64 (2, 3)
+        From a pixel (column, row, 1) of the reference to the one of the image that shows the same place.
+    confidence : float in [0, 1]
+        Correlation of the aligned image with the reference; 0 where the part was not found, and the matrix
+        says that it lies as in the reference.
+    votes : float
+        Those of the Hough transform for this pose, as a share of what the reference itself gets where it
+        lies: near 1 where the whole outline is seen.
+    reference_shape, image_shape : (int, int)
+    """
+
+    matrix: np.ndarray
+    confidence: float
+    votes: float
+    reference_shape: tuple[int, int]
+    image_shape: tuple[int, int]
+
+    @property
+    def angle(self) -> float:
+        """Rotation of the image against the reference in degrees, (-180, 180], from columns towards rows."""
+        return _angle(self.matrix)
+
+    def align(self, image: np.ndarray) -> np.ndarray:
+        """Bring the image (H, W) to the reference: float32 of the reference's shape.
+
+        What lies outside the image is continued from its border.
+        """
+        cv2 = _opencv()
+        self._check(image.shape, self.image_shape, "the image that was registered")
+        return _warp(cv2, image, self.matrix, self.reference_shape, cv2.BORDER_REPLICATE)
+
+    def undo(self, aligned: np.ndarray) -> np.ndarray:
+        """Bring a map of the aligned image back onto the image's own pixels: float32 (H, W).
+
+        Pixels that the reference does not show are 0: nothing is known of them.
+        """
+        cv2 = _opencv()
+        self._check(aligned.shape, self.reference_shape, "the reference")
+        return _warp(cv2, aligned, _inverse(self.matrix), self.image_shape, cv2.BORDER_CONSTANT)
+
+    @staticmethod
+    def _check(shape: tuple[int, int], expected: tuple[int, int], whose: str) -> None:
+        if tuple(shape) != tuple(expected):
+            raise ValueError(f"expected the shape of {whose}, {expected}, received {shape}")
+
+
+class Reference:
+    """An image of a part that others are registered to: shifted and turned, not scaled.
+
+    The outline is turned in steps over all angles asked for, and each is looked for by OpenCV's generalized
+    Hough transform; the angles with the most votes are then refined below a pixel by its maximisation of
+    the enhanced correlation coefficient (Evangelidis and Psarakis, 2008), of which the best is taken. A part
+    that looks the same at several angles is found at any one of them.
+
+    Parameters
+    ----------
+    image : float32 (H, W) in [-1, 1]
+        Shows the whole part.
+    largest_angle : float in [0, 180]
+        How far parts may be turned, either way, in degrees.
+    step : float
+        Degrees between the angles that are tried.
+    thresholds : (int, int)
+        Of Canny's edges, in 8-bit gray levels of the gradient.
+    side : int
+        Larger images are shrunk for the search so that the reference's longer side has this many pixels.
+
+    Raises
+    ------
+    ValueError
+        A setting is out of range.
+    DataError
+        The image has too few edges to be found again.
+    MetricadError
+        OpenCV is not installed.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        *,
+        largest_angle: float = 180,
+        step: float = 4,
+        thresholds: tuple[int, int] = (50, 100),
+        side: int = 256,
+    ) -> None:
+        if not 0 <= largest_angle <= 180:
+            raise ValueError(f"largest_angle must lie in [0, 180], received {largest_angle}")
+        if not step > 0:
+            raise ValueError(f"step must be above 0, received {step}")
+        if not 0 < thresholds[0] < thresholds[1]:
+            raise ValueError(f"thresholds must rise from above 0, received {thresholds}")
+        if side < 32:
+            raise ValueError(f"side must be at least 32, received {side}")
+        self.shape = image.shape
+        self._cv2 = _opencv()
+        self._thresholds = thresholds
+        self._scale = min(1.0, side / max(image.shape))
+        self._small = self._shrunk(image)
+        self._middle = np.array([(side - 1) / 2 for side in self._small.shape[::-1]])
+        edges, *gradient = self._edges(self._small)
+        self._rows, self._columns = np.nonzero(edges)
+        if len(self._rows) < _FEWEST_EDGES:
+            raise DataError(
+                f"the reference has {len(self._rows)} pixels of edges, too few to register images to; "
+                "expected a part with a clear outline: lower the thresholds or leave out the registration"
+            )
+        self._gradient = np.stack([part[self._rows, self._columns] for part in gradient])
+        self._own_votes, _ = self._vote(0, (edges, *gradient))
+        self._largest_angle = largest_angle + step  # what a refinement may come to
+        reach = math.floor(largest_angle / step)
+        # All around, the last angle is the first again.
+        angles = step * np.arange(-reach, reach + 1)
+        self._angles = angles[angles > -180] if largest_angle == 180 else angles
+
+    def register(self, image: np.ndarray) -> Pose:
+        """Find the part in an image (H, W) in [-1, 1]; where it is not found, the confidence is 0."""
+        small = self._shrunk(image)
+        best = (0.0, 0.0, np.eye(2, 3))
+        # By falling votes: of two refined to the same pose the first is kept.
+        for votes, matrix in self._hypotheses(small):
+            correlation, refined = self._refine(small, matrix)
+            if correlation > best[0] + _EQUAL and abs(_angle(refined)) <= self._largest_angle:
+                best = (correlation, votes, refined)
+        confidence, votes, matrix = best
+        return Pose(self._enlarged(matrix, image.shape), confidence, votes, self.shape, image.shape)
+
+    def _hypotheses(self, small: np.ndarray) -> list[tuple[float, np.ndarray]]:
+        """Votes and matrices of the angles with the most votes, the most first."""
+        edges = self._edges(small)
+        found = []
+        for angle in self._angles:
+            votes, place = self._vote(angle, edges)
+            if votes:
+                found.append((votes / self._own_votes, float(angle), place))
+        found.sort(key=lambda hypothesis: -hypothesis[0])
+        # Neighbouring angles gather nearly the same votes; a look at each of them would be one look.
+        chosen: list[tuple[float, float, np.ndarray]] = []
+        for votes, angle, place in found:
+            if len(chosen) < _HYPOTHESES and all(_between(angle, other) >= _APART for _, other, _ in chosen):
+                chosen.append((votes, angle, place))
+        return [(votes, self._matrix(angle, place)) for votes, angle, place in chosen]
+
+    def _vote(self, angle: float, edges: tuple[np.ndarray, ...]) -> tuple[int, np.ndarray]:
+        """Most votes for the centre of the outline, turned by an angle, and where that is: (column, row)."""
+        hough = self._cv2.createGeneralizedHoughBallard()
+        hough.setLevels(_LEVELS)
+        hough.setDp(_CELL)
+        hough.setVotesThreshold(1)
+        hough.setTemplate(*self._turned(angle))
+        # By name: three arrays by place are taken as an image and room for two results.
+        positions, votes = hough.detect(edges=edges[0], dx=edges[1], dy=edges[2])
+        if votes is None:
+            return 0, np.zeros(2)
+        most = int(votes[0, :, 0].argmax())
+        return int(votes[0, most, 0]), positions[0, most, :2].astype(np.float64)
+
+    def _refine(self, small: np.ndarray, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """Correlation and matrix after a small shift and rotation to where the correlation is largest."""
+        cv2 = self._cv2
+        # From the aligned image, since OpenCV's own steps hold only up to a quarter turn.
+        aligned = _warp(cv2, small, matrix, self._small.shape, cv2.BORDER_REPLICATE)
+        start = np.eye(2, 3, dtype=np.float32)
+        try:
+            correlation, rest = cv2.findTransformECC(
+                self._small, aligned, start, cv2.MOTION_EUCLIDEAN, _REFINEMENT, None, 5
+            )
+        except cv2.error:  # it does not converge: another part, or none
+            return 0.0, matrix
+        return min(float(correlation), 1.0), _product(matrix, rest.astype(np.float64))
+
+    def _turned(self, angle: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+        """The outline turned about the image's centre, as `_edges` gives it, and that centre.
+
+        Points are turned, not pixels: nothing is interpolated, and no edge appears where an image ends.
+        """
+        turn = _rotation(angle)
+        half = math.ceil(math.hypot(*self._small.shape) / 2) + 1
+        points = turn @ (np.stack([self._columns, self._rows]) - self._middle[:, np.newaxis])
+        columns, rows = np.floor(points + half + 0.5).astype(int)  # rint would pair pixels at halves
+        along_x, along_y = turn @ self._gradient
+        edges = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
+        gradient_x, gradient_y = (np.zeros(edges.shape, np.float32) for _ in range(2))
+        edges[rows, columns] = 255
+        gradient_x[rows, columns], gradient_y[rows, columns] = along_x, along_y
+        return edges, gradient_x, gradient_y, (half, half)
+
+    def _matrix(self, angle: float, place: np.ndarray) -> np.ndarray:
+        """From the shrunk reference to where its centre lies at this place (column, row), turned."""
+        turn = _rotation(angle)
+        return np.column_stack([turn, place - turn @ self._middle])
+
+    def _edges(self, small: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Canny's edges, uint8, and the gradient along columns and rows, float32."""
+        cv2 = self._cv2
+        levels = cv2.GaussianBlur(image_files.to_uint8(small), (0, 0), _SMOOTHING)
+        along_x, along_y = (cv2.Sobel(levels, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+        return cv2.Canny(levels, *self._thresholds), along_x, along_y
+
+    def _shrunk(self, image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(image_files.resize(image, self._shrunk_shape(image.shape)))
+
+    def _enlarged(self, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """The same transform between the images at their own size."""
+        to_small = _inverse(_enlargement(self._small.shape, self.shape))
+        return _product(_enlargement(self._shrunk_shape(shape), shape), _product(matrix, to_small))
+
+    def _shrunk_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        return tuple(max(1, round(side * self._scale)) for side in shape)
+
+
+def _opencv() -> ModuleType:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MetricadError(
+            f"registration needs OpenCV, which cannot be imported ({error}); install it with: "
+            "pip install 'metricad[registration]'"
+        ) from error
+    return cv2
+
+
+def _warp(
+    cv2: ModuleType, image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], border: int
+) -> np.ndarray:
+    """Image whose pixel p is the given one's at matrix · p, interpolated linearly: float32 of this shape."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    source = np.ascontiguousarray(image, np.float32)
+    return cv2.warpAffine(source, matrix, shape[::-1], flags=flags, borderMode=border, borderValue=0)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """Rotation by so many degrees from columns towards rows: float64 (2, 2)."""
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return np.array([[cosine, -sine], [sine, cosine]])
+
+
+def _angle(matrix: np.ndarray) -> float:
+    return math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+
+
+def _between(angle: float, other: float) -> float:
+    """Degrees between two angles, 0 to 180."""
+    return abs((angle - other + 180) % 360 - 180)
+
+
+def _enlargement(small: tuple[int, int], large: tuple[int, int]) -> np.ndarray:
+    """From the pixels of a shrunk image to those of the image: float64 (2, 3); borders fall on borders."""
+    rows, columns = (whole / part for whole, part in zip(large, small, strict=True))
+    return np.array([[columns, 0, (columns - 1) / 2], [0, rows, (rows - 1) / 2]])
+
+
+def _product(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """One affine transform (2, 3) after another."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    back = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([back, -back @ matrix[:, 2]])

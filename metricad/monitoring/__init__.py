@@ -1,0 +1,19 @@
+"""Watching a folder on a line: new images, a journal of verdicts, drift of the scores."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from metricad.monitoring.drift import DriftTest as DriftTest
+    from metricad.monitoring.journal import Journal as Journal
+    from metricad.monitoring.watch import Watch as Watch
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "drift": ["DriftTest"],
+        "journal": ["Journal"],
+        "watch": ["Watch"],
+    },
+)

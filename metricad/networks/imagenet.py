@@ -1,0 +1,300 @@
+"""Features of the networks that Keras ships as applications, for methods that stand on a pre-trained one."""
+
+import contextlib
+import functools
+import io
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad.data import images
+from metricad.errors import DataError
+
+IMAGENET = "imagenet"
+"""Weights that Keras downloads, once for a machine."""
+
+NONE = "none"
+"""No weights but random ones: a control, never what is meant by a method's name."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """What is to be known of a Keras application.
+
+    Attributes
+    ----------
+    module : module
+        With the function that builds it, of the application's name, and its ``preprocess_input``.
+    smallest : int
+        Least height and width, in pixels, of its input.
+    stages : sequence of str
+        Layers at which the stages of strides 4, 8, 16 and 32 end. Those of strides 4 to 16 are what methods
+        that compare patches build on: edges and textures, before the classes of ImageNet set in.
+    file : str
+        Keras's own name of the file with its ImageNet weights, without the classifier.
+    """
+
+    module: ModuleType
+    smallest: int
+    stages: tuple[str, str, str, str]
+    file: str
+
+
+# EfficientNet is not among them: Keras normalises its input differently when it loads the ImageNet weights
+# itself, so that the same weights from a file would not give the same features.
+APPLICATIONS = {
+    "ResNet50": Application(
+        keras.applications.resnet,
+        32,
+        ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "MobileNetV2": Application(
+        keras.applications.mobilenet_v2,
+        32,
+        ("block_2_add", "block_5_add", "block_12_add", "out_relu"),
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+    ),
+    "Xception": Application(
+        keras.applications.xception,
+        71,
+        ("block3_sepconv1_act", "block4_sepconv1_act", "block13_sepconv1_act", "block14_sepconv2_act"),
+        "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+}
+"""The applications by Keras's names: those of the methods as published, or close to them, and a light one."""
+
+_NOISE = (4, 128, 128, 3)  # what the normalisations of random networks are set by
+_LOADED = 4  # networks kept, so that the surfaces of one evaluation share them
+
+
+class Backbone:
+    """A Keras application as a function from a gray image to features of some of its layers.
+
+    Made by `load`.
+
+    Attributes
+    ----------
+    name : str
+        One of `APPLICATIONS`.
+    layers : tuple of str
+        Whose output `features` gives.
+    network : keras.Model
+        Up to the last of these layers.
+    dimensions : int
+        Features that all of these layers have at each of their positions.
+    """
+
+    def __init__(self, name: str, network: keras.Model, layers: Sequence[str]) -> None:
+        self.name = name
+        self.layers = tuple(layers)
+        # Layers behind the last one asked for are left out, and never run.
+        self.network = keras.Model(network.input, [network.get_layer(layer).output for layer in layers])
+        self.dimensions = sum(output.shape[-1] for output in self.network.outputs)
+        # One trace serves every image size.
+        signature = [tf.TensorSpec((1, None, None, 3), tf.float32)]
+        self._graph = tf.function(
+            # Flattened, since Keras gives a single output without a list.
+            lambda x: keras.tree.flatten(self.network(x, training=False)),
+            input_signature=signature,
+        )
+
+    def features(self, image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
+        """Features of a gray image at each layer.
+
+        Parameters
+        ----------
+        image : float32 (H, W) in [-1, 1]
+        side : int, optional
+            Height and width, in pixels, that the image is resized to; its own when not given, unless they
+            are less than the application takes: then it is enlarged, in proportion.
+
+        Returns
+        -------
+        list of float32 (h', w', d), one for each layer
+        """
+        smallest = APPLICATIONS[self.name].smallest
+        shape = _enlarged(image.shape, smallest) if side is None else (side, side)
+        pixels = preprocessed(images.resize(image, shape), self.name)
+        return [output.numpy()[0] for output in self._graph(pixels[np.newaxis])]
+
+
+def preprocessed(image: np.ndarray, name: str) -> np.ndarray:
+    """Turn a gray image (H, W) in [-1, 1] into an application's own three channels: float32 (H, W, 3)."""
+    levels = np.repeat((image[..., np.newaxis] + 1) * np.float32(127.5), 3, axis=-1)
+    return APPLICATIONS[name].module.preprocess_input(levels)
+
+
+def load(
+    name: str,
+    *,
+    weights: str | os.PathLike = IMAGENET,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """Load a Keras application; the same one again is shared, since it takes seconds to build.
+
+    Parameters
+    ----------
+    name : str
+        One of `APPLICATIONS`.
+    weights : str or path
+        ``imagenet``, downloaded by Keras unless it has them already; the path of a file with the same,
+        for machines without network, or with others for this application without its classifier; or
+        ``none`` for random ones.
+    layers : sequence of str, optional
+        Names of the layers whose output is asked for; the last one, before any pooling, when not given.
+    seed : int
+        Of random weights.
+
+    Raises
+    ------
+    ValueError
+        The application or a layer is unknown.
+    DataError
+        The weights cannot be had, or are not of this application.
+    """
+    checked_name(name)
+    layers = APPLICATIONS[name].stages[-1:] if layers is None else tuple(layers)
+    return _loaded(name, os.fspath(weights), layers, seed if weights == NONE else None)
+
+
+def joined(features: Sequence[np.ndarray], *, interpolation: str = "nearest") -> np.ndarray:
+    """Join features of several layers on the first one's grid.
+
+    Parameters
+    ----------
+    features : sequence of float32 (h, w, d)
+    interpolation : {"nearest", "bilinear"}
+        How the others are resized.
+
+    Returns
+    -------
+    float32 (h, w, sum of d)
+    """
+    shape = features[0].shape[:2]
+    resized = [
+        layer if layer.shape[:2] == shape else tf.image.resize(layer, shape, method=interpolation).numpy()
+        for layer in features
+    ]
+    return np.concatenate(resized, axis=-1)
+
+
+def describe(weights: str | os.PathLike, *, seed: int = 0) -> str:
+    """What a result is to say of the weights that it was made with."""
+    if weights == NONE:
+        return f"random weights, seed {seed}"
+    return "ImageNet weights" if weights == IMAGENET else f"weights of {Path(weights).name}"
+
+
+def checked_name(name: str) -> str:
+    """Refuse the name of an application that is not one of `APPLICATIONS`."""
+    if name not in APPLICATIONS:
+        raise ValueError(f"backbone must be one of {', '.join(APPLICATIONS)}, received {name!r}")
+    return name
+
+
+def checked_side(side: int, name: str) -> int:
+    """Refuse a side, in pixels, that is less than an application takes."""
+    smallest = APPLICATIONS[checked_name(name)].smallest
+    if side < smallest:
+        raise ValueError(f"side must be at least {smallest} pixels for {name}, received {side}")
+    return side
+
+
+def _enlarged(shape: tuple[int, int], smallest: int) -> tuple[int, int]:
+    scale = max(1.0, smallest / min(shape))
+    return tuple(max(smallest, round(side * scale)) for side in shape)
+
+
+@functools.lru_cache(maxsize=_LOADED)
+def _loaded(name: str, weights: str, layers: tuple[str, ...], seed: int | None) -> Backbone:
+    network = _network(name, weights, seed)
+    if not layers or not {layer.name for layer in network.layers} >= set(layers):
+        raise ValueError(
+            f"layers must be names of layers of Keras's {name}, such as "
+            f"{', '.join(APPLICATIONS[name].stages)}, received {layers}"
+        )
+    return Backbone(name, network, layers)
+
+
+@functools.lru_cache(maxsize=_LOADED)
+def _network(name: str, weights: str, seed: int | None) -> keras.Model:
+    if weights == NONE:
+        return _randomised(_built(name, None), APPLICATIONS[name].module, seed)
+    return _downloaded(name) if weights == IMAGENET else _from_file(name, weights)
+
+
+def _from_file(name: str, path: str) -> keras.Model:
+    if not Path(path).is_file():
+        raise DataError(
+            f"{path}: no such file; expected weights of Keras's {name} without its classifier "
+            f"({APPLICATIONS[name].file}), {IMAGENET} or {NONE}"
+        )
+    try:
+        return _built(name, path)
+    except MemoryError:
+        raise
+    except Exception as error:  # of HDF5, of the zip format or of Keras, by what is wrong
+        raise DataError(
+            f"{path}: not weights of Keras's {name} without its classifier; expected "
+            f"{APPLICATIONS[name].file} or a file that save_weights wrote"
+        ) from error
+
+
+def _downloaded(name: str) -> keras.Model:
+    # Keras prints its progress on standard output, where results go; only a person needs to see it.
+    progress = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    try:
+        with contextlib.redirect_stdout(progress):
+            return _built(name, IMAGENET)
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras raises no narrower kind when a download fails
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"the ImageNet weights of Keras's {name} cannot be had ({reason}); on a machine with network run "
+            f"python -c 'import keras; keras.applications.{name}(include_top=False)', bring its "
+            f"~/.keras/models/{APPLICATIONS[name].file} here and give it with --weights FILE "
+            f"(--weights {NONE} takes random ones)"
+        ) from error
+
+
+def _built(name: str, weights: str | None) -> keras.Model:
+    build = getattr(APPLICATIONS[name].module, name)
+    with warnings.catch_warnings():
+        # MobileNetV2 warns that its weights were made for 224 pixels; any size can be given here.
+        warnings.simplefilter("ignore")
+        return build(include_top=False, weights=weights, input_shape=(None, None, 3))
+
+
+def _randomised(network: keras.Model, module: ModuleType, seed: int) -> keras.Model:
+    """Draw all kernels anew, without Keras's global seed, and set the normalisations by images of noise.
+
+    With statistics that fit no data, residual blocks would double the features' variance one after the other,
+    until the last layers drowned all others.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in network.weights:
+        if len(variable.shape) > 1:
+            # A depthwise kernel sees one channel only, of the many that its shape names.
+            inputs = math.prod(variable.shape[: 2 if "depthwise" in variable.path else -1])
+            deviation = np.float32(math.sqrt(2 / inputs))  # He normal
+            variable.assign(deviation * rng.standard_normal(variable.shape, dtype=np.float32))
+    normalisations = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in normalisations]
+    for layer in normalisations:
+        layer.momentum = 0  # the statistics become the noise's own
+    network(module.preprocess_input(rng.uniform(0, 255, _NOISE).astype(np.float32)), training=True)
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
+    return network

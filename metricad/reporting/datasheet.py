@@ -1,0 +1,210 @@
+"""A part's datasheet: what its inspector finds, as Markdown, a web page and CSV."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from metricad.evaluation.detectability import GRAY, MARGIN, Chart, Setting
+from metricad.reporting import detection_limits, figures, report
+from metricad.reporting.detection_limits import FOUND, NAMES, percent
+from metricad.reporting.document import Cell, Document, Picture, Section, Table
+from metricad.versions import versions
+
+_SHARES = "Blues"
+_DARK = 0.55  # from this share on, the color is too dark for black figures
+_BOX = 6  # pixels between a defect and the box around it
+_HOW_TO_READ = (
+    "The defects are synthetic, on images of good parts, with known size and contrast: real defects differ, "
+    "and this tells what the inspector can see, not what will occur. Sizes are widths of scratches, cracks "
+    "and gaps, and diameters of all else. The contrast of scratches, cracks, spots and stains is their "
+    "change of gray as a share of the range from black to white; the strength of the others is how far they "
+    "replace the surface. A defect is found where the image's score is above the threshold, and found in "
+    f"the right place where also the peak of the map is at most {MARGIN} rows and columns from the defect. "
+    "Intervals (Wilson) take each defect as an image of its own; the same good images carry several."
+)
+
+
+def write(
+    chart: Chart, out: str | os.PathLike, *, name: str, facts: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Write a chart of detectability into a folder.
+
+    Parameters
+    ----------
+    chart : Chart
+    out : path
+    name : str
+        Of the part.
+    facts : mapping of str to str, optional
+        What else to say of how it was made.
+
+    Returns
+    -------
+    list of Path
+        What was written: ``detectability.md``, ``.html``, ``.csv``, and the pictures that the first shows.
+    """
+    document = build(chart, name=name, facts=facts or {})
+    return report.write_document(document, out, name="detectability", numbers=detection_limits.to_csv(chart))
+
+
+def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
+    """Put the datasheet together; parameters as of `write`."""
+    blocks = [_summary(chart), _limits(chart), _HOW_TO_READ]
+    sections = [Section("All sizes and contrasts", [_heat(chart)])]
+    if chart.examples:
+        sections.append(Section("What the defects look like", [_examples(chart)]))
+    sections.append(Section("All counts", list(_counts(chart))))
+    made = [[Cell(key), Cell(value)] for key, value in {**facts, **versions()}.items()]
+    sections.append(Section("Provenance", [Table("How it was made", ["what", "value"], made)]))
+    return Document(f"What {name} finds", blocks, sections)
+
+
+def draw_heat(chart: Chart) -> Figure:
+    """A table of shares for each kind of defect: sizes to the right, contrasts upwards, found ones framed."""
+    with rc_context(figures.LOOK):
+        figure, panels = figures.lay_out(len(chart.kinds), across=2, ratio=0.72, entries=0)
+        for kind, panel in zip(chart.kinds, panels, strict=True):
+            _draw_kind(panel, chart, kind)
+    return figure
+
+
+def draw_examples(chart: Chart) -> Figure:
+    """One image of each kind of defect, a box around the defect."""
+    with rc_context(figures.LOOK):
+        kinds = [kind for kind in chart.kinds if kind in chart.examples]
+        figure, panels = figures.lay_out(len(kinds), across=3, ratio=1.18, entries=0)
+        for kind, panel in zip(kinds, panels, strict=True):
+            example = chart.examples[kind]
+            panel.imshow(example.image, cmap="gray", vmin=-1, vmax=1)
+            # A box, as an outline would hide a thin scratch.
+            rows, columns = ((side.min() - _BOX, side.max() + _BOX + 1) for side in np.nonzero(example.mask))
+            corner = (columns[0], rows[0])
+            box = Rectangle(
+                corner, columns[1] - columns[0], rows[1] - rows[0],
+                fill=False, edgecolor=figures.OUTLINE, linewidth=1.5,
+            )  # fmt: skip
+            panel.add_patch(box)
+            panel.set_axis_off()
+            panel.set_title(f"{NAMES[kind]}\n{_short(example.setting)}, {example.verdict}", fontsize=9)
+    return figure
+
+
+def _summary(chart: Chart) -> str:
+    defects = sum(count.defects for count in chart.counts.values())
+    return (
+        f"{defects} synthetic defects on {chart.good_images} images of good parts. Of these images as they "
+        f"are, without a defect, {chart.false_alarms} of {chart.good_images} are called defective. A kind of "
+        "defect counts as found from a size and contrast on if of every size and contrast tried, at least as "
+        f"large and as strong, {percent(FOUND)} or more are called defective."
+    )
+
+
+def _limits(chart: Chart) -> Table:
+    rows = []
+    for kind in chart.kinds:
+        found = detection_limits.limits(chart, kind)
+        for limit in found:
+            start, count = limit.start, limit.count
+            rows.append(
+                [
+                    Cell(NAMES[kind]),
+                    Cell(detection_limits.size(start), start.size),
+                    Cell(detection_limits.contrast(start), start.contrast),
+                    Cell(percent(count.share), count.share),
+                    Cell(detection_limits.interval(count), count.interval()[0]),
+                    Cell(percent(count.localised_share), count.localised_share),
+                    Cell(str(count.defects), count.defects),
+                ]
+            )
+        if not found:
+            rows.append([Cell(NAMES[kind]), Cell("not found reliably", mark="warning"), *[Cell("–")] * 5])
+    header = [
+        "defect",
+        "size from",
+        "contrast from",
+        "found",
+        "95 % interval",
+        "in the right place",
+        "defects",
+    ]
+    return Table(f"From which size and contrast on {percent(FOUND)} or more are found", header, rows)
+
+
+def _heat(chart: Chart) -> Picture:
+    return Picture(
+        "detectability.png",
+        figures.to_png(draw_heat(chart)),
+        "Share of defects found by kind, size and contrast; the tables below say the same",
+        "Share found, in percent, and in brackets the share found in the right place where it is another. "
+        "What is inside of the frame is found from there on.",
+    )
+
+
+def _examples(chart: Chart) -> Picture:
+    return Picture(
+        "defects.jpg",
+        figures.to_jpeg(draw_examples(chart)),
+        f"An image with each kind of defect: {', '.join(NAMES[kind] for kind in chart.examples)}",
+        "One of each kind, of middling size and contrast, in a box.",
+    )
+
+
+def _counts(chart: Chart) -> Iterator[Table]:
+    for kind in chart.kinds:
+        sizes = chart.sizes(kind)
+        rows = []
+        for contrast in chart.contrasts(kind):
+            cells = [Cell(percent(contrast), contrast)]
+            for size in sizes:
+                count = chart.counts.get(Setting(kind, size, contrast))
+                is_there = count is not None and count.defects
+                cells.append(Cell(f"{count.found} / {count.defects}", count.share) if is_there else Cell("–"))
+            rows.append(cells)
+        header = ["contrast" if kind in GRAY else "strength", *(f"{size:g} px" for size in sizes)]
+        yield Table(f"{NAMES[kind]}: found / all, by contrast and size", header, rows)
+
+
+def _draw_kind(panel: Axes, chart: Chart, kind: str) -> None:
+    sizes, contrasts = chart.sizes(kind), chart.contrasts(kind)
+    counts = [[chart.counts.get(Setting(kind, size, each)) for size in sizes] for each in contrasts]
+    shares = np.array([[np.nan if count is None else count.share for count in row] for row in counts])
+    panel.imshow(shares, cmap=_SHARES, vmin=0, vmax=1, origin="lower", aspect="auto")
+    for row, column in np.argwhere(~np.isnan(shares)):
+        count = counts[row][column]
+        text = percent(count.share).removesuffix(" %")
+        if count.localised != count.found:
+            text += f" ({percent(count.localised_share).removesuffix(' %')})"
+        color = "white" if count.share >= _DARK else "black"
+        panel.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    starts = [limit.start for limit in detection_limits.limits(chart, kind)]
+    is_found = [
+        [any(s >= one.size and c >= one.contrast for one in starts) for s in sizes] for c in contrasts
+    ]
+    _frame(panel, np.array(is_found))
+    panel.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes])
+    panel.set_yticks(range(len(contrasts)), [percent(each) for each in contrasts])
+    panel.set_title(NAMES[kind])
+    panel.set_xlabel("size, px")
+    panel.set_ylabel("contrast" if kind in GRAY else "strength")
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+
+
+def _frame(panel: Axes, inside: np.ndarray) -> None:
+    """Draw a line around the cells that are inside; it lies on the edges of the cells."""
+    padded = np.pad(inside, 1)
+    line = {"color": figures.OUTLINE, "linewidth": 2.5, "clip_on": False, "solid_capstyle": "projecting"}
+    for row, column in np.argwhere(padded[1:] != padded[:-1]):
+        panel.plot([column - 1.5, column - 0.5], [row - 0.5] * 2, **line)
+    for row, column in np.argwhere(padded[:, 1:] != padded[:, :-1]):
+        panel.plot([column - 0.5] * 2, [row - 1.5, row - 0.5], **line)
+
+
+def _short(setting: Setting) -> str:
+    return f"{setting.size:g} px, {percent(setting.contrast)}"

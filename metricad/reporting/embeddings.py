@@ -1,0 +1,75 @@
+"""Where methods put good and defective images: two-dimensional plots of their embeddings."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+
+from metricad.evaluation.results import Result
+from metricad.reporting import figures
+from metricad.reporting.document import Picture
+from metricad.reporting.summary import Overview, plain
+
+_PERPLEXITY = 30.0  # the library's own; a third of the images where these are few
+_FEWEST = 4  # images that there can be neighbours among
+
+
+def pictures(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> list[Picture]:
+    """Draw t-SNE plots, a picture for each surface and a panel for each method.
+
+    Parameters
+    ----------
+    overview : Overview
+    found : sequence of (Result, float32 (images, components))
+        Embeddings of the result's test images, in the order of its scores.
+    """
+    drawn = []
+    for number, (surface, title) in enumerate(overview.titles.items()):
+        own = [
+            pair
+            for pair in found
+            if (pair[0].dataset, pair[0].surface) == surface and len(pair[1]) >= _FEWEST
+        ]
+        if own:
+            drawn.append(
+                Picture(
+                    f"embeddings-{number}.png",
+                    figures.to_png(draw(overview, own)),
+                    f"Embeddings of good and defective images of {title}",
+                    f"Embeddings: {title}.",
+                )
+            )
+    return drawn
+
+
+def draw(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> Figure:
+    """See `pictures`; of one surface."""
+    with rc_context(figures.LOOK):
+        figure, panels = figures.lay_out(len(found), across=2, ratio=1.0, entries=2)
+        handles = {}
+        for (result, vectors), panel in zip(found, panels, strict=True):
+            places = flattened(vectors)
+            defect = np.array(result.defect)
+            for chosen, label, color, marker in (
+                (~defect, "good", figures.GOOD, "o"),
+                (defect, "defect", figures.DEFECT, "x"),
+            ):
+                handles[label] = panel.scatter(
+                    *places[chosen].T, s=12, c=color, marker=marker, linewidths=0.8, label=label
+                )
+            _, setting, method = overview.key(result)
+            name = overview.labels[setting] + (f", {method}" if method else "")
+            panel.set(title=plain(name), xticks=[], yticks=[])
+        figures.legend(figure, handles)
+    return figure
+
+
+def flattened(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Put embeddings (n, d) where neighbours stay neighbours: float32 (n, 2)."""
+    if not np.ptp(vectors, axis=0).any():  # all alike: nothing to tell apart
+        return np.zeros((len(vectors), 2), np.float32)
+    perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
+    # PCA's coordinates to start from, so that the plot is the same every time.
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)

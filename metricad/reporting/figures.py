@@ -1,0 +1,400 @@
+"""A study's pictures: ROC curves, histograms of the scores, heat maps, training curves.
+
+All are drawn to be read on a phone, two or three panels across, in colors and line styles that are told
+apart with any kind of color vision and in print.
+"""
+
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from PIL import Image
+
+from metricad import metrics
+from metricad.evaluation.results import Example, Network, Result
+from metricad.reporting import tables
+from metricad.reporting.document import Picture
+from metricad.reporting.summary import Overview, Setting, Surface, plain, setting_of
+
+# Okabe and Ito's palette.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINES = ("-", (0, (5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (2.5, 1)))
+GOOD, DEFECT = _COLORS[:2]
+_UNTRAINED_GRAYS = ("#777777", "#a8a8a8")
+_BASELINE_GRAY = "#333333"
+OUTLINE = "#E69F00"
+_MAP_COLORS = "viridis"
+LOOK = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+}
+HOW_TO_READ_MAPS = (
+    "Of each surface the defects with the highest, the middle and the lowest score, and the good image with "
+    "the highest; the defect as it is labelled has an outline. Below is the map of each, with its score. All "
+    "maps of a surface have one range of colors, which ends at twice the threshold where they go further; "
+    "the line in the bar is the threshold."
+)
+# Narrow, so that text is not small when a phone shrinks it.
+WIDTH = 5.8  # inches
+_DPI = 160
+# A page with twelve surfaces stays below 1.8 MB.
+_JPEG_BYTES = 85_000
+_JPEG_QUALITIES = (80, 70, 60, 50, 40, 30)
+
+
+def roc(overview: Overview) -> Picture:
+    """Draw ROC curves of the headline's method, a panel for each surface."""
+    return Picture(
+        "roc.png",
+        to_png(draw_roc(overview)),
+        f"ROC curves of {_listed(overview.titles.values())}",
+        f"ROC curves: {overview.method}. Each seed has a line of its own; the gray ones are the controls.",
+    )
+
+
+def draw_roc(overview: Overview) -> Figure:
+    """See `roc`."""
+    chance = dict.fromkeys(overview.titles, (0.0, 1.0))
+    return _draw_curves(overview, metrics.roc_curve, chance, ("false-positive rate", "true-positive rate"))
+
+
+def precision_recall(overview: Overview) -> Picture:
+    """Draw precision-recall curves of the headline's method, a panel for each surface."""
+    return Picture(
+        "precision-recall.png",
+        to_png(draw_precision_recall(overview)),
+        f"Precision-recall curves of {_listed(overview.titles.values())}",
+        f"Precision-recall curves: {overview.method}, as above. The level line is chance: the share of "
+        "defects among the test images.",
+    )
+
+
+def draw_precision_recall(overview: Overview) -> Figure:
+    """See `precision_recall`."""
+    shares = {surface: overview.defect_share(surface) for surface in overview.titles}
+    chance = {surface: (share, share) for surface, share in shares.items()}
+    return _draw_curves(overview, metrics.precision_recall_curve, chance, ("recall", "precision"))
+
+
+def _draw_curves(
+    overview: Overview,
+    curve: Callable[[Sequence[bool], Sequence[float]], tuple[np.ndarray, np.ndarray]],
+    chance: Mapping[Surface, tuple[float, float]],
+    axes: tuple[str, str],
+) -> Figure:
+    """Draw a curve of every result, a panel for each surface; `chance` is its line's height at both ends."""
+    with rc_context(LOOK):
+        figure, panels = lay_out(len(overview.titles), across=3, ratio=1.06, entries=len(overview.labels))
+        look = styles(overview)
+        handles = {}
+        for (surface, title), panel in zip(overview.titles.items(), panels, strict=True):
+            panel.plot([0, 1], chance[surface], color="#e0e0e0", linewidth=1)
+            for setting in [*overview.controls, *overview.judged]:
+                for result in overview.of(surface, setting, overview.method_of(setting)):
+                    rates = curve(result.defect, result.score_values)
+                    (line,) = panel.plot(*rates, linewidth=1.2, gid=overview.labels[setting], **look[setting])
+                    handles.setdefault(setting, line)
+            panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            panel.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+            _title(panel, title, width=20)
+        _name_axes(panels, *axes)
+        legend(figure, {overview.column(s): handles[s] for s in overview.labels if s in handles})
+    return figure
+
+
+def scores(overview: Overview, setting: Setting) -> Picture:
+    """Draw histograms of one setting's scores, first seed, a panel for each surface."""
+    return Picture(
+        "scores.png",
+        to_png(draw_scores(overview, setting)),
+        f"Histograms of the scores of good and defective images of {_listed(overview.titles.values())}",
+        f"Scores of the test images: {overview.caption(setting)}, first seed. The "
+        "threshold is set on held-out good images, never on test images. What is right of it is called a "
+        "defect: good images there are false alarms, defects left of it are misses.",
+    )
+
+
+def draw_scores(overview: Overview, setting: Setting) -> Figure:
+    """See `scores`."""
+    groups = {s: overview.of(s, setting, overview.method_of(setting)) for s in overview.titles}
+    shown = {surface: group[0] for surface, group in groups.items() if group}
+    with rc_context(LOOK):
+        figure, panels = lay_out(len(shown), across=2, ratio=0.68, entries=2)
+        # One kind of axis for all, so that panels compare.
+        ranges = [(min(one.score_values), max(one.score_values)) for one in shown.values()]
+        is_log = all(low > 0 for low, _ in ranges) and any(high > 20 * low for low, high in ranges)
+        handles = {}
+        for (surface, result), panel in zip(shown.items(), panels, strict=True):
+            handles |= _histograms(panel, result, is_log=is_log)
+            _title(panel, overview.titles[surface], width=30, below=_decision(result))
+        _name_axes(panels, "score", "test images")
+        legend(figure, handles, columns=3)
+    return figure
+
+
+def training(overview: Overview, networks: Sequence[Network]) -> Picture:
+    """Draw loss and triplet accuracy of every network over its epochs."""
+    return Picture(
+        "training.png",
+        to_png(draw_training(overview, networks)),
+        "Loss and triplet accuracy over the epochs of training",
+        "Training: a line for each network, each setting in the color that it has among the ROC curves.",
+    )
+
+
+def draw_training(overview: Overview, networks: Sequence[Network]) -> Figure:
+    """See `training`."""
+    settings = {one.name: setting_of(one.name, one.seed, one.units) for one in networks}
+    look = styles(overview, settings.values())
+    with rc_context(LOOK):
+        figure, panels = lay_out(2, across=2, ratio=0.75, entries=len(set(settings.values())))
+        handles = {}
+        for network in networks:
+            setting = settings[network.name]
+            for panel, curve in zip(panels, (network.epoch_loss, network.epoch_accuracy), strict=True):
+                epochs = range(1, len(curve) + 1)
+                (line,) = panel.plot(epochs, curve, linewidth=1.2, gid=network.name, **look[setting])
+            handles[overview.labels.get(setting, plain(setting.name))] = line
+        for panel, title in zip(panels, ("loss", "triplet accuracy"), strict=True):
+            panel.set(title=title, xlabel="epoch")
+        legend(figure, handles)
+    return figure
+
+
+def maps(overview: Overview, examples: Mapping[int, Sequence[Example]]) -> dict[Surface, Picture]:
+    """Draw heat maps of each surface that there are examples of, made by the shown setting if it has any.
+
+    Parameters
+    ----------
+    overview : Overview
+    examples : mapping of id of a Result to its examples
+
+    Returns
+    -------
+    dict of Surface to Picture
+    """
+    found, names = {}, set()
+    for surface, title in overview.titles.items():
+        candidates = [
+            (result, setting)
+            for setting in sorted(overview.judged, key=lambda one: one != overview.shown)
+            for method in overview.methods or [overview.method]
+            for result in overview.of(surface, setting, method)
+            if examples.get(id(result))
+        ]
+        if candidates:
+            result, setting = candidates[0]
+            shown = examples[id(result)]
+            picture = Picture(
+                _file_name(title, names),
+                to_jpeg(draw_maps(result, shown)),
+                f"Images of {title} and, below, their heat maps",
+                (
+                    result.method
+                    if setting.role == "bundle"
+                    else f"{result.method}, {overview.labels[setting]}"
+                )
+                + ("" if result.seed is None else f", seed {result.seed}")
+                + ": "
+                + "; ".join(f"{_role(result, one)} {plain(one.name)}" for one in shown)
+                + ".",
+            )
+            found[surface] = picture
+    return found
+
+
+def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
+    """Images with their defects outlined, and below them their maps, all in one range of colors."""
+    low = min(float(example.anomaly_map.min()) for example in examples)
+    high = max(float(example.anomaly_map.max()) for example in examples)
+    # The brightest defect would leave no colors for what happens near the threshold.
+    is_cut = result.threshold is not None and low < 2 * result.threshold < high
+    high = 2 * result.threshold if is_cut else high
+    with rc_context(LOOK):
+        figure = Figure(figsize=(WIDTH, 3.75), layout="constrained")
+        rows = figure.subplots(2, len(examples), squeeze=False)
+        for example, above, below in zip(examples, *rows, strict=True):
+            above.imshow(example.image, cmap="gray", vmin=0, vmax=255)
+            if example.mask is not None and example.mask.any() and not example.mask.all():
+                above.contour(example.mask, levels=[0.5], colors="black", linewidths=2.2)
+                above.contour(example.mask, levels=[0.5], colors=OUTLINE, linewidths=1.2)
+            drawn = below.imshow(example.anomaly_map, cmap=_MAP_COLORS, vmin=low, vmax=high)
+            above.set_title(_role(result, example))
+            below.set_title(f"{example.score:.3g}{_verdict(result, example)}", fontsize=9)
+        for panel in rows.flat:
+            panel.set_axis_off()
+        bar = figure.colorbar(
+            drawn, ax=list(rows.flat), location="bottom", aspect=45, shrink=0.6, pad=0.02,
+            extend="max" if is_cut else "neither",
+        )  # fmt: skip
+        if result.threshold is not None and low <= result.threshold <= high:
+            bar.ax.axvline(result.threshold, color="white", linewidth=2)
+    return figure
+
+
+def styles(overview: Overview, more: Iterable[Setting] = ()) -> dict[Setting, dict]:
+    """Color and line of every setting; controls are gray, untrained networks dashed, baselines dotted."""
+    found = {}
+    for number, setting in enumerate(dict.fromkeys([*overview.judged, *more])):
+        color, line = _COLORS[number % len(_COLORS)], _LINES[number % len(_LINES)]
+        found[setting] = {"color": color, "linestyle": line, "zorder": 3}
+    for number, setting in enumerate(overview.controls):
+        gray, line = _UNTRAINED_GRAYS[number % len(_UNTRAINED_GRAYS)], "--"
+        if setting.role == "baseline":
+            gray, line = _BASELINE_GRAY, ":"
+        found[setting] = {"color": gray, "linestyle": line, "zorder": 2}
+    return found
+
+
+def to_png(figure: Figure) -> bytes:
+    """Encode a drawing with few colors: a third of the bytes of a PNG in true color."""
+    few = _draw(figure).quantize(96, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def to_jpeg(figure: Figure) -> bytes:
+    """Encode a drawing with photographs in it: coarser where they are noisy, so that none is too large."""
+    image = _draw(figure)
+    for quality in _JPEG_QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "jpeg", quality=quality, optimize=True)
+        if buffer.tell() <= _JPEG_BYTES:
+            break
+    return buffer.getvalue()
+
+
+def _draw(figure: Figure) -> Image.Image:
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the text beside the picture has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def lay_out(count: int, *, across: int, ratio: float, entries: int) -> tuple[Figure, list[Axes]]:
+    """A figure with room for panels of this height to width, and for the entries of a legend below."""
+    across = min(across, count)
+    # One panel alone needs no full width; two columns of a legend do.
+    width, columns = (WIDTH, 2) if across > 1 else (4, 1)
+    down = -(-count // across)
+    height = down * ratio * width / across + 0.3 - 0.22 * (-entries // columns)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    return figure, list(panels[:count])
+
+
+def _name_axes(panels: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes once for each row and each column."""
+    across = panels[0].get_gridspec().ncols
+    for number, panel in enumerate(panels):
+        if number % across == 0:
+            panel.set_ylabel(y)
+        if number + across >= len(panels):
+            panel.set_xlabel(x)
+
+
+def _histograms(panel: Axes, result: Result, *, is_log: bool) -> dict[str, object]:
+    values, defect = np.array(result.score_values), np.array(result.defect)
+    low, high = values.min(), values.max()
+    if not high > low * (1 + 1e-6):  # all alike: a bar that can be seen
+        low, high = 0.9 * low - (low == 0), 1.1 * high + (high == 0)
+    edges = np.geomspace(low, high, 25) if is_log else np.linspace(low, high, 25)
+    handles = {}
+    for name, chosen, color, hatch in (("good", ~defect, GOOD, None), ("defect", defect, DEFECT, "////")):
+        *_, (handles[name],) = panel.hist(
+            values[chosen],
+            edges,
+            histtype="stepfilled",
+            facecolor=(color, 0.25),
+            edgecolor=color,
+            hatch=hatch,
+        )
+    if result.threshold is not None:
+        handles["threshold"] = panel.axvline(result.threshold, color="black", linestyle="--", linewidth=1.2)
+        panel.annotate(
+            f"{result.threshold:.3g}", (result.threshold, 1), (2, 0), fontsize=9,
+            xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+        )  # fmt: skip
+    if is_log:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
+    panel.yaxis.get_major_locator().set_params(integer=True)
+    return handles
+
+
+def _decision(result: Result) -> str:
+    if result.threshold is None:
+        return "no threshold" + ("" if result.held_out_normals else ": none held out")
+    false_alarms, misses = tables.rates(result)
+    return f"false alarms {tables.percent(false_alarms)}, misses {tables.percent(misses)}"
+
+
+def _role(result: Result, example: Example) -> str:
+    if example.role == "false alarm":
+        is_alarm = result.threshold is not None and example.score > result.threshold
+        return "false alarm" if is_alarm else "highest good"
+    return f"{example.role} defect"
+
+
+def _verdict(result: Result, example: Example) -> str:
+    if result.threshold is None:
+        return ""
+    is_above = example.score > result.threshold
+    if example.role == "false alarm":
+        return ", above" if is_above else ", not above"
+    return ", found" if is_above else ", missed"
+
+
+def _title(panel: Axes, title: str, *, width: int, below: str = "") -> None:
+    lines = textwrap.wrap(title, width, max_lines=2, placeholder="…")
+    # A dollar sign in a name is no formula.
+    panel.set_title("\n".join([*lines, *([below] if below else [])]), parse_math=False)
+
+
+def legend(figure: Figure, handles: Mapping[str, object], columns: int = 2) -> None:
+    legend = figure.legend(
+        handles.values(),
+        [label if len(label) <= 36 else f"{label[:35]}…" for label in handles],
+        loc="outside lower center",
+        ncols=columns if figure.get_figwidth() == WIDTH else 1,
+        handlelength=3,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _listed(titles: Iterable[str]) -> str:
+    return ", ".join(titles)
+
+
+def _file_name(title: str, taken: set[str]) -> str:
+    """Name a surface's picture with what every file system allows, apart from all that are `taken`."""
+    stem = re.sub(r"[^a-z0-9_]+", "-", title.lower()).strip("-")[:80] or "surface"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name)
+    return f"map-{name}.jpg"

@@ -1,0 +1,329 @@
+"""What a report tells, in its order: what was run, on what, what came out, how it was made."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from metricad.errors import DataError
+from metricad.evaluation.results import Cost, Study
+from metricad.reporting import embeddings, figures, paper_table, tables
+from metricad.reporting.document import Cell, Document, Picture, Section, Table
+from metricad.reporting.summary import Overview, Setting, plain, setting_of
+
+
+def build(study: Study, *, is_embedded: bool = False) -> Document:
+    """Put a report together; raises as `write` does."""
+    overview = Overview(study.results, study.networks)
+    titles = list(overview.titles.values())
+    return Document(
+        f"Anomaly detection on {titles[0] if len(titles) == 1 else f'{len(titles)} surfaces'}",
+        [
+            _what_was_run(study, overview),
+            _on_what(study, overview),
+            _HOW_TO_READ,
+            _how_far_from_the_paper(study, overview),
+            tables.means(overview),
+        ],
+        [
+            section
+            for section in _sections(study, overview, is_embedded=is_embedded)
+            if section.blocks or section.sections
+        ],
+    )
+
+
+def _sections(study: Study, overview: Overview, *, is_embedded: bool) -> Iterator[Section]:
+    shown = overview.shown
+    yield Section("AUROC per surface", [*tables.auroc(overview), *_marked(overview)])
+    if shown:
+        yield Section("Intervals", [_INTERVALS, tables.intervals(overview)])
+        why = _why_shown(overview, shown)
+        yield Section("All metrics", [*why, _METRICS, tables.all_metrics(overview, shown)])
+    if shown and shown.role == "trained":
+        comparison = [tables.densities(overview, shown), *_distances(overview)]
+        yield Section("Densities and distances", [*why, *comparison])
+    yield Section("Controls", [_CONTROLS, tables.controls(overview)] if overview.controls else [])
+    yield Section("ROC curves", [figures.roc(overview)])
+    yield Section("Precision-recall curves", [figures.precision_recall(overview)])
+    if shown:
+        yield Section("Scores and thresholds", [figures.scores(overview, shown)])
+    examples = {id(r): shown for r, shown in zip(study.results, study.examples, strict=True) if shown}
+    maps = [Section(overview.titles[s], [each]) for s, each in figures.maps(overview, examples).items()]
+    yield Section("Heat maps", [figures.HOW_TO_READ_MAPS] if maps else [], maps)
+    if is_embedded:
+        yield Section("Embeddings", _embeddings(study, overview))
+    trained = [network for network in study.networks if network.epoch_loss]
+    yield Section("Training", [figures.training(overview, trained)] if trained else [])
+    yield Section("Provenance", [_PROTOCOL, *_provenance(study, overview)])
+
+
+def _what_was_run(study: Study, overview: Overview) -> str:
+    trained = [setting for setting in overview.judged if setting.role == "trained"]
+    networks = {result.network for result in study.results if result.role == "trained"}
+    seeds = sorted({result.seed for result in study.results if result.role == "trained"})
+    sentences = []
+    if trained:
+        labels = "; ".join(overview.labels[setting] for setting in trained)
+        sentences.append(
+            f"{_count(len(networks), 'trained network')} in {_count(len(trained), 'setting')} ({labels}), "
+            f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, "
+            f"with {_count(len(overview.methods), 'density', 'densities')}: {', '.join(overview.methods)}."
+        )
+    bundles = {result.method for result in study.results if result.role == "bundle"}
+    if bundles:
+        sentences.append(f"{_count(len(bundles), 'ready-made inspector')}: {', '.join(sorted(bundles))}.")
+    compared = [overview.labels[setting] for setting in overview.judged if setting.role == "compared"]
+    if compared:
+        sentences.append(f"Beside them {_count(len(compared), 'published method')}: {', '.join(compared)}.")
+    controls = "; ".join(overview.labels[setting] for setting in overview.controls)
+    sentences.append(f"Controls beside them: {controls or 'none'}.")
+    return plain(" ".join(sentences))
+
+
+def _on_what(study: Study, overview: Overview) -> str:
+    results = study.results
+    datasets = ", ".join(dict.fromkeys(surface[0] for surface in overview.titles))
+    parts = f": {len(overview.known)} known, whose good images networks were trained on, and "
+    parts = f"{parts}{len(overview.novel)} novel" if overview.known else ""
+    fitted = _range(result.fit_normals for result in results if result.role != "bundle")
+    held_out = _range(result.held_out_normals for result in results if result.role != "bundle")
+    sentences = [
+        f"Tested on {_count(len(overview.titles), 'surface')} of {datasets}{parts}. Of each there are "
+        f"{_range(result.test_normals for result in results)} good test images and "
+        f"{_range(result.test_defects for result in results)} defects."
+    ]
+    if fitted:
+        sentences.append(
+            f"Densities and baselines are fitted to {fitted} other good images of the surface; "
+            f"{'none' if held_out == '0' else f'{held_out} more'} are held out for a threshold."
+        )
+    return plain(" ".join(sentences))
+
+
+def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
+    sentences, compared = [], {}
+    for setting in overview.judged:
+        found = {s: overview.difference(s, setting) for s in overview.titles}
+        found = {surface: apart for surface, apart in found.items() if apart is not None}
+        if found:
+            lowest, highest = min(found, key=found.get), max(found, key=found.get)
+            apart = (
+                f"{tables.signed(np.mean(list(found.values())))} on average over {len(found)} classes, from "
+            )
+            apart = apart if len(found) > 1 else ""
+            places = [
+                f"{tables.signed(found[s])} ({overview.titles[s]})" for s in dict.fromkeys((lowest, highest))
+            ]
+            sentences.append(f"{overview.labels[setting]}: {apart}{' to '.join(places)}")
+            compared |= found
+        if len(found) == len(paper_table.TABLE_3):
+            ours = np.mean([overview.median(surface, setting, overview.method) for surface in found])
+            theirs = paper_table.MEANS[setting.units, overview.saw_objects[setting]]
+            sentences[-1] += f"; the mean is {ours:.3f}, the paper prints {theirs}"
+    if sentences:
+        fitted = _range(
+            result.fit_normals
+            for result in study.results
+            if result.role == "trained" and (result.dataset, result.surface) in compared
+        )
+        sentences.append(f"Densities are of {fitted} good images here, of 500 in the paper")
+        return f"Against the paper's table 3, AUROC here less the paper's. {'. '.join(sentences)}."
+    return (
+        "Nothing here compares with the paper's table 3: it is of the ten classes of DAGM 2007, with "
+        "networks of h = 16 and 32 and the Euclidean distance to the mean."
+    )
+
+
+def _embeddings(study: Study, overview: Overview) -> list[str | Picture]:
+    if not study.embeddings:
+        raise DataError(
+            "there are no embeddings in these results; expected those of 'metricad evaluate --embedding'; "
+            "evaluate again, or leave out --embedding"
+        )
+    found = [pair for pair in zip(study.results, study.embeddings, strict=True) if pair[1] is not None]
+    return [_HOW_TO_READ_EMBEDDINGS, *embeddings.pictures(overview, found)]
+
+
+def _marked(overview: Overview) -> list[str]:
+    judged = [
+        (surface, setting)
+        for setting in overview.judged
+        for surface in overview.titles
+        if overview.of(surface, setting, overview.method_of(setting))
+    ]
+    beaten = [place for place in judged if overview.is_beaten(*place, overview.method_of(place[1]))]
+    lacking = sum(
+        {control.role for control in overview.rivals(*place, overview.method_of(place[1]))}
+        != ({"baseline"} if place[1].role == "compared" else {"untrained", "baseline"})
+        for place in judged
+    )
+    each = [
+        f"{sum(setting == one for _, setting in beaten)} of {sum(setting == one for _, setting in judged)} "
+        f"with {overview.labels[one]}"
+        for one in overview.judged
+    ]
+    text = f"{len(beaten)} of {len(judged)} numbers are marked as not better than both controls"
+    text += f": {', '.join(each)}." if len(each) > 1 else "."
+    text += f" For {lacking} a control is missing, and with it perhaps a mark." if lacking else ""
+    return [text] if judged else []
+
+
+def _why_shown(overview: Overview, shown: Setting) -> list[str]:
+    if len(overview.judged) == 1:
+        return []
+    which = " whose networks saw objects in their training" if overview.saw_objects.get(shown) else ""
+    return [f"Of the settings this shows {overview.labels[shown]}: the first{which}, whatever its results."]
+
+
+def _distances(overview: Overview) -> list[str]:
+    """Answer the paper's open question (section 4), Manhattan or Euclidean, where both are there."""
+    differences: dict[tuple, list[float]] = {}
+    seeds, settings = set(), set()
+    for surface in overview.titles:
+        for setting in overview.judged:
+            others = {one.seed: one.auroc for one in overview.of(surface, setting, "mean manhattan")}
+            for one in overview.of(surface, setting, "mean euclidean"):
+                if setting.role == "trained" and one.seed in others:
+                    differences.setdefault(surface, []).append(others[one.seed] - one.auroc)
+                    seeds.add(one.seed)
+                    settings.add(setting)
+    if not differences:
+        return []
+    every = np.concatenate(list(differences.values()))
+    means = {surface: float(np.mean(values)) for surface, values in differences.items()}
+    lowest, highest = min(means, key=means.get), max(means, key=means.get)
+    return [
+        "Manhattan or Euclidean distance to the mean, which the paper leaves open: over "
+        f"{_count(len(every), 'pair')} ({_count(len(means), 'surface')}, {_count(len(settings), 'setting')}, "
+        f"{_count(len(seeds), 'seed')}) the AUROC by Manhattan less that by Euclidean is "
+        f"{tables.signed(every.mean())} on average. Manhattan is better in {np.sum(every > 0)}, equal in "
+        f"{np.sum(every == 0)} and worse in {np.sum(every < 0)}. Averaged by surface it is better on "
+        f"{sum(mean > 0 for mean in means.values())} of {len(means)}, from {tables.signed(means[lowest])} "
+        f"({overview.titles[lowest]}) to {tables.signed(means[highest])} ({overview.titles[highest]})."
+    ]
+
+
+def _provenance(study: Study, overview: Overview) -> Iterator[Table]:
+    versions = [[Cell(package), Cell(version)] for package, version in study.versions.items()]
+    yield Table("Versions", ["package", "version"], versions)
+    if study.networks:
+        yield _networks(study, overview)
+    compared = {one.method: one.settings for one in study.results if one.role == "compared"}
+    if compared:
+        yield _compared(compared)
+    yield _data(study, overview)
+    if any(study.costs):
+        yield _times(study, overview)
+
+
+def _networks(study: Study, overview: Overview) -> Table:
+    groups: dict[Setting, list] = {}
+    for network in study.networks:
+        groups.setdefault(setting_of(network.name, network.seed, network.units), []).append(network)
+    rows = []
+    for setting, group in groups.items():
+        seconds = [study.training_seconds[one.name] for one in group if one.name in study.training_seconds]
+        settings = group[0].settings
+        rows.append(
+            [
+                Cell(overview.labels.get(setting, plain(setting.name))),
+                Cell(", ".join(str(one.seed) for one in group)),
+                Cell("; ".join(map(plain, dict.fromkeys(s for one in group for s in one.trained_on)))),
+                Cell(f"{settings['triplets_per_round']:,}" if "triplets_per_round" in settings else "–"),
+                Cell(f"{settings['rounds']} × {settings['epochs']}" if "rounds" in settings else "–"),
+                Cell(_duration(np.median(seconds)), float(np.median(seconds))) if seconds else Cell("–"),
+            ]
+        )
+    header = ["setting", "seeds", "trained on", "triplets per round", "rounds × epochs", "training, each"]
+    return Table("Networks; the training time is the median over the seeds", header, rows)
+
+
+def _compared(settings: Mapping[str, Mapping[str, object]]) -> Table:
+    rows = [
+        [Cell(plain(name)), Cell(plain(", ".join(f"{key} {value}" for key, value in each.items())) or "–")]
+        for name, each in settings.items()
+    ]
+    return Table("Published methods and their settings", ["method", "settings"], rows)
+
+
+def _data(study: Study, overview: Overview) -> Table:
+    rows = []
+    for surface, title in overview.titles.items():
+        found = [one for one in study.results if (one.dataset, one.surface) == surface]
+        fitted = [one for one in found if one.role != "bundle"]
+        texts = [
+            title,
+            plain(surface[0]),
+            "known" if surface in overview.known else "novel" if overview.known else "–",
+            _range(one.fit_normals for one in fitted) or "–",
+            _range(one.held_out_normals for one in fitted) or "–",
+            str(found[0].test_normals),
+            str(found[0].test_defects),
+        ]
+        rows.append([Cell(text) for text in texts])
+    header = ["surface", "data set", "kind", "for the density", "held out", "good tested", "defects tested"]
+    return Table("Images of each surface", header, rows)
+
+
+def _times(study: Study, overview: Overview) -> Table:
+    groups: dict[tuple, list[Cost]] = {(s, m): [] for s in overview.labels for m in (*overview.methods, None)}
+    for result, cost in zip(study.results, study.costs, strict=True):
+        if cost:
+            _, setting, method = overview.key(result)
+            groups[setting, method].append(cost)
+    rows = []
+    for (setting, method), group in groups.items():
+        if group:
+            seconds = float(np.median([cost.seconds_to_fit for cost in group]))
+            milliseconds = float(np.median([cost.milliseconds_per_image for cost in group]))
+            times = [Cell(f"{seconds:.3g}", seconds), Cell(f"{milliseconds:.3g}", milliseconds)]
+            rows.append([Cell(overview.labels[setting]), Cell(method or "–"), *times])
+    header = ["setting", "density", "fit, s", "score, ms per image"]
+    return Table("Times, medians over surfaces and seeds", header, rows)
+
+
+def _count(number: int, one: str, several: str | None = None) -> str:
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def _range(numbers: Iterator[int]) -> str:
+    found = sorted(set(numbers))
+    return " to ".join(str(number) for number in dict.fromkeys(found[:1] + found[-1:]))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+_HOW_TO_READ = (
+    "Numbers are the area under the ROC curve (AUROC) over the test images, an image's score being what the "
+    "method makes of its map, in the paper the largest distance: 0.5 is chance, 1 is perfect. With several "
+    "seeds they are the median ± the standard deviation over the seeds, and means over surfaces are of these "
+    "medians. Bold is the best of a row among trained networks. A warning sign stands at what is not better "
+    "than both controls, an untrained network of the same shape and the variation of single pixels: there "
+    "the training has shown nothing."
+)
+_INTERVALS = (
+    "Stratified bootstrap over the test images, 2,000 resamples: what other images of the same kind would "
+    "have changed, not what other seeds would have. An interval of several seeds is of their median. Where "
+    "every defect scores above every good image it is [1.00, 1.00], however few the images."
+)
+_METRICS = (
+    "Medians over the seeds. AP is the average precision, F1-max the best F1 of all thresholds, FPR at 95 % "
+    "TPR the share of good images above the threshold that finds 95 % of the defects. Pixel AUROC and AUPRO, "
+    "the overlap with the labelled regions up to 30 % false positives, are of the maps. The last three "
+    "columns are of the calibrated threshold: the false alarms that it promises on new good images, and the "
+    "false alarms and the missed defects on the test images."
+)
+_HOW_TO_READ_EMBEDDINGS = (
+    "What each method makes of a test image, in two dimensions: t-SNE (van der Maaten and Hinton, 2008) of "
+    "the first 50 principal components, seed 0. Neighbours are alike; distances between groups and their "
+    "sizes mean nothing."
+)
+_CONTROLS = "What training must beat: untrained networks of the same shape and size, and no network at all."
+_PROTOCOL = (
+    "The paper's protocol (section 2.9): a density is fitted to good images of a surface; all other good "
+    "images and all defects are scored, and none of them was trained on. What a ready-made inspector was "
+    "fitted to is its maker's affair."
+)

@@ -1,0 +1,230 @@
+"""A study's results in the order that every table and figure needs: by surface, setting and method."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metricad.errors import DataError
+from metricad.evaluation.results import Network, Result
+from metricad.reporting import paper_table
+
+Surface = tuple[str, str]
+"""Data set and name: what a surface is told by."""
+
+_METHODS = (paper_table.METHOD, "mean manhattan", "gaussian", "mixture", "positional", "auto")
+_ROLES = ("trained", "bundle", "compared", "untrained", "baseline")
+# Names of the grid's networks without their seed: h16, h32-cifar100.
+_GRID_NAME = re.compile(r"h\d+(?:-(.+))?")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a column is about: networks that differ by their seed alone, bundles, or a control.
+
+    Attributes
+    ----------
+    role : {"trained", "bundle", "compared", "untrained", "baseline"}
+    name : str or None
+        Of untrained networks their shape, None for the paper's: all settings of a shape and size share
+        them. None for bundles, too, where each surface has one at most.
+    units : int or None
+    """
+
+    role: str
+    name: str | None
+    units: int | None = None
+
+
+def setting_of(network: str, seed: int, units: int) -> Setting:
+    """Which setting a trained network belongs to."""
+    return Setting("trained", network.removesuffix(f"-{seed}"), units)
+
+
+class Overview:
+    """A study's results by surface, setting and method.
+
+    Attributes
+    ----------
+    titles : dict of Surface to str
+        Every surface and what it is called.
+    known, novel : list of Surface
+        Those that a network was trained on, and the others.
+    labels : dict of Setting to str
+        Every setting and what it is called.
+    judged, controls : list of Setting
+        Trained networks, bundles and methods compared with; what they must be better than.
+    methods, method : list of str, str
+        Densities that stand on networks here; that of the headline, the paper's where it is there.
+    shown : Setting or None
+        Where there is room for one: the first whose networks saw objects, else the first.
+
+    Raises
+    ------
+    DataError
+        Results were put together that do not belong together.
+    """
+
+    def __init__(self, results: Sequence[Result], networks: Sequence[Network] = ()) -> None:
+        self._groups: dict[tuple, list[Result]] = {}
+        self._first: dict[Surface, Result] = {}
+        bundles = {(_surface(result), result.method) for result in results if result.role == "bundle"}
+        self._has_many_bundles = len(bundles) > len({surface for surface, _ in bundles})
+        self._kinds = " and ".join(sorted({method.rpartition(": ")[2] for _, method in bundles}))
+        for result in results:
+            first = self._first.setdefault(_surface(result), result)
+            if [row["name"] for row in first.scores] != [row["name"] for row in result.scores]:
+                raise DataError(
+                    f"{result.dataset}: results on {result.surface} are of different test images; report "
+                    "them apart"
+                )
+            _add(self._groups.setdefault(self.key(result), []), result)
+        self.saw_objects = {
+            setting_of(one.name, one.seed, one.units): paper_table.saw_objects(one.trained_on)
+            for one in networks
+        }
+        known = {_surface(result) for result in results if result.is_known}
+        names = [name for _, name in self._first]
+        # The data set is named where two surfaces have one name.
+        self.titles = {s: plain(s[1] if names.count(s[1]) == 1 else ": ".join(s)) for s in self._first}
+        self.known = [surface for surface in self.titles if surface in known]
+        self.novel = [surface for surface in self.titles if surface not in known]
+        self.labels = self._labels()
+        self.judged = [one for one in self.labels if one.role in ("trained", "bundle", "compared")]
+        self.controls = [one for one in self.labels if one not in self.judged]
+        used = dict.fromkeys(r.method for r in results if r.role in ("trained", "untrained"))
+        self.methods = sorted(used, key=lambda name: (*_METHODS, name).index(name))
+        self.method = next(iter(self.methods), self._kinds or results[0].method)
+        there = [s for s in self.judged if any(self.of(t, s, self.method_of(s)) for t in self.titles)]
+        self.shown = next((s for s in there if self.saw_objects.get(s)), next(iter(there), None))
+
+    def of(self, surface: Surface, setting: Setting, method: str) -> list[Result]:
+        """One result for each seed, in their order; only on networks there are several methods."""
+        has_method = setting.role in ("trained", "untrained")
+        return self._groups.get((surface, setting, method if has_method else None), [])
+
+    def method_of(self, setting: Setting) -> str:
+        """The headline's method, or where a setting does without it, the first of its own."""
+        own = [method for method in self.methods if any(self.of(s, setting, method) for s in self.titles)]
+        return self.method if self.method in own or not own else own[0]
+
+    def column(self, setting: Setting) -> str:
+        """What a setting's column is called under the headline's method."""
+        method = self.method_of(setting)
+        return self.labels[setting] if method == self.method else f"{self.labels[setting]}, {method}"
+
+    def values(self, surface: Surface, setting: Setting, method: str) -> list[float]:
+        """The AUROC of each seed."""
+        return [result.auroc for result in self.of(surface, setting, method)]
+
+    def median(self, surface: Surface, setting: Setting, method: str) -> float | None:
+        """The AUROC's median over the seeds."""
+        values = self.values(surface, setting, method)
+        return float(np.median(values)) if values else None
+
+    def rivals(self, surface: Surface, setting: Setting, method: str) -> dict[Setting, float]:
+        """Median AUROC of what a setting must beat: its size untrained with the same density, baselines."""
+        found = {}
+        for one in self.of(surface, setting, method)[:1]:
+            kind = one.method.rpartition(": ")[2]  # a bundle's method is called "<file>: <density>"
+            for control in self.controls:
+                median = self.median(surface, control, kind)
+                is_like = control.role == "baseline" or control == _untrained(one)
+                if median is not None and is_like:
+                    found[control] = median
+        return found
+
+    def is_beaten(self, surface: Surface, setting: Setting, method: str) -> bool:
+        """Whether a control is as good: then the training has shown nothing here."""
+        rivals = self.rivals(surface, setting, method).values()
+        return any(self.median(surface, setting, method) <= rival for rival in rivals)
+
+    def reference(self, surface: Surface, setting: Setting) -> tuple[float, float] | None:
+        """The paper's median and deviation, to compare the headline with."""
+        saw_objects = self.saw_objects.get(setting) if self.method == paper_table.METHOD else None
+        return paper_table.reference(*surface, setting.units, saw_objects)
+
+    def difference(self, surface: Surface, setting: Setting) -> float | None:
+        """Median less the paper's, where both are there."""
+        reference, median = self.reference(surface, setting), self.median(surface, setting, self.method)
+        return None if reference is None or median is None else median - reference[0]
+
+    def caption(self, setting: Setting) -> str:
+        """A setting with the headline's method; an inspector, or a method compared with, has its own."""
+        has_own = setting.role in ("bundle", "compared")
+        return self.labels[setting] if has_own else f"{self.method_of(setting)}, {self.labels[setting]}"
+
+    def counts(self, surface: Surface) -> str:
+        """Good and defective test images."""
+        return f"{self._first[surface].test_normals} / {self._first[surface].test_defects}"
+
+    def defect_share(self, surface: Surface) -> float:
+        """Share of defects among the test images."""
+        return float(np.mean(self._first[surface].defect))
+
+    def key(self, result: Result) -> tuple[Surface, Setting, str | None]:
+        """Where a result belongs; bundles and baselines have their own method."""
+        surface, method = _surface(result), result.method
+        match result.role:
+            case "trained":
+                return surface, setting_of(result.network, result.seed, result.units), method
+            case "untrained":
+                return surface, _untrained(result), method
+            case "bundle":
+                return surface, Setting("bundle", method if self._has_many_bundles else None), None
+            case role:
+                return surface, Setting(role, method), None
+
+    def _labels(self) -> dict[Setting, str]:
+        settings = sorted({key[1]: 0 for key in self._groups}, key=lambda one: _ROLES.index(one.role))
+        trained = [setting for setting in settings if setting.role == "trained"]
+        # What ships goes by its name; the paper's networks by what sets them apart.
+        shipped = {setting for (_, setting, _), group in self._groups.items() if group[0].architecture}
+        networks = [setting for setting in trained if setting not in shipped]
+        in_grid = all(_GRID_NAME.fullmatch(setting.name) for setting in networks)
+        names = {}
+        for one in networks:
+            objects = _GRID_NAME.fullmatch(one.name)[1] if in_grid else None
+            if objects == "cifar100" or (not in_grid and self.saw_objects.get(one)):
+                objects = "CIFAR-100"
+            names[one] = f"h = {one.units}" + (f" + {objects}" if objects else "")
+        if not in_grid and len({one.name for one in networks}) > 1:
+            names = {one: one.name for one in networks}
+        if len(set(names.values())) < len(names):
+            names = {one: f"{one.name}, h = {one.units}" for one in networks}
+        names |= {one: one.name for one in trained if one in shipped}
+        for one in settings[len(trained) :]:
+            shape = f"{one.name}, " if one.name else ""
+            names[one] = (
+                f"untrained {shape}h = {one.units}" if one.units else one.name or f"inspector, {self._kinds}"
+            )
+        return {one: plain(name) for one, name in names.items()}
+
+
+def plain(name: str) -> str:
+    """A user's name on one line; file names need not be UTF-8, and what is not is escaped."""
+    return " ".join(name.encode("utf-8", "backslashreplace").decode().split()) or "?"
+
+
+def _add(group: list[Result], result: Result) -> None:
+    """Add a result to those of the other seeds; one that was found twice counts once."""
+    for other in group:
+        if other.seed == result.seed:
+            if np.allclose(other.score_values, result.score_values, rtol=1e-3):
+                return
+            raise DataError(
+                f"{result.dataset}: two results on {result.surface} differ, both of {result.method} with "
+                f"{result.network or 'no network'}; name the networks apart, or report the files apart"
+            )
+    group.append(result)
+    group.sort(key=lambda one: one.seed or 0)
+
+
+def _untrained(result: Result) -> Setting:
+    """The untrained networks of a result's shape and size."""
+    return Setting("untrained", result.architecture, result.units)
+
+
+def _surface(result: Result) -> Surface:
+    return result.dataset, result.surface

@@ -1,0 +1,212 @@
+"""A study's tables: ours beside the paper's, networks beside their controls, densities side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from metricad import metrics
+from metricad.evaluation.results import Result
+from metricad.reporting.document import Cell, Table
+from metricad.reporting.summary import Overview, Setting, Surface
+
+_BLANK = Cell("–")
+
+
+def rates(result: Result) -> tuple[float, float] | None:
+    """Share of good test images above the threshold, and share of defects not above it."""
+    if result.threshold is None:
+        return None
+    defect, above = np.array(result.defect), np.array(result.score_values) > result.threshold
+    return float(above[~defect].mean()), float((~above)[defect].mean())
+
+
+def signed(value: float) -> str:
+    """As differences are written."""
+    text = f"{value:+.3f}".replace("-", "−")
+    return text if float(text[1:]) else "0.000"
+
+
+def percent(value: float) -> str:
+    """As rates are written."""
+    return f"{100 * value:.1f} %" if value >= 0.01 else f"{100 * value:.2g} %"
+
+
+def figure(values: Sequence[float], mark: str = "") -> Cell:
+    """Median ± population standard deviation over the seeds, as in the paper; a single one stands alone."""
+    deviation = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
+    return Cell(f"{np.median(values):.3f}{deviation}", float(np.median(values)), mark) if values else _BLANK
+
+
+def means(overview: Overview) -> Table:
+    """The mean AUROC of every setting and control over the known, the novel and all surfaces."""
+    groups = {"known": overview.known, "novel": overview.novel, "all": list(overview.titles)}
+    if not overview.known or not overview.novel:
+        groups = {"all": list(overview.titles)}
+    rows = [
+        [Cell(overview.column(setting))]
+        + [
+            _mean([overview.median(s, setting, overview.method_of(setting)) for s in group])
+            for group in groups.values()
+        ]
+        for setting in overview.labels
+    ]
+    header = ["setting", *(f"{name} ({len(group)})" for name, group in groups.items())]
+    return Table(f"AUROC, mean over surfaces: {overview.method}", header, rows)
+
+
+def auroc(overview: Overview) -> list[Table]:
+    """The paper's table 3 for known and for novel surfaces: ours, its own values, the controls."""
+    groups = {"Known surfaces": overview.known, "Novel surfaces": overview.novel}
+    if not overview.known:
+        groups = {"AUROC": overview.novel}
+    return [_auroc(overview, group, f"{name}: {overview.method}") for name, group in groups.items() if group]
+
+
+def _auroc(overview: Overview, surfaces: Sequence[Surface], caption: str) -> Table:
+    columns = [_Column("normal / defect", [Cell(overview.counts(s)) for s in surfaces], None)]
+    for setting in overview.judged:
+        label = overview.column(setting)
+        columns.append(_judged(overview, surfaces, setting, overview.method_of(setting), label))
+        theirs = [overview.reference(surface, setting) for surface in surfaces]
+        if any(theirs):
+            apart = [overview.difference(surface, setting) for surface in surfaces]
+            theirs = [Cell(f"{found[0]} ± {found[1]}", found[0]) if found else _BLANK for found in theirs]
+            columns.append(_Column("paper", theirs))
+            apart = [_BLANK if found is None else Cell(signed(found), found) for found in apart]
+            columns.append(_Column("difference", apart, signed))
+    for one in overview.controls:
+        figures = [figure(overview.values(surface, one, overview.method_of(one))) for surface in surfaces]
+        columns.append(_Column(overview.column(one), figures))
+    _mark_best(columns)
+    return _table(caption, overview, surfaces, columns)
+
+
+def intervals(overview: Overview) -> Table:
+    """A 95 % interval of every AUROC of the headline, over the choice of test images."""
+
+    def cell(group: Sequence[Result]) -> Cell:
+        if not group:
+            return _BLANK
+        # A fresh generator for each: what else stands in the table changes nothing.
+        low, high = metrics.auroc_interval(
+            group[0].defect, [one.score_values for one in group], rng=np.random.default_rng(0)
+        )
+        return Cell(f"[{low:.2f}, {high:.2f}]", low)
+
+    columns = []
+    for setting in overview.judged:
+        method = overview.method_of(setting)
+        cells = [cell(overview.of(surface, setting, method)) for surface in overview.titles]
+        columns.append(_Column(overview.column(setting), cells, None))
+    return _table(f"AUROC, 95 % intervals: {overview.method}", overview, list(overview.titles), columns)
+
+
+def all_metrics(overview: Overview, setting: Setting) -> Table:
+    """Every metric of one setting, and what its thresholds promise and do: medians over the seeds."""
+    taken = {
+        "AUROC": lambda one: one.auroc,
+        "AP": lambda one: one.average_precision,
+        "F1-max": lambda one: one.f1_max,
+        "FPR at 95 % TPR": lambda one: one.fpr_at_95_tpr,
+        "pixel AUROC": lambda one: one.pixel_auroc,
+        "AUPRO": lambda one: one.aupro,
+        "false alarms promised": lambda one: one.false_alarm_rate,
+        "false alarms": lambda one: rates(one) and rates(one)[0],
+        "misses": lambda one: rates(one) and rates(one)[1],
+    }
+    surfaces, columns = list(overview.titles), []
+    for header, take in taken.items():
+        style = percent if header.startswith(("false alarms", "misses")) else "{:.3f}".format
+        cells = []
+        for surface in surfaces:
+            found = [take(one) for one in overview.of(surface, setting, overview.method_of(setting))]
+            found = [value for value in found if value is not None]
+            cells.append(Cell(style(np.median(found)), float(np.median(found))) if found else _BLANK)
+        columns.append(_Column(header, cells, style))
+    return _table(f"All metrics: {overview.caption(setting)}", overview, surfaces, columns)
+
+
+def densities(overview: Overview, setting: Setting) -> Table:
+    """Densities on the networks of one setting; below, on how many of all they beat the headline's."""
+    surfaces = list(overview.titles)
+    used = [m for m in overview.methods if any(overview.of(s, setting, m) for s in surfaces)]
+    columns = [_judged(overview, surfaces, setting, method, method) for method in used]
+    _mark_best(columns)
+    table = _table(f"AUROC by density: {overview.labels[setting]}", overview, surfaces, columns)
+    wins = [Cell(f"better than {used[0]}, all settings")]
+    for method in used:
+        better = [
+            overview.median(s, each, method) > overview.median(s, each, used[0])
+            for s in surfaces
+            for each in overview.judged
+            if each.role == "trained" and overview.of(s, each, method) and overview.of(s, each, used[0])
+        ]
+        wins.append(_BLANK if method == used[0] else Cell(f"{sum(better)} of {len(better)}"))
+    return replace(table, footer=[*table.footer, wins])
+
+
+def controls(overview: Overview) -> Table:
+    """What every trained network must beat: untrained ones by every density, and the baselines."""
+    columns = []
+    for one in overview.controls:
+        for method in overview.methods if one.role == "untrained" else [overview.method]:
+            figures = [figure(overview.values(surface, one, method)) for surface in overview.titles]
+            label = overview.labels[one] + (f", {method}" if one.role == "untrained" else "")
+            columns += [_Column(label, figures)] if set(figures) != {_BLANK} else []
+    return _table("AUROC of the controls", overview, list(overview.titles), columns)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column over surfaces; its mean, if it has one, is written in its style."""
+
+    header: str
+    cells: list[Cell]
+    style: Callable[[float], str] | None = "{:.3f}".format
+    is_judged: bool = False
+
+
+def _table(
+    caption: str, overview: Overview, surfaces: Sequence[Surface], columns: Sequence[_Column]
+) -> Table:
+    rows = [
+        [Cell(overview.titles[surface]), *(column.cells[number] for column in columns)]
+        for number, surface in enumerate(surfaces)
+    ]
+    footer = [Cell("mean")]
+    for column in columns:
+        values = [cell.value for cell in column.cells]
+        footer.append(_mean(values, column.style) if column.style else Cell(""))
+    has_means = len(surfaces) > 1 and any(column.style for column in columns)
+    return Table(caption, ["surface", *(c.header for c in columns)], rows, [footer] if has_means else [])
+
+
+def _mean(values: Sequence[float | None], style: Callable[[float], str] = "{:.3f}".format) -> Cell:
+    """Mean of the values that are there; it says so where one is missing, as it compares with none then."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return _BLANK
+    mean = float(np.mean(there))
+    return Cell(style(mean) + (f" ({len(there)} of {len(values)})" if len(there) < len(values) else ""), mean)
+
+
+def _judged(
+    overview: Overview, surfaces: Sequence[Surface], setting: Setting, method: str, header: str
+) -> _Column:
+    """What stands beside the controls: with a warning where one of them is as good."""
+    cells = []
+    for surface in surfaces:
+        mark = "warning" if overview.is_beaten(surface, setting, method) else ""
+        cells.append(figure(overview.values(surface, setting, method), mark))
+    return _Column(header, cells, is_judged=True)
+
+
+def _mark_best(columns: Sequence[_Column]) -> None:
+    """Mark the best of the judged columns in each row, unless a control is as good."""
+    judged = [column.cells for column in columns if column.is_judged]
+    for number in range(len(judged[0]) if len(judged) > 1 else 0):
+        best = max((cells[number].value or 0 for cells in judged), default=0)
+        for cells in judged:
+            if cells[number].value == best and not cells[number].mark:
+                cells[number] = replace(cells[number], mark="strong")

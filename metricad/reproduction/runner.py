@@ -1,0 +1,315 @@
+"""A grid from its plan to its results: cells done in parallel, skipped when done before, then put together.
+
+The folder of a grid::
+
+    plan.json                 what decides the results; another plan needs another folder
+    networks/<network>/       a training run each
+    evaluations/<judge>/<surface>/results.json  and what belongs to it
+    errors/<cell>.txt         why a cell failed the last time
+    results.json              all of them, with results.costs.json and results.examples.npz beside it
+    report/                   see `report.write`
+"""
+
+import contextlib
+import functools
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from metricad import files
+from metricad.data import datasets
+from metricad.data.datasets import Surface
+from metricad.errors import RunError
+from metricad.evaluation import candidates, comparison, protocol, results
+from metricad.evaluation.results import Study
+from metricad.networks import factory, residual
+from metricad.reporting import report
+from metricad.reproduction import grid as grids
+from metricad.reproduction import workers
+from metricad.reproduction.grid import Cell, Grid
+from metricad.training import runs, triplet_training
+
+PLAN, LOCK, ERRORS = "plan.json", ".lock", "errors"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a grid's data is and where its results go: what a worker needs besides the cell."""
+
+    grid: Grid
+    data_dir: str | None
+    out: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `reproduce` calls on the way, all with nothing to do unless given.
+
+    Attributes
+    ----------
+    on_plan : function of (cells, done)
+        Once: every cell, and the names of those that were done before.
+    on_start : function of (cell)
+    on_done : function of (cell, seconds)
+    on_failure : function of (cell, failure)
+    """
+
+    on_plan: Callable = lambda cells, done: None
+    on_start: Callable = lambda cell: None
+    on_done: Callable = lambda cell, seconds: None
+    on_failure: Callable = lambda cell, failure: None
+
+
+def plan(grid: Grid, *, data_dir: str | os.PathLike | None) -> list[Cell]:
+    """Look at the data and list a grid's cells.
+
+    Raises
+    ------
+    DataError
+        A source cannot be read, or is not labelled.
+    """
+    cells, _ = _plan(grid, data_dir)
+    return cells
+
+
+def estimate(cells: Sequence[Cell]) -> float:
+    """Seconds that these cells would take here, all cores at work; good to a factor of two.
+
+    The network is timed on one image, and that compared with the machine that `grid` has its rates from.
+    """
+    features = factory.extractor(residual.build(16, seed=0))
+    image = np.zeros((512, 512), np.float32)
+    features(image)
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        features(image)
+        seconds.append(time.perf_counter() - began)
+    return sum(cell.cost for cell in cells) * float(np.median(seconds)) / _REFERENCE_SECONDS
+
+
+# Of h = 16 on 512×512 pixels, on the machine of `grid`'s rates, in one process with both cores.
+_REFERENCE_SECONDS = 0.045
+
+
+def reproduce(
+    grid: Grid,
+    out: str | os.PathLike,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Study, list[Cell]]:
+    """Do all cells of a grid that are not done yet, then write its results and its report.
+
+    Parameters
+    ----------
+    grid : Grid
+    out : path
+        A new folder, or one in which the same grid was begun.
+    data_dir : path, optional
+        See `datasets.load`.
+    jobs : int, optional
+        Cells at a time; one for each core when not given.
+    progress : Progress, optional
+
+    Returns
+    -------
+    study : Study
+        Everything that was found.
+    missing : list of Cell
+        Cells that failed; empty when the study is whole.
+
+    Raises
+    ------
+    DataError
+        A source cannot be read.
+    RunError
+        The folder holds another grid, another process works in it, or nothing could be evaluated.
+    """
+    out = Path(out)
+    progress = progress or Progress()
+    # Absolute, since a run that goes on may be started from another folder.
+    grid = _absolute(grid)
+    data_dir = None if data_dir is None else str(Path(data_dir).resolve())
+    cells, description = _plan(grid, data_dir)
+    with _locked(out):
+        _keep_plan(out, grid, description)
+        shutil.rmtree(out / ERRORS, ignore_errors=True)
+        done = [cell for cell in cells if (out / cell.marker).is_file()]
+        progress.on_plan(cells, {cell.name for cell in done})
+        workers.run(
+            [cell for cell in cells if cell not in done],
+            (__name__, "work"),
+            Place(grid, data_dir, str(out)),
+            jobs=jobs or cores(),
+            on_start=progress.on_start,
+            on_done=progress.on_done,
+            on_failure=functools.partial(_note_failure, out, progress),
+        )
+        study, missing = collect(cells, out)
+        results.save(out / "results.json", study)
+        report.write(study, out / "report")
+    return study, missing
+
+
+def cores() -> int:
+    """Cells that run at a time unless told otherwise: each does best with a core of its own."""
+    return os.cpu_count() or 1
+
+
+def collect(cells: Sequence[Cell], out: Path) -> tuple[Study, list[Cell]]:
+    """Put together what the cells have found; return it and the cells that are missing.
+
+    Raises
+    ------
+    RunError
+        Not one evaluation is there.
+    """
+    missing = [cell for cell in cells if not (out / cell.marker).is_file()]
+    there = [cell for cell in cells if cell not in missing]
+    found = [results.load(out / cell.marker) for cell in there if cell.surface]
+    if not found:
+        raise RunError(f"{out}: not one evaluation was done; see {ERRORS}/ in it")
+    trained = comparison.study([], [out / cell.folder for cell in there if not cell.surface])
+    return results.merge([*found, replace(trained, versions={})]), missing
+
+
+def work(cell: Cell, place: Place) -> None:
+    """Do one cell, in whatever process; what is there is whole, what was interrupted goes on."""
+    folder = Path(place.out) / cell.folder
+    for leftover in folder.glob(f"{files.PARTIAL}*"):  # of a process that was killed
+        leftover.unlink()
+    if cell.surface is None:
+        _train(cell, place, folder)
+    else:
+        _evaluate(cell, place, folder)
+
+
+def _train(cell: Cell, place: Place, folder: Path) -> None:
+    settings = replace(place.grid.settings, units=cell.network.units, seed=cell.network.seed)
+    triplet_training.train_network(
+        folder,
+        place.grid.sources(cell.network),
+        data_dir=place.data_dir,
+        normals=place.grid.normals,
+        settings=settings,
+        resume=(folder / runs.CONFIG).is_file(),
+    )
+
+
+def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
+    source, name = cell.surface
+    kinds = place.grid.kinds
+    if name in place.grid.in_register:
+        kinds = (*kinds, "positional")
+    judges = _judges(cell.network, cell.is_trained, kinds, place)
+    found = protocol.evaluate(
+        judges,
+        _surfaces(source, place.data_dir, place.grid.normals)[name],
+        protocol=place.grid.protocol,
+        # Of each setting one network, of its densities the first, which is the paper's.
+        pictured=[judges[0].name] if cell.network and cell.network.seed == place.grid.seeds[0] else [],
+    )
+    results.save(folder / "results.json", comparison.study(found))
+
+
+# Cells of one network come one after the other, so each worker keeps the last one.
+@functools.lru_cache(maxsize=1)
+def _judges(
+    trained: grids.Trained | None, is_trained: bool, kinds: tuple[str, ...], place: Place
+) -> list[protocol.Method]:
+    metrics = place.grid.metrics
+    if trained is None:
+        return list(candidates.BASELINES)
+    if is_trained:
+        return candidates.of_trained(Path(place.out) / grids.NETWORKS / trained.name, kinds, metrics=metrics)
+    return candidates.of_untrained(trained.units, trained.seed, kinds, name=trained.control, metrics=metrics)
+
+
+@functools.lru_cache(maxsize=4)
+def _surfaces(source: str, data_dir: str | None, normals: int | None) -> dict[str, Surface]:
+    return {s.name: s for s in datasets.load(source, data_dir=data_dir, normals=normals)}
+
+
+def _plan(grid: Grid, data_dir: str | os.PathLike | None) -> tuple[list[Cell], list[dict]]:
+    """The cells, and what the data holds, for the record."""
+    roles = {
+        "textures": grid.textures,
+        "known": grid.known,
+        "novel": grid.novel,
+        "objects": [grid.objects] if grid.objects else [],
+    }
+    roles = {source: role for role, sources in roles.items() for source in sources}
+    loaded = {s: datasets.load(s, data_dir=data_dir, normals=grid.normals) for s in roles}
+    # Read now: a damaged first image is better found before the trainings than after them.
+    shapes = {s: math.prod(surfaces[0].fit[0].read().shape[:2]) for s, surfaces in loaded.items()}
+    cells = grids.cells(grid, {s: loaded[s] for s in (*grid.known, *grid.novel)}, shapes)
+    return cells, [
+        {
+            "role": roles[source],
+            **datasets.describe(surfaces),
+            "test": {surface.name: len(surface.test) for surface in surfaces if surface.test},
+        }
+        for source, surfaces in loaded.items()
+    ]
+
+
+def _absolute(grid: Grid) -> Grid:
+    def whole(source: str) -> str:
+        folder, colon, names = source.rpartition(":") if not Path(source).is_dir() else (source, "", "")
+        path = Path(folder if colon else source)
+        return f"{path.resolve()}{colon}{names}" if path.is_dir() else source
+
+    return replace(
+        grid,
+        **{name: tuple(map(whole, getattr(grid, name))) for name in ("textures", "known", "novel")},
+        objects=grid.objects and whole(grid.objects),
+    )
+
+
+def _keep_plan(out: Path, grid: Grid, description: list[dict]) -> None:
+    """Write the plan into a new folder, and refuse a folder with another plan."""
+    path = out / PLAN
+    # Sources are compared by what they hold: data that was moved is the same data.
+    decisive = {k: v for k, v in asdict(grid).items() if k not in ("textures", "known", "novel", "objects")}
+    text = json.dumps({"grid": decisive, "data": description}, indent=1) + "\n"
+    if not path.is_file():
+        if any(child.name != LOCK for child in out.iterdir()):
+            raise RunError(f"{out}: exists and holds no grid; give a new folder")
+        files.write_text(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        raise RunError(
+            f"{out}: holds a grid with other settings or other data ({PLAN}); repeat its options, or give "
+            "a new folder"
+        )
+
+
+def _note_failure(out: Path, progress: Progress, cell: Cell, failure: workers.Failure) -> None:
+    text = f"{failure.message}\n\n{failure.traceback}".rstrip() + "\n"
+    files.write_text(out / ERRORS / f"{cell.folder.replace('/', '-')}.txt", text)
+    progress.on_failure(cell, failure)
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock falls with the process, however it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    with (out / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{out}: another process works on this grid; wait for it or stop it") from None
+        yield

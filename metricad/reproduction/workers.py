@@ -1,0 +1,192 @@
+"""Units of work in parallel processes, each with its share of the machine's threads."""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Protocol
+
+from metricad.deploy.native_output import load_tensorflow
+from metricad.errors import MetricadError, explain_os_error
+
+
+class Unit(Protocol):
+    """What is run: anything that can be pickled and has these."""
+
+    name: str
+    needs: str | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit was not done: one line for people, and the traceback of what was not expected."""
+
+    message: str
+    traceback: str = ""
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: connection.Connection
+    unit: Unit | None = None
+    began: float = 0.0
+
+
+def run(
+    units: Sequence[Unit],
+    work: tuple[str, str],
+    context: object,
+    *,
+    jobs: int,
+    on_start: Callable[[Unit], object],
+    on_done: Callable[[Unit, float], object],
+    on_failure: Callable[[Unit, Failure], object],
+) -> None:
+    """Run units in their order, as many at a time as there are jobs, each after the one it needs.
+
+    A unit that fails, or takes its process down, is reported; the others go on, but for those that need
+    it. When this process ends, in whatever way, its workers end too.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+        A need that is not among them counts as met.
+    work : (str, str)
+        Module and name of the function that does ``work(unit, context)`` in a worker.
+    context : object
+        Pickled once for each worker.
+    jobs : int
+        Processes; the machine's cores are divided among them.
+    on_start, on_done, on_failure : function
+        Called in this process; `on_done` with the seconds it took.
+    """
+    waiting = list(units)
+    unmet = {unit.name for unit in units}
+    failed: set[str] = set()
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    workers: list[_Worker] = []
+    try:
+        while True:
+            for unit in [unit for unit in waiting if unit.needs in failed]:
+                waiting.remove(unit)
+                failed.add(unit.name)
+                on_failure(unit, Failure(f"not begun: {unit.needs} failed"))
+            idle = [worker for worker in workers if worker.unit is None]
+            ready = [unit for unit in waiting if unit.needs not in unmet]
+            for unit in ready[: jobs - len(workers) + len(idle)]:
+                worker = idle.pop() if idle else _begin(work, context, threads)
+                if worker not in workers:
+                    workers.append(worker)
+                waiting.remove(unit)
+                worker.unit, worker.began = unit, time.perf_counter()
+                on_start(unit)
+                worker.pipe.send(unit)
+            busy = {worker.pipe: worker for worker in workers if worker.unit}
+            if not waiting and not busy:
+                return
+            if not busy:  # all that waits needs what has failed
+                continue
+            for pipe in connection.wait(list(busy)):
+                worker = busy[pipe]
+                unit, failure = worker.unit, _receive(worker)
+                if failure is None:
+                    unmet.discard(unit.name)
+                    on_done(unit, time.perf_counter() - worker.began)
+                else:
+                    failed.add(unit.name)
+                    on_failure(unit, failure)
+                worker.unit = None
+                if not worker.process.is_alive():
+                    workers.remove(worker)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+            worker.process.join()
+
+
+def _begin(work: tuple[str, str], context: object, threads: int) -> _Worker:
+    # Spawned, not forked: TensorFlow does not survive a fork.
+    spawning = multiprocessing.get_context("spawn")
+    ours, theirs = spawning.Pipe()
+    process = spawning.Process(target=_serve, args=(theirs, work, threads), daemon=True)
+    with _thread_limits(threads):
+        process.start()
+    theirs.close()  # so that the worker's death is the end of the file here
+    ours.send(context)
+    return _Worker(process, ours)
+
+
+def _receive(worker: _Worker) -> Failure | None:
+    try:
+        return worker.pipe.recv()
+    except (EOFError, ConnectionError):
+        worker.process.join()
+        return Failure(
+            f"its process ended with {worker.process.exitcode}; with too little memory run fewer --jobs"
+        )
+
+
+def _serve(pipe: connection.Connection, work: tuple[str, str], threads: int) -> None:
+    """Body of a worker: do what comes through the pipe until it is closed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    _limit_threads(threads)
+    module, name = work
+    function = getattr(importlib.import_module(module), name)
+    try:
+        context = pipe.recv()
+        while True:
+            pipe.send(_attempt(function, pipe.recv(), context))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _attempt(function: Callable[[Unit, object], object], unit: Unit, context: object) -> Failure | None:
+    try:
+        function(unit, context)
+    except (MetricadError, ValueError) as error:
+        return Failure(str(error))
+    except OSError as error:
+        return Failure(explain_os_error(error))
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+    return None
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would go on writing into a folder that a second run works in.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _thread_limits(threads: int) -> Iterator[None]:
+    # NumPy's linear algebra asks the environment when it is loaded, which is before a worker's first line.
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    saved = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _limit_threads(threads: int) -> None:
+    load_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    for device in tf.config.list_physical_devices("GPU"):
+        # By default the first process takes all of a GPU's memory.
+        tf.config.experimental.set_memory_growth(device, True)

@@ -1,0 +1,171 @@
+"""An image sent by somebody else: from bytes in memory to what `images.read` gives of the same file.
+
+What a decoder would have to do is read from the header and checked first, as a few kilobytes can claim to be
+a gigapixel. Nothing touches the disk, and unlike `images.read` no warning filters are changed meanwhile: the
+functions here can run in several threads at once.
+"""
+
+import io
+import math
+import zlib
+
+import numpy as np
+import PIL.Image
+import tifffile
+
+from metricad.data import images
+from metricad.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""What can be sent, by Pillow's names; PPM stands for PGM as well."""
+
+MEDIA_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/bmp",
+    "image/tiff",
+    "image/webp",
+    "image/x-portable-graymap",
+    "image/x-portable-pixmap",
+)
+"""What they are called on the web. Which one is claimed does not matter: the content tells."""
+
+MOST_PIXELS = 8_000_000
+"""How many pixels an image may have, unless told otherwise."""
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_COMPRESSIONS = {1: "none", 8: "deflate", 32946: "deflate"}  # whose size can be foretold or bounded
+_MOST_SEGMENTS = 65_536  # strips or tiles: each costs some time, however small it is
+_MOST_BYTES_PER_PIXEL = 8  # 16-bit RGBA, or one float64
+_MOST_SCANS = 64  # of a progressive JPEG, which has about ten; each decodes the whole image once more
+_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I"}
+
+
+class TooManyPixelsError(DataError):
+    """An image is larger than this program is told to take."""
+
+
+class UnreadableError(DataError):
+    """What was sent is no image, a damaged one, or one of a kind that is not taken."""
+
+
+def decode(
+    content: bytes, *, smallest: int = 1, most_pixels: int = MOST_PIXELS, color: bool = False
+) -> np.ndarray:
+    """Decode an image file that is held in memory, as luminance unless color is asked for.
+
+    Parameters
+    ----------
+    content : bytes
+        A whole file of one of `FORMATS` with one image; its content tells which, not its name.
+    smallest : int
+        Least height and width, in pixels, that the caller can use.
+    most_pixels : int
+        Largest product of height and width; checked before anything is decoded.
+    color : bool
+        Keep the three channels of a color image.
+
+    Returns
+    -------
+    float32 (H, W), or (H, W, 3) of a color image where `color`, in [-1, 1]
+        Equal to what `images.read` gives of a file with this content and the suffix that belongs to it.
+
+    Raises
+    ------
+    TooManyPixelsError
+        The image is larger than `most_pixels`.
+    UnreadableError
+        It cannot be decoded, or it has several frames or an unusual color space or compression.
+    DataError
+        It is too small, or holds values that are no brightness.
+    """
+    is_tiff = content.startswith(_TIFF_MAGIC)
+    try:
+        pixels = (_decode_tiff if is_tiff else _decode_other)(content, most_pixels)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # each format's decoder raises kinds of its own
+        raise UnreadableError(
+            f"not a readable image: damaged, truncated, or of another kind; expected {', '.join(FORMATS)}"
+        ) from error
+    return images.to_image(pixels, minimum_size=smallest, color=color)
+
+
+def _decode_other(content: bytes, most_pixels: int) -> np.ndarray:
+    """Pixels (H, W) or (H, W, channels) of all but TIFF, as imageio would make them with Pillow."""
+    try:
+        image = PIL.Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name != "TIFF"])
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise TooManyPixelsError(f"too many pixels; expected {most_pixels} at most") from error
+    with image:
+        _check_pixels(image.width, image.height, most_pixels)
+        # A camera's MPO is a JPEG with further pictures after it; `images.read` takes the first, too.
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            raise UnreadableError("holds several frames; expected one image: send the frames one by one")
+        if image.mode not in _MODES:
+            raise UnreadableError(f"color mode {image.mode}; expected gray or RGB: convert the image to RGB")
+        # Within its data a JPEG has no such marker: there 0xFF is followed by 0, or by a restart's number.
+        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MOST_SCANS:
+            raise UnreadableError(f"more than {_MOST_SCANS} scans; expected an ordinary JPEG: save it anew")
+        if image.mode == "P":
+            image = image.convert(image.palette.mode)
+        elif image.format == "PNG" and image.mode == "I":
+            image = image.convert("I;16")
+        return np.array(image)
+
+
+def _decode_tiff(content: bytes, most_pixels: int) -> np.ndarray:
+    """Pixels (H, W) or (H, W, channels) of a TIFF with one page, as tifffile makes them."""
+    with tifffile.TiffFile(io.BytesIO(content), is_ome=False) as file:
+        page = file.pages[0]
+        if _has_another_page(file):
+            raise UnreadableError("holds several pages; expected one image: send the pages one by one")
+        _check_pixels(page.imagewidth, page.imagelength, most_pixels)
+        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+            raise UnreadableError("color mode CMYK; expected gray or RGB: convert the image to RGB")
+        if page.nbytes > _MOST_BYTES_PER_PIXEL * page.imagewidth * page.imagelength:
+            raise UnreadableError(f"an array of shape {page.shape}; expected one gray or color image")
+        if page.compression not in _TIFF_COMPRESSIONS:
+            raise UnreadableError(
+                f"TIFF compression {page.compression}; expected none or deflate: save the image anew"
+            )
+        _check_segments(page, content, most_pixels)
+        pixels = page.asarray(maxworkers=1)
+    # As scikit-image does: channels that are stored one after the other go last.
+    if pixels.ndim == 3 and pixels.shape[-1] not in (3, 4) and pixels.shape[0] in (3, 4):
+        pixels = np.moveaxis(pixels, 0, -1)
+    return pixels
+
+
+def _has_another_page(file: tifffile.TiffFile) -> bool:
+    try:
+        file.pages[1]
+    except IndexError:
+        return False
+    return True
+
+
+def _check_segments(page: tifffile.TiffPage, content: bytes, most_pixels: int) -> None:
+    """Refuse strips or tiles that would take much more memory or time than their image."""
+    each = math.prod(page.chunks)
+    count = len(page.dataoffsets)
+    # A tile may stand out over the image on both sides.
+    if count > _MOST_SEGMENTS or count * each > 4 * _MOST_BYTES_PER_PIXEL * most_pixels:
+        raise UnreadableError("strips or tiles unlike any usual file's; save the image anew")
+    if _TIFF_COMPRESSIONS[page.compression] == "none":
+        return
+    most_bytes = each * page.dtype.itemsize
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        # tifffile inflates all that there is, whatever the header says.
+        if len(zlib.decompressobj().decompress(content[start : start + length], most_bytes + 1)) > most_bytes:
+            raise UnreadableError(
+                "a strip or tile inflates beyond its size; the file is damaged: save it anew"
+            )
+
+
+def _check_pixels(width: int, height: int, most_pixels: int) -> None:
+    if width * height > most_pixels:
+        raise TooManyPixelsError(
+            f"{height}×{width} pixels are {width * height}; expected {most_pixels} at most: send a smaller "
+            "image or a part of it"
+        )

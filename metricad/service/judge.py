@@ -1,0 +1,181 @@
+"""Parts on duty: their inspectors are asked by many at once, within limits."""
+
+import contextlib
+import functools
+import io
+import logging
+import time
+from asyncio import create_task
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import PIL.Image
+from fastapi import Request
+
+from metricad.data import images
+from metricad.errors import DataError
+from metricad.inspection.inspector import Inspection, Inspector
+from metricad.service import decoding, request_body
+from metricad.service.limiter import Gate
+from metricad.service.prometheus import Meters
+from metricad.service.schemas import COME_BACK, Part, Parts, Peak, Refusal, Verdict
+from metricad.versions import versions
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them, may cost.
+
+    Attributes
+    ----------
+    body_bytes : int
+        Of a request's body.
+    pixels : int
+        Of an image.
+    upload_seconds : float
+        For the whole body to come.
+    workers : int
+        Images decoded and judged at the same time.
+    queue : int
+        Requests that wait beside those.
+    wait_seconds : float
+        For a worker to be free.
+    """
+
+    body_bytes: int = 32 * 2**20
+    pixels: int = decoding.MOST_PIXELS
+    upload_seconds: float = 20.0
+    workers: int = 2
+    queue: int = 16
+    wait_seconds: float = 10.0
+
+
+class Judge:
+    """Judges images that come with requests, by the part that each names.
+
+    Parameters
+    ----------
+    parts : mapping of str to Inspector
+    limits : Limits
+    """
+
+    def __init__(self, parts: Mapping[str, Inspector], *, limits: Limits) -> None:
+        self.parts = dict(parts)
+        self.limits = limits
+        self.version = versions()["metricad"]
+        self.meters = Meters()
+        self._gate: Gate | None = None
+        self._not_ready = "still starting: its parts have not judged their first image"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take requests while the block runs; at first, warm up."""
+        limits = self.limits
+        self._gate = Gate(workers=limits.workers, queue=limits.queue, patience=limits.wait_seconds)
+        warming = create_task(self._warm_up(self._gate))
+        yield
+        warming.cancel()
+        self._gate.close()
+
+    async def _warm_up(self, gate: Gate) -> None:
+        """Judge an image by each part: compiling, and loading what draws maps, takes seconds."""
+        try:
+            for name in self.parts:
+                await gate.run(functools.partial(self._first_image, name))
+        except Exception:  # nobody awaits this task: what is not logged and told by readiness is lost
+            log.exception("part %s fails", name)
+            self._not_ready = f"part {name} cannot judge images; see the service's log"
+        else:
+            self._not_ready = ""
+
+    def _first_image(self, name: str) -> None:
+        detector = self.parts[name].detector
+        size = (detector.grid.smallest, detector.grid.smallest, *([3] if detector.channels == 3 else []))
+        # A part with a mask or with positions takes its own size only; its network has run by then.
+        with contextlib.suppress(DataError):
+            self._draw(name, *self._judge(name, np.zeros(size, np.float32))[1:])
+
+    def check_ready(self) -> None:
+        """Refuse while not every part has judged an image."""
+        if self._not_ready:
+            raise Refusal(503, "starting", self._not_ready, COME_BACK)
+
+    def describe(self) -> Parts:
+        """What there is."""
+        parts = [
+            Part(
+                name=name,
+                threshold=inspector.threshold,
+                false_alarm_rate=inspector.calibration.false_alarm_rate,
+                smallest=inspector.detector.grid.smallest,
+                fitted_on=inspector.fitted_on,
+            )
+            for name, inspector in self.parts.items()
+        ]
+        limits = self.limits
+        return Parts(
+            parts=parts, most_bytes=limits.body_bytes, most_pixels=limits.pixels, version=self.version
+        )
+
+    async def answer(self, request: Request, name: str, work: Callable[[str, bytes], T]) -> T:
+        """Do some work with a request's image, in a thread; refuse early what is to be refused."""
+        if name not in self.parts:
+            raise Refusal(404, "part", f"no part {name!r}; expected {', '.join(self.parts)}")
+        request.state.part = name
+        self.check_ready()
+        limits = self.limits
+        request_body.check_head(request, most_bytes=limits.body_bytes)
+        with self._gate.place():
+            content = await request_body.received(
+                request, most_bytes=limits.body_bytes, seconds=limits.upload_seconds
+            )
+            return await self._gate.run(functools.partial(work, name, content))
+
+    def verdict(self, name: str, content: bytes) -> Verdict:
+        """Judge an image file."""
+        began = time.perf_counter()
+        found = self._judge(name, self._decode(name, content))[0]
+        self.meters.verdicts.labels(name, found.verdict).inc()
+        return Verdict(
+            part=name,
+            score=found.score,
+            threshold=found.threshold,
+            percentile=found.percentile,
+            verdict=found.verdict,
+            peak=Peak(row=found.peak_row, column=found.peak_col),
+            size_class=found.size_class,
+            source=found.source,
+            version=self.version,
+            milliseconds=round(1000 * (time.perf_counter() - began), 3),
+        )
+
+    def picture(self, name: str, content: bytes) -> bytes:
+        """Draw the map of an image file, as a PNG file."""
+        return self._draw(name, *self._judge(name, self._decode(name, content))[1:])
+
+    def _decode(self, name: str, content: bytes) -> np.ndarray:
+        detector = self.parts[name].detector
+        return decoding.decode(
+            content,
+            smallest=detector.grid.smallest,
+            most_pixels=self.limits.pixels,
+            color=detector.channels == 3,
+        )
+
+    def _judge(self, name: str, image: np.ndarray) -> tuple[Inspection, np.ndarray, np.ndarray]:
+        inspection, anomaly = self.parts[name].inspect(image)
+        return inspection, anomaly, image
+
+    def _draw(self, name: str, anomaly: np.ndarray, image: np.ndarray) -> bytes:
+        inspector = self.parts[name]
+        anomaly_map = inspector.detector.on_pixels(anomaly, image)
+        picture = images.overlay(image, anomaly_map, **inspector.map_scale())
+        file = io.BytesIO()
+        PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # more takes longer than judging
+        return file.getvalue()

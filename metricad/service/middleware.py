@@ -1,0 +1,139 @@
+"""Around every request of the service: its id, its metrics, its headers, and a clean end whatever happens."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Collection
+from urllib.parse import quote
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from metricad.service.prometheus import Meters
+from metricad.service.schemas import problem
+
+log = logging.getLogger(__name__)
+
+# The page needs its own files and pictures that its script has been given; nothing else is ever loaded.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+_LINGER, _MOST_DRAINED = 2.0, 2**26  # seconds and bytes
+
+
+class Envelope:
+    """ASGI middleware around the whole service.
+
+    Parameters
+    ----------
+    app : ASGI application
+    meters : Meters
+    hosts : collection of str, optional
+        Names that a request's Host header may have, without the port; any when not given.
+    """
+
+    def __init__(self, app: ASGIApp, *, meters: Meters, hosts: Collection[str] | None = None) -> None:
+        self.app = app
+        self.meters = meters
+        self.hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; no exception leaves here."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        with self.meters.in_flight.track_inprogress():
+            try:
+                await self._answer(scope, exchange)
+            except Exception:  # whatever it is: logged whole, counted, and answered, if nothing has been yet
+                log.exception("request %s failed", exchange.id)
+                self.meters.rejected.labels("fault").inc()
+                if exchange.status is None:
+                    message = f"a fault of the service, not of the request; its log names {exchange.id}"
+                    await problem(500, message)(scope, exchange.receive, exchange.send)
+        self._record(scope, exchange)
+
+    async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
+        host = Headers(scope=scope).get("host", "")
+        if self.hosts is not None and _without_port(host) not in self.hosts:
+            self.meters.rejected.labels("host").inc()
+            expected = ", ".join(sorted(self.hosts))
+            message = f"host {host!r}: this service is for its own computer only; expected {expected}"
+            await problem(421, message)(scope, exchange.receive, exchange.send)
+            return
+        await self.app(scope, exchange.receive, exchange.send)
+
+    def _record(self, scope: Scope, exchange: "_Exchange") -> None:
+        part, status = scope["state"].get("part", ""), str(exchange.status)
+        self.meters.requests.labels(part, status).inc()
+        self.meters.seconds.labels(part).observe(exchange.seconds)
+        # Quoted, or a path could make lines of its own.
+        path = quote(scope["path"], safe="/")
+        log.info("%s %s %s %s %.0f ms", exchange.id, scope["method"], path, status, 1000 * exchange.seconds)
+
+
+class _Exchange:
+    """One request and its answer, as they pass.
+
+    An answer that is given before the whole body has come, as a refusal, ends the connection. If it were
+    closed at once, most clients would see it reset while they send and never read the answer: so what they
+    send is read a little longer, and dropped.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        self.id = secrets.token_hex(6)
+        self.status: int | None = None
+        self.seconds = 0.0
+        self._began = time.perf_counter()
+        self._receive, self._send = receive, send
+        self._unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        # A client that asks first and is refused sends nothing.
+        self._asks = "expect" in headers
+        scope.setdefault("state", {})
+
+    async def receive(self) -> Message:
+        """Pass on what comes."""
+        self._asks = False
+        message = await self._receive()
+        self._unread = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on the answer, with the headers that all have."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            more = [*_HEADERS, (b"x-request-id", self.id.encode())]
+            more += [(b"connection", b"close")] if self._unread else []
+            message["headers"] = [*message["headers"], *more]
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if ends:
+            self.seconds = time.perf_counter() - self._began
+        if ends and self._unread and not self._asks:
+            await self._send({**message, "more_body": True})
+            await self._drain()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _drain(self) -> None:
+        left = _MOST_DRAINED
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while self._unread and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+
+
+def _without_port(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return (name if name and port.isdigit() else host).lower()

@@ -1,0 +1,1 @@
+"""Synthetic defects, and textures to put them on."""

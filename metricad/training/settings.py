@@ -1,0 +1,83 @@
+"""What a network is trained with: every constant of the paper, and what it leaves open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metricad.data import patches
+from metricad.training import triplets
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run is made with; the defaults are the paper's, or stated where it leaves them open.
+
+    Attributes
+    ----------
+    units : int
+        The network's h, 16 or 32 in the paper.
+    rounds, epochs : int
+        Fresh sets of triplets, and epochs on each: 6 × 15.
+    batch_size, learning_rate
+        256 triplets, Adam at a fixed 0.0001.
+    pyramid : tuple of int
+        Sides, in pixels, that textures are resized to: 512, 256, 128 and 64.
+    triplets_per_round : int
+        Triplets in a set. Left open by the paper; 3,840 are 15 batches (results/paper-settings.md).
+    mix : tuple of float, optional
+        Share of each source. Left open by the paper; equal shares when not given.
+    noise_share : float
+        Share of the texture triplets whose negative is corrupted by noise. Left open by the paper.
+    noise_side : (int, int)
+        Smallest and largest side, in pixels, of a patch of noise. Left open by the paper.
+    noise_strength : (float, float)
+        Smallest and largest standard deviation of the noise, on the scale [-1, 1]. Left open by the
+        paper; results/paper-settings.md has what was tried.
+    seed : int
+        Of the weights, the triplets and the order of the batches.
+    """
+
+    units: int = 16
+    rounds: int = 6
+    epochs: int = 15
+    batch_size: int = 256
+    learning_rate: float = 1e-4
+    pyramid: tuple[int, ...] = patches.PYRAMID
+    triplets_per_round: int = 3_840
+    mix: tuple[float, ...] | None = None
+    noise_share: float = 0.5
+    noise_side: tuple[int, int] = (4, 16)
+    noise_strength: tuple[float, float] = (0.05, 0.6)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("units", "rounds", "epochs", "batch_size", "triplets_per_round", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0, received {getattr(self, name)}")
+        if not 0 <= self.noise_share <= 1:
+            raise ValueError(f"noise_share must lie in [0, 1], received {self.noise_share}")
+        smallest, largest = self.noise_side
+        if not 1 <= smallest <= largest <= patches.PATCH_SIZE:
+            raise ValueError(
+                f"noise_side must rise within 1 to {patches.PATCH_SIZE}, received {smallest} and {largest}"
+            )
+        weakest, strongest = self.noise_strength
+        if not 0 <= weakest <= strongest:
+            raise ValueError(f"noise_strength must rise from 0 up, received {weakest} and {strongest}")
+        if not self.pyramid or min(self.pyramid) < patches.PATCH_SIZE:
+            raise ValueError(f"pyramid sides must be at least {patches.PATCH_SIZE}, received {self.pyramid}")
+
+    def sample(
+        self, sources: Sequence[triplets.Source], round_number: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw the triplets of one round: the same ones however often it is asked for."""
+        return triplets.sample(
+            sources,
+            self.triplets_per_round,
+            rng=np.random.default_rng([self.seed, round_number]),
+            mix=self.mix,
+            noise_share=self.noise_share,
+            noise_side=self.noise_side,
+            noise_strength=self.noise_strength,
+        )

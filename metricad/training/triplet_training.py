@@ -1,0 +1,172 @@
+"""Rounds of fresh triplets through Keras `fit`, with a checkpoint after every round (the paper, 2.8)."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from metricad.data import datasets, patches
+from metricad.errors import RunError
+from metricad.networks import residual
+from metricad.training import loss, runs, triplets
+from metricad.training.settings import Settings
+
+
+def train_network(
+    out: str | os.PathLike,
+    sources: Sequence[str | os.PathLike] = (),
+    *,
+    data_dir: str | os.PathLike | None = None,
+    normals: int | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    on_round: Callable[[dict], object] = lambda record: None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.Model:
+    """Train a network on folders and prepared data sets, in a run folder of its own.
+
+    Parameters
+    ----------
+    out : path
+        The run's folder: new, or with `resume` one that holds a run.
+    sources : sequence of path or str
+        Folders of classes or names of prepared data sets; see `datasets.load`. Of labelled surfaces only
+        good images are learned.
+    data_dir, normals
+        See `datasets.load`.
+    settings : Settings, optional
+        The paper's when not given.
+    resume : bool
+        Go on after the last finished round, with the run's own sources and settings.
+    on_round : function, optional
+        Called with each round's record, as in ``log.jsonl``.
+    callbacks : sequence of keras.callbacks.Callback, optional
+        For Keras `fit`, a progress bar say.
+
+    Returns
+    -------
+    keras.Model
+        See `residual.build`.
+
+    Raises
+    ------
+    RunError, DataError
+        The folder or a source cannot be used.
+    """
+    if resume:
+        settings, data = runs.read_config(out)
+        sources, data_dir, normals = data["sources"], data["data_dir"], data["normals"]
+    settings = settings or Settings()
+    if not sources:
+        raise ValueError("no sources to train on; give at least one --source")
+    triplets.shares(settings.mix, len(sources))
+    if not resume:
+        runs.check_new(out)
+    loaded = [datasets.load(source, data_dir=data_dir, normals=normals) for source in sources]
+    if resume and data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
+        raise RunError(f"{out}: its sources hold other images than when the run began; start a new run")
+    prepared = [triplets.from_surfaces(surfaces, sides=settings.pyramid) for surfaces in loaded]
+    # A run begins once everything it needs was read: a bad image leaves no folder in the way.
+    if not resume:
+        data = {
+            "sources": [str(source) for source in sources],
+            "data_dir": None if data_dir is None else str(data_dir),
+            "normals": normals,
+            "seen": [datasets.describe(surfaces) for surfaces in loaded],
+        }
+        runs.start(out, settings, data)
+    train(out, prepared, on_round=on_round, callbacks=callbacks)
+    return runs.load_network(out)
+
+
+def train(
+    run: str | os.PathLike,
+    sources: Sequence[triplets.Source],
+    *,
+    on_round: Callable[[dict], object] = lambda record: None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Train a run that `runs.start` has made, from its last checkpoint on.
+
+    Each round depends only on the seed, its number and the checkpoint before it, so a run that was
+    interrupted and goes on ends like an unbroken one.
+    """
+    run = Path(run)
+    settings, _ = runs.read_config(run)
+    embedding = residual.build(settings.units, seed=settings.seed)
+    batches = math.ceil(settings.triplets_per_round / settings.batch_size)
+    model = three_branches(embedding, learning_rate=settings.learning_rate, steps_per_execution=batches)
+    done = runs.restore(run, model)
+    target = np.tile(np.float32(loss.TARGET), (settings.triplets_per_round, 1))
+    for number in range(done + 1, settings.rounds + 1):
+        began = time.perf_counter()
+        # Of the order of the batches; the triplets have a generator of their own.
+        keras.utils.set_random_seed(int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0]))
+        history = model.fit(
+            settings.sample(sources, number),
+            target,
+            batch_size=settings.batch_size,
+            epochs=number * settings.epochs,
+            initial_epoch=(number - 1) * settings.epochs,
+            callbacks=list(callbacks),
+            verbose=0,
+        ).history
+        if not np.isfinite(history["loss"]).all():
+            raise RunError(
+                f"{run}: the loss of round {number} is not finite; train with a lower learning rate"
+            )
+        record = {
+            "round": number,
+            "loss": history["loss"][-1],
+            "accuracy": history["accuracy"][-1],
+            "epoch_loss": history["loss"],
+            "epoch_accuracy": history["accuracy"],
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+        runs.save_round(run, model, record)
+        on_round(record)
+    runs.finish(run, embedding)
+
+
+def after_each_epoch(on_epoch: Callable[[int, dict], object]) -> keras.callbacks.Callback:
+    """Make a Keras callback of a function of the epoch's number, from 0, and its loss and accuracy."""
+    return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch)
+
+
+def three_branches(
+    embedding: keras.Model, *, learning_rate: float = 1e-4, steps_per_execution: int = 1
+) -> keras.Model:
+    """Compile the network's three branches with the paper's loss; the branches share their weights.
+
+    Parameters
+    ----------
+    embedding : keras.Model
+        See `residual.build`.
+    learning_rate : float
+        Of Adam.
+    steps_per_execution : int
+        Batches that TensorFlow runs before it comes back to Python: the same steps, in less time.
+
+    Returns
+    -------
+    keras.Model
+        Three inputs (N, 32, 32, 1) to the softmax of the two distances (N, 2), to be trained towards
+        `loss.TARGET`. Mean absolute error over that pair is `loss.triplet_loss`; a triplet counts as
+        accurate when the negative is farther than the positive.
+    """
+    shape = (patches.PATCH_SIZE, patches.PATCH_SIZE, 1)
+    branches = [keras.Input(shape, name=role) for role in ("anchor", "positive", "negative")]
+    ratio = loss.DistanceRatio(name="distance_ratio")(*(embedding(branch) for branch in branches))
+    model = keras.Model(branches, ratio, name="triplet")
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss="mean_absolute_error",
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=False,  # XLA triples the time of a step on CPUs
+        steps_per_execution=steps_per_execution,
+    )
+    return model

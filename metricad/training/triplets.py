@@ -1,0 +1,159 @@
+"""Sources of surface and objects, and the triplets drawn from them (the paper, sections 2.3 to 2.6)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metricad.data import datasets, images, patches
+from metricad.data.datasets import Surface
+from metricad.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Classes of surface, or of objects, ready to be cut.
+
+    Attributes
+    ----------
+    name : str
+    classes : dict of str to list of uint8 (n, side, side)
+        For each class its images at every level of the pyramid; one level of 32×32 for objects.
+    is_object : bool
+        Objects are used whole and are never corrupted; textures are cut and augmented.
+    """
+
+    name: str
+    classes: dict[str, list[np.ndarray]]
+    is_object: bool
+
+    @property
+    def image_count(self) -> int:
+        """Number of images in all classes."""
+        return sum(len(stacks[0]) for stacks in self.classes.values())
+
+
+def prepare(
+    name: str, classes: Mapping[str, Iterable[np.ndarray]], *, sides: Sequence[int] = patches.PYRAMID
+) -> Source:
+    """Scale the images of a source once, so that drawing triplets is nothing but cutting.
+
+    A source whose images all are 32×32 holds objects: they are kept as they are. All others are
+    textures and become pyramids of squares with the given `sides`.
+
+    Parameters
+    ----------
+    name : str
+    classes : mapping of str to iterable of float32 (H, W) in [-1, 1]
+    sides : sequence of int
+        The pyramid's sides in pixels.
+
+    Raises
+    ------
+    DataError
+        There is no class, a class has fewer than two images, a source mixes objects and textures, or
+        there is only one class of objects.
+    """
+    stacks: dict[str, list[np.ndarray]] = {}
+    kinds = set()
+    for label, members in classes.items():
+        levels = []
+        for image in members:
+            is_object = image.shape == (patches.PATCH_SIZE, patches.PATCH_SIZE)
+            kinds.add(is_object)
+            levels.append([images.to_uint8(image)] if is_object else patches.pyramid(image, sides))
+        if len(levels) < 2:
+            raise DataError(
+                f"{name}: class {label} has {len(levels)} image(s); a triplet needs two of the same class: "
+                "add images or leave the class out"
+            )
+        if len(kinds) > 1:
+            raise DataError(f"{name}: 32×32 images (objects) beside larger ones (textures); make two sources")
+        stacks[label] = [np.stack(level) for level in zip(*levels, strict=True)]
+    if not stacks:
+        raise DataError(f"{name}: no classes; expected one folder of images for each class")
+    is_object = kinds.pop()
+    if is_object and len(stacks) < 2:
+        raise DataError(f"{name}: one class of objects; a negative needs another class")
+    return Source(name, stacks, is_object)
+
+
+def sample(
+    sources: Sequence[Source],
+    count: int,
+    *,
+    rng: np.random.Generator,
+    mix: Sequence[float] | None = None,
+    noise_share: float,
+    noise_side: tuple[int, int],
+    noise_strength: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw triplets: two patches of one class and one that does not belong to it.
+
+    Of a texture, all three are cut at one position of one pyramid level. The negative is a patch of
+    another texture class, or a patch of the anchor's class with a patch of noise in it. Objects
+    are used whole; their negative is an object of another class.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    count : int
+        Number of triplets.
+    rng : numpy.random.Generator
+    mix : sequence of float, optional
+        Relative share of the triplets whose anchor comes from each source; equal when not given.
+    noise_share : float in [0, 1]
+        Share of the texture triplets whose negative is corrupted. With a single texture class there is
+        no other surface to draw from, and all are.
+    noise_side, noise_strength
+        See `patches.add_noise_patches`.
+
+    Returns
+    -------
+    anchor, positive, negative : float32 (count, 32, 32, 1) in [-1, 1]
+    """
+    chances = shares(mix, len(sources))
+    pools = {
+        kind: [stacks for source in sources if source.is_object == kind for stacks in source.classes.values()]
+        for kind in (False, True)
+    }
+    # Position of each source's first class in the pool of its kind: a negative may come from any source.
+    first, filled = [], {False: 0, True: 0}
+    for source in sources:
+        first.append(filled[source.is_object])
+        filled[source.is_object] += len(source.classes)
+
+    triplets = np.empty((3, count, patches.PATCH_SIZE, patches.PATCH_SIZE), np.uint8)
+    corrupted = np.zeros(count, bool)
+    for k, chosen in enumerate(rng.choice(len(sources), size=count, p=chances)):
+        source = sources[chosen]
+        pool = pools[source.is_object]
+        own = first[chosen] + int(rng.integers(len(source.classes)))
+        level = int(rng.integers(len(pool[own])))
+        stack = pool[own][level]
+        anchor, positive = rng.choice(len(stack), size=2, replace=False)
+        row, column = rng.integers(stack.shape[1] - patches.PATCH_SIZE + 1, size=2)
+        corrupted[k] = not source.is_object and (len(pool) == 1 or rng.random() < noise_share)
+        other = stack if corrupted[k] else pool[(own + int(rng.integers(1, len(pool)))) % len(pool)][level]
+        triplets[0, k] = patches.crop(stack, anchor, row, column)
+        triplets[1, k] = patches.crop(stack, positive, row, column)
+        triplets[2, k] = patches.crop(other, int(rng.integers(len(other))), row, column)
+    anchor, positive, negative = images.from_uint8(triplets)
+    negative[corrupted] = patches.add_noise_patches(
+        negative[corrupted], side=noise_side, strength=noise_strength, rng=rng
+    )
+    return anchor[..., np.newaxis], positive[..., np.newaxis], negative[..., np.newaxis]
+
+
+def shares(mix: Sequence[float] | None, count: int) -> np.ndarray:
+    """Share of each of `count` sources, summing to 1; equal ones when `mix` is not given."""
+    weights = np.ones(count) if mix is None else np.asarray(mix, float)
+    if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(f"mix must hold {count} shares of 0 or more, one for each source, received {mix}")
+    return weights / weights.sum()
+
+
+def from_surfaces(surfaces: Sequence[Surface], *, sides: Sequence[int] = patches.PYRAMID) -> Source:
+    """Read the good images of a data set for training; see `prepare`."""
+    classes = {surface.name: datasets.read_all(surface.fit) for surface in surfaces}
+    return prepare(surfaces[0].dataset, classes, sides=sides)
