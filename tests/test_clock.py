@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from metricad.inspection import timing as clock
-from metricad.inspection.timing import Clock
+from metricad.inspection.timing import StageTimer
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def now(monkeypatch):
 
 
 def test_what_a_stage_takes_adds_up(now):
-    watch = Clock()
+    watch = StageTimer()
     for stage, seconds in [("network", 2.0), ("score", 0.5), ("network", 1.0)]:
         with watch(stage):
             now.seconds += seconds
@@ -32,7 +32,7 @@ def test_what_a_stage_takes_adds_up(now):
 
 
 def test_a_stage_that_fails_took_its_time_too(now):
-    watch = Clock()
+    watch = StageTimer()
 
     def fail():
         with watch("read"):
@@ -45,7 +45,7 @@ def test_a_stage_that_fails_took_its_time_too(now):
 
 
 def test_a_stage_within_another_counts_for_both(now):
-    watch = Clock()
+    watch = StageTimer()
     with watch("all"):
         now.seconds += 1
         with watch("part"):
@@ -54,7 +54,7 @@ def test_a_stage_within_another_counts_for_both(now):
 
 
 def test_threads_that_work_side_by_side_add_up(now):
-    watch = Clock()
+    watch = StageTimer()
     together = threading.Barrier(4)
 
     def work(seconds):
@@ -68,7 +68,7 @@ def test_threads_that_work_side_by_side_add_up(now):
 
 
 def test_no_second_is_lost_between_many_threads(now):
-    watch = Clock()
+    watch = StageTimer()
 
     def work(_):
         for _ in range(500):

@@ -25,7 +25,7 @@ grids = st.builds(
     first=st.floats(0, 40),
     stride=st.integers(1, 16),
     smallest=sides,
-    lattice=st.integers(1, 64),
+    tile_step=st.integers(1, 64),
     reach=st.integers(0, 200),
 )
 descriptions = st.builds(

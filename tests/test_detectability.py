@@ -21,7 +21,7 @@ from metricad.evaluation.detectability import (
 )
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import Judgement
-from metricad.inspection.timing import Clock
+from metricad.inspection.timing import StageTimer
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.calibration import calibrate
@@ -37,7 +37,7 @@ class Plain:
 
     def __init__(self, region=None):
         self.region = region
-        self.clock = Clock()
+        self.clock = StageTimer()
         self.seen = []
 
     def judge(self, image):
@@ -238,7 +238,11 @@ def test_what_is_as_large_and_as_strong():
     counts = {Setting("gap", size, contrast): Count(1) for size in (2, 4) for contrast in (0.5, 1.0)}
     chart = Chart({**counts, Setting("crack", 9, 1.0): Count(1)})
     assert set(chart.from_on(Setting("gap", 4, 0.5))) == {Setting("gap", 4, 0.5), Setting("gap", 4, 1.0)}
-    assert (chart.kinds, chart.sizes("gap"), chart.contrasts("gap")) == (["gap", "crack"], [2, 4], [0.5, 1])
+    assert (chart.defect_kinds, chart.sizes("gap"), chart.contrasts("gap")) == (
+        ["gap", "crack"],
+        [2, 4],
+        [0.5, 1],
+    )
 
 
 # The command line.

@@ -12,7 +12,7 @@ from test_tables import DEFECTS, GOOD, SURFACES, examples, make_study, network, 
 from metricad.evaluation.results import Example
 from metricad.metrics import image as metrics
 from metricad.reporting import figures, tables
-from metricad.reporting.summary import Overview, setting_of
+from metricad.reporting.summary import Summary, setting_of
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def overview(study):
-    return Overview(study.results, study.networks)
+def summary(study):
+    return Summary(study.results, study.networks)
 
 
 def panels(figure):
@@ -43,8 +43,8 @@ def pixels(picture):
 # ROC curves.
 
 
-def test_every_seed_has_its_own_curve(study, overview):
-    figure = figures.draw_roc(overview)
+def test_every_seed_has_its_own_curve(study, summary):
+    figure = figures.draw_roc(summary)
     assert list(panels(figure)) == [name for _, name in SURFACES]
     lines = [line for line in panels(figure)["class7"].lines if line.get_gid()]
     found = {}
@@ -62,17 +62,17 @@ def test_every_seed_has_its_own_curve(study, overview):
     }  # fmt: skip
     for label, areas in expected.items():
         assert found[label] == pytest.approx(areas)
-    assert legend(figure) == list(overview.labels.values())
+    assert legend(figure) == list(summary.labels.values())
 
 
-def test_controls_are_gray_and_every_setting_differs_by_line_and_color(overview):
-    look = figures.styles(overview)
-    labels = {overview.labels[setting]: style for setting, style in look.items()}
+def test_controls_are_gray_and_every_setting_differs_by_line_and_color(summary):
+    look = figures.styles(summary)
+    labels = {summary.labels[setting]: style for setting, style in look.items()}
     for name, line in (("untrained h = 16", "--"), ("per-pixel variation", ":")):
         red, green, blue = bytes.fromhex(to_hex(labels[name]["color"])[1:])
         assert red == green == blue
         assert labels[name]["linestyle"] == line
-    judged = [look[setting] for setting in overview.judged]
+    judged = [look[setting] for setting in summary.judged]
     assert (
         len({style["color"] for style in judged}) == len({str(style["linestyle"]) for style in judged}) == 3
     )
@@ -90,10 +90,10 @@ def test_colors_are_told_apart_without_red_and_green():
 # Histograms.
 
 
-def test_histograms_hold_the_scores_and_the_threshold(overview):
-    figure = figures.draw_scores(overview, overview.shown)
+def test_histograms_hold_the_scores_and_the_threshold(summary):
+    figure = figures.draw_scores(summary, summary.shown)
     for surface in SURFACES:
-        first = overview.of(surface, overview.shown, "mean euclidean")[0]
+        first = summary.of(surface, summary.shown, "mean euclidean")[0]
         panel = panels(figure)[surface[1]]
         good, defect = panel.patches
         assert _counted(good) == GOOD
@@ -122,8 +122,8 @@ def _counted(patch):
 
 @pytest.mark.parametrize(("held_out", "words"), [(0, "no threshold: none held out"), (5, "no threshold")])
 def test_without_threshold_the_panel_says_so(held_out, words):
-    overview = Overview([result("tile", threshold=None, held_out_normals=held_out)])
-    figure = figures.draw_scores(overview, overview.shown)
+    summary = Summary([result("tile", threshold=None, held_out_normals=held_out)])
+    figure = figures.draw_scores(summary, summary.shown)
     assert panels(figure)["tile"].get_title().splitlines()[1] == words
     assert not panels(figure)["tile"].lines
     assert legend(figure) == ["good", "defect"]
@@ -133,16 +133,16 @@ def test_without_threshold_the_panel_says_so(held_out, words):
     ("low", "high", "scale"), [(1, 19, "linear"), (0.1, 300, "log"), (0, 300, "linear"), (-1, 1, "linear")]
 )
 def test_scores_are_drawn_on_a_log_axis_where_their_range_demands_it(low, high, scale):
-    overview = Overview([with_scores("tile", np.linspace(low, high, GOOD + DEFECTS))])
-    figure = figures.draw_scores(overview, overview.shown)
+    summary = Summary([with_scores("tile", np.linspace(low, high, GOOD + DEFECTS))])
+    figure = figures.draw_scores(summary, summary.shown)
     assert panels(figure)["tile"].get_xscale() == scale
     assert sum(map(_counted, panels(figure)["tile"].patches)) == GOOD + DEFECTS
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, 1e-9, 1e9])
 def test_scores_that_are_all_alike_are_drawn(value):
-    overview = Overview([with_scores("tile", np.full(GOOD + DEFECTS, value))])
-    assert pixels(figures.scores(overview, overview.shown)).std() > 5
+    summary = Summary([with_scores("tile", np.full(GOOD + DEFECTS, value))])
+    assert pixels(figures.scores(summary, summary.shown)).std() > 5
 
 
 def with_scores(surface, scores):
@@ -212,24 +212,24 @@ def test_masks_without_an_outline_and_flat_maps_are_drawn(mask):
     assert figures.to_jpeg(figures.draw_maps(one, [example]))
 
 
-def test_maps_are_of_the_shown_setting_where_it_has_examples(study, overview):
+def test_maps_are_of_the_shown_setting_where_it_has_examples(study, summary):
     shown = {id(one): found for one, found in zip(study.results, study.examples, strict=True) if found}
-    maps = figures.maps(overview, shown)
+    maps = figures.maps(summary, shown)
     assert list(maps) == SURFACES
     assert maps[SURFACES[0]].name == "map-class1.jpg"
     assert maps[SURFACES[0]].caption.startswith(
         "mean euclidean, h = 16 + CIFAR-100, seed 0: best defect 20.png; "
     )
     first = {key: found for key, found in shown.items() if key == id(study.results[2])}
-    assert list(figures.maps(overview, first)) == [SURFACES[0]]
-    assert "h = 16, seed 0" in figures.maps(overview, first)[SURFACES[0]].caption
-    assert figures.maps(overview, {}) == {}
+    assert list(figures.maps(summary, first)) == [SURFACES[0]]
+    assert "h = 16, seed 0" in figures.maps(summary, first)[SURFACES[0]].caption
+    assert figures.maps(summary, {}) == {}
 
 
 def test_file_names_are_safe_and_apart():
     names = ["a/b|c<script>", "a b c script", "A-B-C-SCRIPT", "..", "旋", "x" * 300]
     found = [result(name) for name in names]
-    maps = figures.maps(Overview(found), {id(one): examples(one) for one in found})
+    maps = figures.maps(Summary(found), {id(one): examples(one) for one in found})
     files = [picture.name for picture in maps.values()]
     assert files == [
         "map-a-b-c-script.jpg",
@@ -244,9 +244,9 @@ def test_file_names_are_safe_and_apart():
 # Training curves.
 
 
-def test_each_network_has_a_line_in_the_color_of_its_setting(study, overview):
-    figure = figures.draw_training(overview, study.networks)
-    look = figures.styles(overview)
+def test_each_network_has_a_line_in_the_color_of_its_setting(study, summary):
+    figure = figures.draw_training(summary, study.networks)
+    look = figures.styles(summary)
     for title, name in (("loss", "epoch_loss"), ("triplet accuracy", "epoch_accuracy")):
         lines = {line.get_gid(): line for line in panels(figure)[title].lines}
         assert list(lines) == [one.name for one in study.networks]
@@ -259,19 +259,19 @@ def test_each_network_has_a_line_in_the_color_of_its_setting(study, overview):
 
 
 def test_a_network_without_results_is_drawn_as_well():
-    overview = Overview([result("tile")])
-    figure = figures.draw_training(overview, [network("run-0", 16, 0), network("spare", 16, 0)])
+    summary = Summary([result("tile")])
+    figure = figures.draw_training(summary, [network("run-0", 16, 0), network("spare", 16, 0)])
     assert legend(figure) == ["h = 16", "spare"]
 
 
 # What all have in common.
 
 
-def test_pictures_are_seen_and_small(study, overview):
+def test_pictures_are_seen_and_small(study, summary):
     for picture in (
-        figures.roc(overview),
-        figures.scores(overview, overview.shown),
-        figures.training(overview, study.networks),
+        figures.roc(summary),
+        figures.scores(summary, summary.shown),
+        figures.training(summary, study.networks),
     ):
         assert picture.content.startswith(b"\x89PNG")
         height, width, _ = pixels(picture).shape
@@ -298,8 +298,8 @@ def test_maps_of_noise_are_no_larger_than_others():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_any_number_of_surfaces_is_drawn(count):
-    overview = Overview([result(f"surface {number}") for number in range(count)])
-    for figure in (figures.draw_roc(overview), figures.draw_scores(overview, overview.shown)):
+    summary = Summary([result(f"surface {number}") for number in range(count)])
+    for figure in (figures.draw_roc(summary), figures.draw_scores(summary, summary.shown)):
         assert len(panels(figure)) == count
         image = Image.open(io.BytesIO(figures.to_png(figure))).convert("L")
         # Nothing is cut off: the border is blank.
@@ -310,30 +310,30 @@ def test_any_number_of_surfaces_is_drawn(count):
 def test_hostile_names_are_drawn_as_they_are():
     names = ["$\\frac{1}$", "_hidden", "a/b|c<script>", "旋盤", "x" * 200, "two\nlines", "\udcff"]
     found = [result(name, network=network) for name in names for network in ("_base-0", "$y_{$-0", "n" * 80)]
-    overview = Overview(found)
-    figure = figures.draw_roc(overview)
+    summary = Summary(found)
+    figure = figures.draw_roc(summary)
     assert "$\\frac{1}$" in panels(figure)
     assert legend(figure)[1] == "$y_{$"
     assert legend(figure)[0] == "_base"
     assert legend(figure)[2] == "n" * 35 + "…"
     assert figures.to_png(figure)
-    assert figures.to_png(figures.draw_scores(overview, overview.shown))
+    assert figures.to_png(figures.draw_scores(summary, summary.shown))
     assert figures.to_png(
-        figures.draw_training(overview, [network("_base-0", 16, 0), network("$y_{$-0", 16, 0)])
+        figures.draw_training(summary, [network("_base-0", 16, 0), network("$y_{$-0", 16, 0)])
     )
 
 
-def test_the_same_study_gives_the_same_bytes(study, overview):
-    again = Overview(study.results, study.networks)
-    assert figures.roc(overview) == figures.roc(again)
-    assert figures.scores(overview, overview.shown) == figures.scores(again, again.shown)
+def test_the_same_study_gives_the_same_bytes(study, summary):
+    again = Summary(study.results, study.networks)
+    assert figures.roc(summary) == figures.roc(again)
+    assert figures.scores(summary, summary.shown) == figures.scores(again, again.shown)
     shown = {id(one): found for one, found in zip(study.results, study.examples, strict=True)}
-    assert figures.maps(overview, shown) == figures.maps(again, shown)
+    assert figures.maps(summary, shown) == figures.maps(again, shown)
 
 
 def test_a_curve_is_that_of_its_scores():
     one = with_scores("tile", [*range(GOOD), *range(5, 5 + DEFECTS)])
-    (line,) = [line for line in panels(figures.draw_roc(Overview([one])))["tile"].lines if line.get_gid()]
+    (line,) = [line for line in panels(figures.draw_roc(Summary([one])))["tile"].lines if line.get_gid()]
     expected = metrics.roc_curve(one.defect, one.score_values)
     np.testing.assert_array_equal(line.get_xdata(), expected[0])
     np.testing.assert_array_equal(line.get_ydata(), expected[1])

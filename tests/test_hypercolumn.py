@@ -174,7 +174,7 @@ def test_a_halved_grid_lies_on_twice_the_pixels():
     """A pixel of the smaller image lies in the middle of four, half a pixel beyond the first of them."""
     halved = GRID.halved()
     assert (halved.first, halved.stride, halved.smallest) == (15.5, 8, 136)
-    assert (halved.lattice, halved.reach) == (2 * GRID.lattice, 2 * GRID.reach)
+    assert (halved.tile_step, halved.reach) == (2 * GRID.tile_step, 2 * GRID.reach)
     for number in range(4):
         pixel = GRID.first + GRID.stride * number
         assert halved.first + halved.stride * number == 2 * pixel + 0.5

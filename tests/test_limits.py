@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metricad.evaluation.detectability import Chart, Count, Setting
-from metricad.reporting.detection_limits import FOUND, NAMES, limits, percent, statements, to_csv
+from metricad.reporting.detectability_summary import (
+    FOUND,
+    NAMES,
+    detection_limits,
+    percent,
+    statements,
+    to_csv,
+)
 from metricad.synthetic import defects
 
 SIZES, CONTRASTS = (1, 2, 3), (0.1, 0.2, 0.4)
@@ -26,7 +33,7 @@ def chart(shares, kind="scratch", defects=20):
 
 
 def starts(shares):
-    return [(one.start.size, one.start.contrast) for one in limits(chart(shares), "scratch")]
+    return [(one.start.size, one.start.contrast) for one in detection_limits(chart(shares), "scratch")]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_limits_are_the_smallest_and_weakest_from_which_all_is_found(shares, exp
 def test_limits_frame_all_that_is_found_and_nothing_else(shares):
     """A setting lies behind a limit if and only if all that is as large and as strong is found."""
     one = chart(shares)
-    found = limits(one, "scratch")
+    found = detection_limits(one, "scratch")
     for setting in one.counts:
         is_behind = any(
             setting.size >= limit.start.size and setting.contrast >= limit.start.contrast for limit in found
@@ -61,14 +68,14 @@ def test_limits_frame_all_that_is_found_and_nothing_else(shares):
 
 
 def test_a_limits_count_is_of_all_behind_it():
-    (limit,) = limits(chart([[0, 1, 1], [0, 0.95, 1], [0, 0, 0]]), "scratch")
+    (limit,) = detection_limits(chart([[0, 1, 1], [0, 0.95, 1], [0, 0, 0]]), "scratch")
     assert limit.count == Count(80, 79, 79)
 
 
 def test_other_kinds_do_not_matter():
     both = Chart({**chart([[1] * 3] * 3).counts, **chart([[0] * 3] * 3, kind="crack").counts})
-    assert len(limits(both, "scratch")) == 1
-    assert limits(both, "crack") == []
+    assert len(detection_limits(both, "scratch")) == 1
+    assert detection_limits(both, "crack") == []
 
 
 def test_statements():

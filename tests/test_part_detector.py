@@ -527,7 +527,7 @@ def test_tiles_are_the_whole(name):
         found = tiles.stitched(distances, image, detector.grid, side=side)
         assert len(pieces) == -(-shape[0] // side) * -(-shape[1] // side)
         grid = detector.grid
-        assert max(map(max, pieces)) <= side + 2 * grid.reach + grid.smallest + 3 * grid.lattice
+        assert max(map(max, pieces)) <= side + 2 * grid.reach + grid.smallest + 3 * grid.tile_step
         # Not bit for bit: where a matrix product begins decides which numbers are added first.
         np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4 * whole.max())
 

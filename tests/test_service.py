@@ -33,7 +33,7 @@ from metricad.service import http_protocol as connections
 from metricad.service import judge as judging
 from metricad.service import middleware as envelope
 from metricad.service import schemas as answers
-from metricad.service.limiter import BusyError, Gate
+from metricad.service.limiter import BusyError, WorkerQueue
 
 TOKEN = "a-token-of-some-length"
 PNG = {"content-type": "image/png"}
@@ -351,7 +351,7 @@ def test_never_ready_when_a_part_cannot_judge(caplog):
         assert "ZeroDivisionError" not in error(client.get("/health/ready"), 503)
 
 
-# Limits, over real connections
+# RequestLimits, over real connections
 
 
 class Server:
@@ -360,7 +360,9 @@ class Server:
     def __init__(self, parts=None, *, token=None, **limits):
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.address = self.socket.getsockname()
-        api = service.app(parts or {"part": FakeInspector()}, token=token, limits=judging.Limits(**limits))
+        api = service.app(
+            parts or {"part": FakeInspector()}, token=token, limits=judging.RequestLimits(**limits)
+        )
         config = uvicorn.Config(api, http=connections.Protocol, ws="none", log_config=None)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
@@ -590,7 +592,7 @@ def test_work_that_was_given_up_still_holds_its_worker():
     go = threading.Event()
 
     async def scenario():
-        gate = Gate(workers=1, queue=0, patience=0.05)
+        gate = WorkerQueue(workers=1, queue=0, patience=0.05)
         given_up = asyncio.create_task(gate.run(lambda: go.wait(30)))
         await asyncio.sleep(0.02)
         given_up.cancel()

@@ -10,7 +10,7 @@ from metricad.evaluation.results import Cost, Example, Network, Result, Study
 from metricad.metrics import image as metrics
 from metricad.reporting import paper_table as paper
 from metricad.reporting import report, tables
-from metricad.reporting.summary import Overview, Setting
+from metricad.reporting.summary import Setting, Summary
 
 GOOD, DEFECTS = 20, 10
 KNOWN, NOVEL = ("class1", "class2"), ("class7",)
@@ -122,8 +122,8 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def overview(study):
-    return Overview(study.results, study.networks)
+def summary(study):
+    return Summary(study.results, study.networks)
 
 
 def aurocs(study, surface, method, start):
@@ -149,22 +149,22 @@ def cell(table, row, column):
     return found[list(table.header).index(column)]
 
 
-# The overview.
+# The summary.
 
 
-def test_settings_are_named_as_the_grid_names_them(overview):
-    assert list(overview.labels.values()) == [
+def test_settings_are_named_as_the_grid_names_them(summary):
+    assert list(summary.labels.values()) == [
         "h = 16",
         "h = 16 + CIFAR-100",
         "inspector, gaussian",
         "untrained h = 16",
         "per-pixel variation",
     ]
-    assert overview.methods == ["mean euclidean", "mean manhattan", "gaussian"]
-    assert overview.method == "mean euclidean"
-    assert overview.labels[overview.shown] == "h = 16 + CIFAR-100"
-    assert [name for _, name in overview.known] == list(KNOWN)
-    assert [name for _, name in overview.novel] == list(NOVEL)
+    assert summary.methods == ["mean euclidean", "mean manhattan", "gaussian"]
+    assert summary.method == "mean euclidean"
+    assert summary.labels[summary.shown] == "h = 16 + CIFAR-100"
+    assert [name for _, name in summary.known] == list(KNOWN)
+    assert [name for _, name in summary.novel] == list(NOVEL)
 
 
 @pytest.mark.parametrize(
@@ -182,53 +182,53 @@ def test_settings_are_named_as_the_grid_names_them(overview):
 )
 def test_labels_of_other_networks(networks, labels):
     found = [result("tile", network=name, units=units, seed=seed) for name, units, seed in networks]
-    assert list(Overview(found).labels.values()) == labels
+    assert list(Summary(found).labels.values()) == labels
 
 
 def test_one_network_that_saw_objects_says_so():
-    labels = Overview([result("tile")], [network("run-0", 16, 0, objects=True)]).labels
+    labels = Summary([result("tile")], [network("run-0", 16, 0, objects=True)]).labels
     assert list(labels.values()) == ["h = 16 + CIFAR-100"]
 
 
 def test_data_sets_are_named_where_names_are_not_enough():
     found = [result(("a", "tile")), result(("b", "tile")), result(("b", "wood"))]
-    assert list(Overview(found).titles.values()) == ["a: tile", "b: tile", "wood"]
+    assert list(Summary(found).titles.values()) == ["a: tile", "b: tile", "wood"]
 
 
 def test_untrained_controls_of_a_size_are_one_however_they_are_called():
     names = ("untrained-h16-0", "run-0")
     found = [result("tile", role="untrained", network=name) for name in names]
     found[1] = dataclasses.replace(found[0], network="run-0")
-    overview = Overview([result("tile"), *found])
-    assert overview.values(("made", "tile"), Setting("untrained", None, 16), "mean euclidean") == [
+    summary = Summary([result("tile"), *found])
+    assert summary.values(("made", "tile"), Setting("untrained", None, 16), "mean euclidean") == [
         found[0].auroc
     ]
 
 
 def test_results_that_stand_in_two_files_count_once(study):
-    table = tables.auroc(Overview([*study.results, *study.results], study.networks))
-    assert table == tables.auroc(Overview(study.results, study.networks))
+    table = tables.auroc(Summary([*study.results, *study.results], study.networks))
+    assert table == tables.auroc(Summary(study.results, study.networks))
 
 
 def test_two_networks_of_one_name_are_refused():
     one = result("tile")
     other = dataclasses.replace(one, scores=[row | {"score": 2 * row["score"]} for row in one.scores])
     with pytest.raises(DataError, match="two results on tile differ, both of mean euclidean with run-0"):
-        Overview([one, other])
+        Summary([one, other])
 
 
 def test_different_test_images_are_refused():
     one = result("tile")
     other = dataclasses.replace(one, network="run-1", seed=1, scores=one.scores[1:])
     with pytest.raises(DataError, match="results on tile are of different test images"):
-        Overview([one, other])
+        Summary([one, other])
 
 
 def test_several_bundles_of_a_surface_have_columns_of_their_own():
     bundles = [result("tile", f"{name}: gaussian", "bundle") for name in "ab"]
-    overview = Overview([*bundles, result("tile", "per-pixel variation", "baseline")])
-    assert list(overview.labels.values()) == ["a: gaussian", "b: gaussian", "per-pixel variation"]
-    assert [overview.median(("made", "tile"), s, overview.method) for s in overview.judged] == [
+    summary = Summary([*bundles, result("tile", "per-pixel variation", "baseline")])
+    assert list(summary.labels.values()) == ["a: gaussian", "b: gaussian", "per-pixel variation"]
+    assert [summary.median(("made", "tile"), s, summary.method) for s in summary.judged] == [
         bundle.auroc for bundle in bundles
     ]
 
@@ -236,8 +236,8 @@ def test_several_bundles_of_a_surface_have_columns_of_their_own():
 # The headline.
 
 
-def test_known_and_novel_surfaces_stand_apart(overview):
-    known, novel = tables.auroc(overview)
+def test_known_and_novel_surfaces_stand_apart(summary):
+    known, novel = tables.auroc(summary)
     assert known.caption.startswith("Known surfaces")
     assert novel.caption.startswith("Novel surfaces")
     assert [row[0].text for row in known.rows] == list(KNOWN)
@@ -245,12 +245,12 @@ def test_known_and_novel_surfaces_stand_apart(overview):
 
 
 def test_one_table_where_nothing_is_known():
-    (table,) = tables.auroc(Overview([result("tile"), result("wood")]))
+    (table,) = tables.auroc(Summary([result("tile"), result("wood")]))
     assert table.caption == "AUROC: mean euclidean"
 
 
-def test_cells_are_medians_with_deviations_counts_and_means(study, overview):
-    known, _ = tables.auroc(overview)
+def test_cells_are_medians_with_deviations_counts_and_means(study, summary):
+    known, _ = tables.auroc(summary)
     assert list(known.header) == [
         "surface", "normal / defect", "h = 16", "paper", "difference", "h = 16 + CIFAR-100", "paper",
         "difference", "inspector, gaussian", "untrained h = 16", "per-pixel variation",
@@ -277,8 +277,8 @@ def test_cells_are_medians_with_deviations_counts_and_means(study, overview):
     assert cell(known, "mean", "inspector, gaussian").text.endswith(" (1 of 2)")
 
 
-def test_the_paper_stands_beside_with_the_difference(study, overview):
-    known, novel = tables.auroc(overview)
+def test_the_paper_stands_beside_with_the_difference(study, summary):
+    known, novel = tables.auroc(summary)
     for table, surface, number in ((known, "class1", 1), (known, "class2", 2), (novel, "class7", 7)):
         (row,) = (row for row in table.rows if row[0].text == surface)
         for column, start, with_objects in ((2, "h16", False), (5, "h16-cifar100", True)):
@@ -293,15 +293,15 @@ def test_the_paper_stands_beside_with_the_difference(study, overview):
 
 
 def test_no_paper_without_its_setting(study):
-    blind = Overview(study.results)  # nobody tells what the networks saw
+    blind = Summary(study.results)  # nobody tells what the networks saw
     assert "paper" not in tables.auroc(blind)[0].header
-    other = Overview([result(SURFACES[0], "gaussian")], [network("run-0", 16, 0)])
+    other = Summary([result(SURFACES[0], "gaussian")], [network("run-0", 16, 0)])
     assert "paper" not in tables.auroc(other)[0].header
 
 
-def test_what_is_not_better_than_both_controls_is_marked(study, overview):
+def test_what_is_not_better_than_both_controls_is_marked(study, summary):
     marks = {}
-    for table in tables.auroc(overview):
+    for table in tables.auroc(summary):
         for surface in (row[0].text for row in table.rows):
             rivals = [
                 np.median(aurocs(study, surface, "mean euclidean", "untrained-h16")),
@@ -317,7 +317,7 @@ def test_what_is_not_better_than_both_controls_is_marked(study, overview):
                 assert (marks[surface, column] == "warning") == is_beaten
     assert marks["class2", "h = 16"] == "warning"
     assert marks["class7", "h = 16"] != "warning"
-    known, novel = tables.auroc(overview)
+    known, novel = tables.auroc(summary)
     assert cell(known, "class1", "inspector, gaussian").mark == "strong"
     assert cell(novel, "class7", "h = 16 + CIFAR-100").mark == "strong"
     assert cell(novel, "class7", "untrained h = 16").mark == ""
@@ -344,37 +344,37 @@ def test_a_tie_with_a_control_is_no_win(auroc, untrained, baseline, is_beaten):
     # Another size and another prototype are no controls of this one.
     found.append(result("tile", role="untrained", network="large", units=32, auroc=1.0))
     found.append(result("tile", "gaussian", "untrained", auroc=1.0))
-    (table,) = tables.auroc(Overview(found))
+    (table,) = tables.auroc(Summary(found))
     assert (cell(table, "tile", "h = 16").mark == "warning") == is_beaten
 
 
 def test_one_trained_column_is_not_the_best_of_many():
-    (table,) = tables.auroc(Overview([result("tile", auroc=1.0)]))
+    (table,) = tables.auroc(Summary([result("tile", auroc=1.0)]))
     assert cell(table, "tile", "h = 16").mark == ""
 
 
 def test_a_single_seed_has_no_deviation():
-    (table,) = tables.auroc(Overview([result("tile", auroc=0.75)]))
+    (table,) = tables.auroc(Summary([result("tile", auroc=0.75)]))
     assert texts(table) == {"tile": {"normal / defect": "20 / 10", "h = 16": "0.750"}}
 
 
-def test_means_of_known_novel_and_all(study, overview):
-    found = texts(tables.means(overview))
+def test_means_of_known_novel_and_all(study, summary):
+    found = texts(tables.means(summary))
     medians = [np.median(aurocs(study, surface, "mean euclidean", "h16")) for _, surface in SURFACES]
     assert found["h = 16"] == {
         "known (2)": f"{np.mean(medians[:2]):.3f}",
         "novel (1)": f"{medians[2]:.3f}",
         "all (3)": f"{np.mean(medians):.3f}",
     }
-    assert list(found) == list(overview.labels.values())
+    assert list(found) == list(summary.labels.values())
     assert found["inspector, gaussian"]["novel (1)"] == "–"
 
 
 # The other tables.
 
 
-def test_intervals_are_those_of_the_scores(study, overview):
-    table = tables.intervals(overview)
+def test_intervals_are_those_of_the_scores(study, summary):
+    table = tables.intervals(summary)
     group = [
         one
         for one in study.results
@@ -390,8 +390,8 @@ def test_intervals_are_those_of_the_scores(study, overview):
     assert not table.footer
 
 
-def test_all_metrics_are_medians_over_the_seeds(study, overview):
-    table = tables.all_metrics(overview, overview.shown)
+def test_all_metrics_are_medians_over_the_seeds(study, summary):
+    table = tables.all_metrics(summary, summary.shown)
     assert table.caption.endswith("h = 16 + CIFAR-100")
     group = [
         one
@@ -419,8 +419,8 @@ def test_missing_masks_and_thresholds_are_blanks():
         result("tile", pixel_auroc=None, aupro=None, threshold=None, false_alarm_rate=None),
         result("wood", pixel_auroc=0.5),
     ]
-    overview = Overview(found)
-    table = tables.all_metrics(overview, overview.shown)
+    summary = Summary(found)
+    table = tables.all_metrics(summary, summary.shown)
     blank = ("pixel AUROC", "AUPRO", "false alarms promised", "false alarms", "misses")
     assert {name for name, text in texts(table)["tile"].items() if text == "–"} == set(blank)
     assert cell(table, "mean", "pixel AUROC").text == "0.500 (1 of 2)"
@@ -433,8 +433,8 @@ def test_rates_count_what_lies_above_the_threshold(threshold, expected):
     assert tables.rates(result("tile", scores=rows, threshold=threshold)) == expected
 
 
-def test_densities_stand_side_by_side(study, overview):
-    table = tables.densities(overview, overview.shown)
+def test_densities_stand_side_by_side(study, summary):
+    table = tables.densities(summary, summary.shown)
     assert list(table.header) == ["surface", "mean euclidean", "mean manhattan", "gaussian"]
     wins = dict.fromkeys(METHODS, 0)
     for _, surface in SURFACES:
@@ -454,15 +454,15 @@ def test_densities_stand_side_by_side(study, overview):
 
 def test_positional_stands_where_it_is():
     found = [result(name) for name in ("tile", "star")] + [result("star", "positional")]
-    overview = Overview(found)
-    table = tables.densities(overview, overview.shown)
+    summary = Summary(found)
+    table = tables.densities(summary, summary.shown)
     assert cell(table, "tile", "positional").text == "–"
     assert cell(table, "mean", "positional").text.endswith("(1 of 2)")
     assert texts(table)["better than mean euclidean, all settings"]["positional"].endswith("of 1")
 
 
-def test_controls_by_every_prototype(study, overview):
-    table = tables.controls(overview)
+def test_controls_by_every_prototype(study, summary):
+    table = tables.controls(summary)
     assert list(table.header) == [
         "surface",
         "untrained h = 16, mean euclidean",
@@ -505,21 +505,21 @@ def mixed():
 
 
 def test_shapes_of_one_size_keep_their_controls_apart():
-    overview = Overview(mixed())
+    summary = Summary(mixed())
     surface = ("made", "wood")
-    paper_like, fast = overview.judged
-    assert [overview.labels[one] for one in overview.labels] == [
+    paper_like, fast = summary.judged
+    assert [summary.labels[one] for one in summary.labels] == [
         "h = 16", "fast", "untrained h = 16", "untrained hypercolumn, h = 16"
     ]  # fmt: skip
-    assert not overview.is_beaten(surface, paper_like, overview.method_of(paper_like))
-    assert overview.is_beaten(surface, fast, overview.method_of(fast))
-    assert list(overview.rivals(surface, fast, "auto")) == [Setting("untrained", "hypercolumn", 16)]
+    assert not summary.is_beaten(surface, paper_like, summary.method_of(paper_like))
+    assert summary.is_beaten(surface, fast, summary.method_of(fast))
+    assert list(summary.rivals(surface, fast, "auto")) == [Setting("untrained", "hypercolumn", 16)]
 
 
 def test_a_setting_without_the_headlines_method_shows_its_own():
-    overview = Overview(mixed())
-    (table,) = tables.auroc(overview)
-    assert overview.method == "mean euclidean"
+    summary = Summary(mixed())
+    (table,) = tables.auroc(summary)
+    assert summary.method == "mean euclidean"
     assert table.header == [
         "surface", "normal / defect", "h = 16", "fast, auto", "untrained h = 16",
         "untrained hypercolumn, h = 16, auto",
@@ -535,5 +535,5 @@ def test_a_setting_without_the_headlines_method_shows_its_own():
 
 
 def test_a_network_that_ships_goes_by_its_name_also_alone():
-    (fast, _) = Overview(mixed()[2:]).labels.values()
+    (fast, _) = Summary(mixed()[2:]).labels.values()
     assert fast == "fast"

@@ -20,7 +20,7 @@ from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection
 from metricad.monitoring import watch
-from metricad.monitoring.folder import TRIES, Arrivals
+from metricad.monitoring.folder import TRIES, WatchedFolder
 from metricad.monitoring.journal import Journal
 from metricad.monitoring.watch import Watch
 from metricad.scoring.calibration import Calibration
@@ -75,10 +75,15 @@ def put(path, level=100):
     return path
 
 
-def run(folder, out, inspector=None, *, settle=0.0, **options):
+def run(folder, out, inspector=None, *, stable_seconds=0.0, **options):
     """Judge what is there; give the lines that were written."""
     with Journal(out) as journal:
-        made = Watch(inspector or Brightness(), Arrivals(folder, settle=settle), journal, **options)
+        made = Watch(
+            inspector or Brightness(),
+            WatchedFolder(folder, stable_seconds=stable_seconds),
+            journal,
+            **options,
+        )
         return list(made.run(once=True))
 
 
@@ -135,7 +140,7 @@ def test_names_that_are_not_utf8(folder, out):
 def test_maps_lie_under_the_images_paths_and_are_there_before_their_lines(folder, out, tmp_path):
     put(folder / "sub" / "a.png")
     with Journal(out) as journal:
-        made = Watch(Brightness(), Arrivals(folder, settle=0), journal, maps=tmp_path / "maps")
+        made = Watch(Brightness(), WatchedFolder(folder, stable_seconds=0), journal, maps=tmp_path / "maps")
         append = journal.append
         journal.append = lambda record: (
             images.read(tmp_path / "maps" / f"{record['path']}.png"), append(record)
@@ -169,37 +174,37 @@ def test_a_new_image_of_the_same_name_is_a_new_part(folder, out):
 def test_what_has_left_the_folder_is_forgotten(folder, out):
     names = [put(folder / f"{number}.png") for number in range(20)]
     with Journal(out) as journal:
-        made = Watch(Brightness(), arrivals := Arrivals(folder, settle=0), journal)
+        made = Watch(Brightness(), watched := WatchedFolder(folder, stable_seconds=0), journal)
         stream = made.run()
         seen = [next(stream) for _ in names]
-        assert len(arrivals.done) == 20
+        assert len(watched.done) == 20
         for name in names[1:]:
             name.unlink()
         put(folder / "new.png")
         seen.append(next(stream))
-        assert sorted(arrivals.done) == ["0.png", "new.png"]
-        assert arrivals.waiting == {}
+        assert sorted(watched.done) == ["0.png", "new.png"]
+        assert watched.waiting == {}
         stream.close()
     assert paths(lines(out)) == paths(seen)
     with Journal(out) as journal:
-        made = Watch(Brightness(), arrivals := Arrivals(folder, settle=0), journal)
+        made = Watch(Brightness(), watched := WatchedFolder(folder, stable_seconds=0), journal)
         assert made.before == 21
-        assert sorted(arrivals.done) == ["0.png", "new.png"]
+        assert sorted(watched.done) == ["0.png", "new.png"]
 
 
 def test_a_listing_that_leaves_out_a_file_does_not_repeat_it(folder):
     put(folder / "a.png")
-    arrivals = Arrivals(folder, settle=0)
-    assert arrivals.ready(arrivals.scan()) == ["a.png"]
-    arrivals.finish("a.png")
-    assert arrivals.ready({}) == []
-    assert arrivals.ready(arrivals.scan()) == []
+    watched = WatchedFolder(folder, stable_seconds=0)
+    assert watched.ready(watched.scan()) == ["a.png"]
+    watched.finish("a.png")
+    assert watched.ready({}) == []
+    assert watched.ready(watched.scan()) == []
 
 
 # Complete files only.
 
 
-class Clock:
+class FakeTime:
     now = 0.0
 
     def __call__(self):
@@ -207,12 +212,12 @@ class Clock:
 
 
 def test_a_file_is_complete_when_it_has_stood_still(folder):
-    clock = Clock()
-    arrivals = Arrivals(folder, settle=1.0, clock=clock)
+    time = FakeTime()
+    watched = WatchedFolder(folder, stable_seconds=1.0, now=time)
 
     def ready_at(now):
-        clock.now = now
-        return arrivals.ready(arrivals.scan())
+        time.now = now
+        return watched.ready(watched.scan())
 
     file = folder / "a.png"
     file.write_bytes(b"be")
@@ -242,7 +247,7 @@ def test_a_file_that_changes_while_it_is_read_waits_again(folder, out):
     scores = []
     with pytest.MonkeyPatch.context() as patch, Journal(out) as journal:
         patch.setattr(images, "read", slow)
-        made = Watch(Brightness(), Arrivals(folder, settle=0), journal)
+        made = Watch(Brightness(), WatchedFolder(folder, stable_seconds=0), journal)
         record = next(made.run())
     assert record["score"] == pytest.approx(100)
     assert len(lines(out)) == 1
@@ -286,7 +291,7 @@ def test_a_file_that_is_written_while_it_is_tried_again_is_no_error(folder, out,
     file.write_bytes(whole[:20])
     monkeypatch.setattr(watch, "_pause", lambda *_: file.write_bytes(whole))
     with Journal(out) as journal:
-        made = Watch(Brightness(), Arrivals(folder, settle=0), journal)
+        made = Watch(Brightness(), WatchedFolder(folder, stable_seconds=0), journal)
         assert next(made.run())["verdict"] == "good"
 
 
@@ -324,7 +329,7 @@ def test_it_stops_after_the_current_image(folder, out):
     for number in range(5):
         put(folder / f"{number}.png")
     with Journal(out) as journal:
-        made = Watch(Brightness(), Arrivals(folder, settle=0), journal)
+        made = Watch(Brightness(), WatchedFolder(folder, stable_seconds=0), journal)
         seen = []
         for record in made.run(stop=lambda: len(seen) == 3):
             seen.append(record)
@@ -338,18 +343,18 @@ def test_it_stops_after_the_current_image(folder, out):
 
 def test_a_folder_that_is_missing_or_goes(folder, out):
     with pytest.raises(DataError, match="nowhere: no such folder; expected the one that images arrive in"):
-        Arrivals(folder / "nowhere", settle=0)
+        WatchedFolder(folder / "nowhere", stable_seconds=0)
     put(folder / "a.png")
     with Journal(out) as journal:
-        stream = Watch(Brightness(), arrivals := Arrivals(folder, settle=0), journal).run()
+        stream = Watch(Brightness(), watched := WatchedFolder(folder, stable_seconds=0), journal).run()
         next(stream)
         folder.rename(folder.with_name("elsewhere"))
         with pytest.raises(DataError, match="the folder has gone while it was watched; bring it back"):
             next(stream)
     folder.with_name("elsewhere").rename(folder)
-    arrivals._device += 1  # as when a share has been unmounted and an empty folder is left
+    watched._device += 1  # as when a share has been unmounted and an empty folder is left
     with pytest.raises(DataError, match="the folder has gone"):
-        arrivals.scan()
+        watched.scan()
     assert run(folder, out) == []
 
 
@@ -364,7 +369,7 @@ def test_a_folder_below_that_goes_is_no_trouble(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", taken_away)
-    assert list(Arrivals(folder, settle=0).scan()) == ["a.png"]
+    assert list(WatchedFolder(folder, stable_seconds=0).scan()) == ["a.png"]
 
 
 # The journal.
@@ -474,7 +479,7 @@ def test_a_full_disk_leaves_no_half_line(folder, out, monkeypatch, room):
 def test_a_journal_that_was_moved_away_is_not_written_on(folder, out):
     put(folder / "a.png")
     with Journal(out) as journal:
-        stream = Watch(Brightness(), Arrivals(folder, settle=0), journal).run()
+        stream = Watch(Brightness(), WatchedFolder(folder, stable_seconds=0), journal).run()
         next(stream)
         put(folder / "b.png")
         out.rename(out.with_suffix(".1"))
@@ -527,7 +532,7 @@ def test_a_new_inspector_starts_its_drift_test_anew(folder, out):
     assert run(folder, out)[-1]["drift"] == "lower"
     rng = np.random.default_rng(1)
     with Journal(out) as journal:
-        made = Watch(Brightness(rng.normal(60, 6, 60)), Arrivals(folder, settle=0), journal)
+        made = Watch(Brightness(rng.normal(60, 6, 60)), WatchedFolder(folder, stable_seconds=0), journal)
         assert made.before == 60
         assert (made.drift.alarm, made.drift.p_value) == (None, 1)
         assert list(made.run(once=True)) == []
@@ -555,7 +560,7 @@ import numpy as np
 sys.path.insert(0, {tests!r})
 from test_watch import KILLS, Brightness, put
 from metricad.monitoring import watch
-from metricad.monitoring.folder import Arrivals
+from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
 
 folder, out = Path({folder!r}), Path({out!r})
@@ -564,7 +569,7 @@ watch.INTERVAL = 0.002
 
 def live():
     with Journal(out) as journal:
-        for _ in watch.Watch(Brightness(), Arrivals(folder, settle=0.004), journal).run():
+        for _ in watch.Watch(Brightness(), WatchedFolder(folder, stable_seconds=0.004), journal).run():
             pass
 
 
@@ -623,7 +628,7 @@ def test_watch_through_the_command_line(run_metricad, refused, part, folder, out
         save(folder / f"{number}.png", texture(rng))
     save(folder / "scratched.png", scratched(texture(rng), 20, 30))
     (folder / "bad.png").write_bytes(b"no image")
-    arguments = ["watch", part, folder, "--out", out, "--settle", 0, "--once"]
+    arguments = ["watch", part, folder, "--out", out, "--stable-seconds", 0, "--once"]
     done = run_metricad(*arguments, "--maps", tmp_path / "maps")
     assert (done.status, done.err) == (0, "")
     inspected = run_metricad("inspect", part, folder, "--format", "jsonl")
@@ -648,7 +653,7 @@ def test_drift_is_said_once_on_standard_error(run_metricad, folder, out, tmp_pat
     from metricad.inspection import bundle
 
     monkeypatch.setattr(bundle, "load", lambda path: Brightness())
-    arguments = ["watch", "any.metricad", folder, "--out", out, "--settle", 0, "--once"]
+    arguments = ["watch", "any.metricad", folder, "--out", out, "--stable-seconds", 0, "--once"]
     deliver(folder, [105, 95] * 5)
     assert run_metricad(*arguments).err == ""
     deliver(folder, [70] * 50, first=10)
@@ -675,7 +680,7 @@ from metricad.deploy import native_output
 
 native_output.load_tensorflow = lambda: None
 sys.modules["metricad.inspection.bundle"] = SimpleNamespace(load=lambda path: Brightness())
-sys.argv = ["metricad", "watch", "any.metricad", {folder!r}, "--out", {out!r}, "--settle", "0"]
+sys.argv = ["metricad", "watch", "any.metricad", {folder!r}, "--out", {out!r}, "--stable-seconds", "0"]
 app.main()
 """
 

@@ -38,7 +38,7 @@ def detectability(
     from metricad.evaluation import detectability
     from metricad.inspection import bundle
     from metricad.inspection import inspector as inspection
-    from metricad.reporting import datasheet, detection_limits
+    from metricad.reporting import datasheet, detectability_summary
 
     given = bundle.load(part)
     tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
@@ -68,7 +68,7 @@ def detectability(
         "seed": str(seed),
     }
     written = datasheet.write(chart, out, name=part.stem, facts=facts)
-    for statement in detection_limits.statements(chart):
+    for statement in detectability_summary.statements(chart):
         typer.echo(statement)
     typer.echo(f"{chart.false_alarms} of {chart.good_images} good images are called defective as they are")
     typer.echo(f"{out}: written; look at {written[1]}")

@@ -26,7 +26,7 @@ from metricad.training.settings import Settings
 
 if TYPE_CHECKING:
     from metricad.inspection.inspector import Inspection
-    from metricad.inspection.timing import Clock
+    from metricad.inspection.timing import StageTimer
     from metricad.reproduction.grid import Cell
     from metricad.reproduction.runner import Progress as Calls
 
@@ -94,13 +94,13 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
 
 
-def profile(clock: "Clock", images: int, *, seconds: float, workers: int) -> None:
+def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -> None:
     """Print on standard error where the time of an inspection went, and how fast it was."""
     shown = Table(box=box.SIMPLE_HEAD)
     for name in ("stage", "ms per image", "share"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
-    total = sum(clock.seconds.values())
-    for stage, taken in clock.seconds.items():
+    total = sum(timer.seconds.values())
+    for stage, taken in timer.seconds.items():
         shown.add_row(stage, f"{1e3 * taken / max(images, 1):.2f}", f"{100 * taken / max(total, 1e-9):.1f} %")
     console = _console(stderr=True)
     console.print(shown)

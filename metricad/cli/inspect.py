@@ -58,7 +58,7 @@ def inspect(
             verdicts.add(inspection.verdict)
     if profile:
         taken = time.perf_counter() - began
-        display.profile(inspector.detector.clock, len(found), seconds=taken, workers=workers)
+        display.profile(inspector.detector.timer, len(found), seconds=taken, workers=workers)
     if "error" in verdicts:
         raise typer.Exit(console.EXIT_ERROR)
     if fail_on_defect and "defect" in verdicts:

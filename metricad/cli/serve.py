@@ -73,9 +73,9 @@ def serve(
         )
     with _bind(host, port) as listener:
         from metricad.service import app as service
-        from metricad.service.judge import Limits
+        from metricad.service.judge import RequestLimits
 
-        limits = Limits(
+        limits = RequestLimits(
             body_bytes=round(max_megabytes * 2**20),
             pixels=round(max_megapixels * 1e6),
             upload_seconds=upload,

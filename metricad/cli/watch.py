@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from metricad.deploy import loading
-from metricad.monitoring.folder import Arrivals
+from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
 from metricad.monitoring.watch import Watch
 
@@ -33,11 +33,11 @@ def watch(
         Path | None,
         typer.Option(help="Write heat maps into this folder, outside the watched one.", show_default=False),
     ] = None,
-    settle: Annotated[
+    stable_seconds: Annotated[
         float,
         typer.Option(
             min=0,
-            help="Seconds that a file must stand still to be complete; 0 if files are moved in whole.",
+            help="Seconds without a change after which a file is complete; 0 if files are moved in whole.",
         ),
     ] = 1.0,
     drift_level: Annotated[
@@ -55,7 +55,7 @@ def watch(
 
     Example: metricad watch part.metricad line/ --out line.jsonl
     """
-    arrivals = Arrivals(folder, settle=settle)
+    watched = WatchedFolder(folder, stable_seconds=stable_seconds)
     if maps is not None and maps.resolve().is_relative_to(folder.resolve()):
         raise typer.BadParameter(
             f"--maps {maps} is in the watched folder, where maps would be judged; give one elsewhere"
@@ -63,7 +63,7 @@ def watch(
     with _stopping() as stop:
         inspector = loading.load(part)
         with Journal(out) as journal:
-            watching = Watch(inspector, arrivals, journal, drift_level=drift_level, maps=maps)
+            watching = Watch(inspector, watched, journal, drift_level=drift_level, maps=maps)
             if not once:
                 typer.echo(f"{folder}: watching; lines go to {out}, which has {watching.before}")
             warned = _warn(watching)

@@ -13,7 +13,7 @@ from metricad.deploy.runtimes import Run
 from metricad.errors import BundleError, DataError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import Judgement
-from metricad.inspection.timing import Clock
+from metricad.inspection.timing import StageTimer
 from metricad.scoring import anomaly_maps
 
 _FILES = {".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert, ".xml": runtimes.open_openvino}
@@ -37,14 +37,14 @@ class ExportedDetector:
         self.channels = description.channels
         self.score_name = description.score
         self.region = description.mask
-        self.clock = Clock()
+        self.timer = StageTimer()
         self._description = description
         self._run = run
 
     def judge(self, image: np.ndarray) -> Judgement:
         """See `ImageJudge`."""
         pixels = to_pixels(image, self._description)
-        with self.clock("network and distance"):
+        with self.timer("network and distance"):
             found = self._run(pixels)
         row, column = (int(each) for each in found["peak"][0])
         source = self._description.sources[int(found["source"][0])]

@@ -107,7 +107,7 @@ class Chart:
     examples: dict[str, Example] = field(default_factory=dict)
 
     @property
-    def kinds(self) -> list[str]:
+    def defect_kinds(self) -> list[str]:
         """Kinds of defects, in the order they were tried."""
         return list(dict.fromkeys(setting.kind for setting in self.counts))
 

@@ -14,7 +14,7 @@ from metricad.errors import DataError
 from metricad.inspection import fit_detector, model, tiling
 from metricad.inspection.interface import Judgement
 from metricad.inspection.model import compiled
-from metricad.inspection.timing import Clock
+from metricad.inspection.timing import StageTimer
 from metricad.networks import hypercolumn, residual
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import Region
@@ -73,7 +73,7 @@ class PartDetector:
         self.region = region
         self.score_name = checked(score or ("max" if kind == "mean" else DEFAULT))
         self.seed = seed
-        self.clock = Clock()
+        self.timer = StageTimer()
         self.settings: dict[str, object] = {"channels": 1, "curve": "linear", "is_halved": False}
         self.likelihood_gain: float | None = None
         """By how much held-out images are likelier under what ``auto`` chose than under the other density."""
@@ -188,9 +188,9 @@ class PartDetector:
 
     def judge(self, image: np.ndarray) -> Judgement:
         """See `interface.ImageJudge`."""
-        with self.clock("network and distance"):
+        with self.timer("network and distance"):
             distances = self.distances(image)
-        with self.clock("score"):
+        with self.timer("score"):
             return self.verdict(distances, self.inside(image, distances.shape[:2]))
 
     def verdict(self, distances: np.ndarray, inside: np.ndarray | None = None) -> Judgement:

@@ -140,7 +140,7 @@ class Inspector:
                 message = str(error).removeprefix(f"{path}: ")
                 return Inspection(path=str(path), error=message), None, None
             if draw is not None:
-                with self.detector.clock("write"):
+                with self.detector.timer("write"):
                     draw(path, image, anomaly_map)
             return inspection, image, anomaly_map
 
@@ -154,7 +154,7 @@ class Inspector:
                 yield judged.popleft().result()
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
-        with self.detector.clock("read"):
+        with self.detector.timer("read"):
             return images.read(
                 path, minimum_size=self.detector.grid.smallest, color=self.detector.channels == 3
             )

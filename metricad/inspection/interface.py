@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from metricad.data.channels import to_luminance
-from metricad.inspection.timing import Clock
+from metricad.inspection.timing import StageTimer
 from metricad.networks.feature_grid import FeatureGrid
 
 
@@ -63,7 +63,7 @@ class ImageJudge(Protocol):
     grid: FeatureGrid
     channels: int
     score_name: str
-    clock: Clock
+    timer: StageTimer
 
     def judge(self, image: np.ndarray) -> Judgement:
         """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; DataError where it cannot be judged."""

@@ -54,10 +54,10 @@ def _cut(pixels: int, grid: FeatureGrid, side: int) -> Iterator[tuple[slice, sli
     count = -(-pixels // side)
     bounds = [round(number * pixels / count / grid.stride) for number in range(count)]
     for first, after in zip(bounds, [*bounds[1:], None], strict=True):
-        begin = max(0, (first * grid.stride - grid.reach) // grid.lattice * grid.lattice)
+        begin = max(0, (first * grid.stride - grid.reach) // grid.tile_step * grid.tile_step)
         skipped = begin // grid.stride
         if after is None:
             yield slice(begin, pixels), slice(first - skipped, None)
         else:
-            end = after * grid.stride + grid.smallest + grid.reach + grid.lattice
+            end = after * grid.stride + grid.smallest + grid.reach + grid.tile_step
             yield slice(begin, min(pixels, end)), slice(first - skipped, after - skipped)

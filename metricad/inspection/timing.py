@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class StageTimer:
     """A stopwatch for the stages of some work; several threads may run it at once.
 
     Attributes

@@ -1,4 +1,4 @@
-"""Image files that arrive in a folder: which are new, and which are complete."""
+"""Find new, complete image files in a folder that is written to."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from metricad.data import images
 from metricad.errors import DataError
 
 TRIES = 3
-"""How often a file is read that cannot be decoded, a settling time apart, before that is reported."""
+"""How often a file that cannot be decoded is read again, `stable_seconds` apart, before that is reported."""
 
 
 class Identity(NamedTuple):
@@ -32,21 +32,21 @@ class _Waiting:
     tries: int = 0
 
 
-class Arrivals:
+class WatchedFolder:
     """The new image files of a folder and of those below it.
 
-    A file is its path below the folder, with slashes, its size and its time of last change. It is complete
-    when size and time have stood still while it was watched for the settling time: no clock is compared with
-    that of a file server. Files and folders whose name begins with a dot are not there.
+    A file is identified by its path below the folder (with slashes), its size and its time of last change. It
+    is complete when size and time have not changed for `stable_seconds` of watching: this computer's time is
+    never compared with a file server's. Hidden files and folders are ignored.
 
-    What is remembered is what is in the folder. A file that leaves it and comes back has arrived anew.
+    Only files that are in the folder are remembered. One that leaves it and comes back is new.
 
     Parameters
     ----------
     folder : path
-    settle : float
-        Settling time in seconds; 0 where files are moved into the folder whole.
-    clock : function, optional
+    stable_seconds : float
+        Time without a change after which a file is complete; 0 where files are moved into the folder whole.
+    now : function, optional
         Seconds, which only rise.
 
     Raises
@@ -56,16 +56,16 @@ class Arrivals:
     """
 
     def __init__(
-        self, folder: str | os.PathLike, *, settle: float, clock: Callable[[], float] = time.monotonic
+        self, folder: str | os.PathLike, *, stable_seconds: float, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
+        self.path = Path(folder)
+        if not self.path.is_dir():
             raise DataError(f"{folder}: no such folder; expected the one that images arrive in")
-        self.settle = settle
+        self.stable_seconds = stable_seconds
         self.done: dict[str, Identity] = {}
         self.waiting: dict[str, _Waiting] = {}
-        self._clock = clock
-        self._device = self.folder.stat().st_dev
+        self._now = now
+        self._device = self.path.stat().st_dev
 
     def scan(self) -> dict[str, Identity]:
         """All image files that are in the folder, by their path below it.
@@ -77,17 +77,17 @@ class Arrivals:
         """
         try:
             # What is mounted may go and leave an empty folder: to forget what was in it would repeat it all.
-            if self.folder.stat().st_dev != self._device:
+            if self.path.stat().st_dev != self._device:
                 raise FileNotFoundError
-            return dict(_walk(self.folder))
+            return dict(_walk(self.path))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
-                f"{self.folder}: the folder has gone while it was watched; bring it back, then start again"
+                f"{self.path}: the folder has gone while it was watched; bring it back, then start again"
             ) from error
 
     def ready(self, found: Mapping[str, Identity]) -> list[str]:
         """New files among those found that are complete, the oldest first."""
-        now = self._clock()
+        now = self._now()
         self._forget(found)
         for path, identity in found.items():
             if self.done.get(path) == identity:
@@ -95,22 +95,22 @@ class Arrivals:
             known = self.waiting.get(path)
             if known is None or known.identity != identity:
                 self.waiting[path] = _Waiting(identity, now)
-        complete = [path for path, file in self.waiting.items() if now - file.since >= self.settle]
+        complete = [path for path, file in self.waiting.items() if now - file.since >= self.stable_seconds]
         return sorted(complete, key=lambda path: (self.waiting[path].identity.mtime_ns, path))
 
     def is_unchanged(self, path: str) -> bool:
         """Whether a file that is waiting is still there and the same."""
         try:
-            now = (self.folder / path).stat()
+            now = (self.path / path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return False
         return self.waiting[path].identity == (now.st_size, now.st_mtime_ns)
 
     def postpone(self, path: str) -> bool:
-        """Let a file settle once more that could not be read; False where that has been done enough."""
+        """Wait once more for a file that could not be read; False when it has been tried often enough."""
         file = self.waiting[path]
         file.tries += 1
-        file.since = self._clock()
+        file.since = self._now()
         return file.tries < TRIES
 
     def finish(self, path: str) -> None:
@@ -122,7 +122,7 @@ class Arrivals:
             del self.waiting[path]
         for path in self.done.keys() - found.keys():
             # A listing may leave out a file while others come and go; only one that is gone is forgotten.
-            if not os.path.lexists(self.folder / path):
+            if not os.path.lexists(self.path / path):
                 del self.done[path]
 
 

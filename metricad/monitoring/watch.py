@@ -13,7 +13,7 @@ from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection, Inspector
 from metricad.monitoring.drift import LEVEL, DriftTest
-from metricad.monitoring.folder import Arrivals
+from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
 
 INTERVAL = 0.25
@@ -34,7 +34,7 @@ class Watch:
     inspector : Inspector
         Or what has its interface; from the same file each time: lines of another threshold take no part in
         the drift test.
-    arrivals : Arrivals
+    watched : WatchedFolder
     journal : Journal
         What is in it is read here.
     drift_level : float in [0, 1)
@@ -59,14 +59,14 @@ class Watch:
     def __init__(
         self,
         inspector: Inspector,
-        arrivals: Arrivals,
+        watched: WatchedFolder,
         journal: Journal,
         *,
         drift_level: float = LEVEL,
         maps: str | os.PathLike | None = None,
     ) -> None:
         self.inspector = inspector
-        self.arrivals = arrivals
+        self.folder = watched
         self.journal = journal
         self.maps = None if maps is None else Path(maps)
         self.drift = DriftTest(inspector.calibration.scores, inspector.threshold, level=drift_level)
@@ -97,13 +97,13 @@ class Watch:
         OSError
             The disk is full, or a folder cannot be read.
         """
-        first = self.arrivals.scan() if once else {}
+        first = self.folder.scan() if once else {}
         while not stop():
             began = time.thread_time()
-            found = self.arrivals.scan()
+            found = self.folder.scan()
             if once:
                 found = {path: found[path] for path, identity in first.items() if found.get(path) == identity}
-            ready = self.arrivals.ready(found)
+            ready = self.folder.ready(found)
             took = time.thread_time() - began
             for path in ready:
                 if stop():
@@ -111,41 +111,41 @@ class Watch:
                 record = self._inspect(path)
                 if record is not None:
                     yield record
-            if once and not self.arrivals.waiting:
+            if once and not self.folder.waiting:
                 return
             _pause(max(INTERVAL, _REST * took), stop)
 
     def _resume(self) -> None:
         """Read what has been done; of files that are no longer there nothing is kept."""
-        present = self.arrivals.scan()
+        present = self.folder.scan()
         for record in self.journal.records():
             self.before += 1
             self._follow(record)
             path = record["path"]
-            self.arrivals.done.pop(path, None)
+            self.folder.done.pop(path, None)
             if present.get(path) == (record["size"], record["mtime_ns"]):
-                self.arrivals.done[path] = present[path]
+                self.folder.done[path] = present[path]
 
     def _inspect(self, path: str) -> dict | None:
         """Judge a file that is waiting and write its line; None where it must wait longer, or is gone."""
-        file = self.arrivals.folder / path
+        file = self.folder.path / path
         try:
             detector = self.inspector.detector
             image = images.read(file, minimum_size=detector.grid.smallest, color=detector.channels == 3)
-            if not self.arrivals.is_unchanged(path):
+            if not self.folder.is_unchanged(path):
                 return None
             found = self._judge(path, image)
         except DataError as error:
-            if not self.arrivals.is_unchanged(path) or self.arrivals.postpone(path):
+            if not self.folder.is_unchanged(path) or self.folder.postpone(path):
                 return None
             found = Inspection(path, error=str(error).removeprefix(f"{file}: "))
         except MemoryError as error:
             found = Inspection(path, error=f"too large for this machine's memory: {error}")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        record = {"time": now, **asdict(found), **self.arrivals.waiting[path].identity._asdict()}
+        record = {"time": now, **asdict(found), **self.folder.waiting[path].identity._asdict()}
         record |= self._follow(record)
         self.journal.append(record)
-        self.arrivals.finish(path)
+        self.folder.finish(path)
         return record
 
     def _judge(self, path: str, image: np.ndarray) -> Inspection:

@@ -16,7 +16,7 @@ class FeatureGrid:
         Pixels between neighbouring features.
     smallest : int
         Least height and width, in pixels, of an image that has features.
-    lattice : int
+    tile_step : int
         Pixels by which an image may be cut off at its top or left with the other features unchanged: a
         multiple of every stride in the network.
     reach : int
@@ -26,7 +26,7 @@ class FeatureGrid:
     first: float
     stride: int
     smallest: int
-    lattice: int = 1
+    tile_step: int = 1
     reach: int = 0
 
     @property
@@ -37,7 +37,7 @@ class FeatureGrid:
     def halved(self) -> "FeatureGrid":
         """The same grid on the pixels of an image that is halved before the network sees it."""
         return FeatureGrid(
-            2 * self.first + 0.5, 2 * self.stride, 2 * self.smallest, 2 * self.lattice, 2 * self.reach
+            2 * self.first + 0.5, 2 * self.stride, 2 * self.smallest, 2 * self.tile_step, 2 * self.reach
         )
 
     def check(self, shape: tuple[int, ...]) -> None:

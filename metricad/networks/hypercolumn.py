@@ -18,10 +18,10 @@ NAME = "hypercolumn"
 THREE_SCALES = "hypercolumn-three-scales"
 """The same of the network that looks at the image at a half and a quarter of its size as well."""
 
-GRID = FeatureGrid(first=7.5, stride=4, smallest=68, lattice=8, reach=80)
+GRID = FeatureGrid(first=7.5, stride=4, smallest=68, tile_step=8, reach=80)
 """Where features lie on the image."""
 
-THREE_SCALES_GRID = FeatureGrid(first=7.5, stride=4, smallest=68, lattice=32, reach=192)
+THREE_SCALES_GRID = FeatureGrid(first=7.5, stride=4, smallest=68, tile_step=32, reach=192)
 """The same of the finest of the three scales."""
 
 _STAGES = (  # units of a stage as multiples of the stem's; stride of its features; center of the first

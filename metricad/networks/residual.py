@@ -15,7 +15,7 @@ STRIDE = 2
 """Pixels between neighbouring features."""
 
 
-GRID = FeatureGrid(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD, lattice=STRIDE)
+GRID = FeatureGrid(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD, tile_step=STRIDE)
 """Where the features of this network lie."""
 
 _BLOCK_MARGIN = 2  # a 5×5 window without padding loses two pixels on every side

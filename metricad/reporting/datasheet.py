@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from metricad.evaluation.detectability import GRAY, MARGIN, Chart, Setting
-from metricad.reporting import detection_limits, figures, report
-from metricad.reporting.detection_limits import FOUND, NAMES, percent
+from metricad.reporting import detectability_summary, figures, report
+from metricad.reporting.detectability_summary import FOUND, NAMES, percent
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.versions import versions
 
@@ -50,12 +50,14 @@ def write(
         What was written: ``detectability.md``, ``.html``, ``.csv``, and the pictures that the first shows.
     """
     document = build(chart, name=name, facts=facts or {})
-    return report.write_document(document, out, name="detectability", numbers=detection_limits.to_csv(chart))
+    return report.write_document(
+        document, out, name="detectability", numbers=detectability_summary.to_csv(chart)
+    )
 
 
 def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
     """Put the datasheet together; parameters as of `write`."""
-    blocks = [_summary(chart), _limits(chart), _HOW_TO_READ]
+    blocks = [_summary(chart), _detection_limits(chart), _HOW_TO_READ]
     sections = [Section("All sizes and contrasts", [_heat(chart)])]
     if chart.examples:
         sections.append(Section("What the defects look like", [_examples(chart)]))
@@ -68,8 +70,8 @@ def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
 def draw_heat(chart: Chart) -> Figure:
     """A table of shares for each kind of defect: sizes to the right, contrasts upwards, found ones framed."""
     with rc_context(figures.LOOK):
-        figure, panels = figures.lay_out(len(chart.kinds), across=2, ratio=0.72, entries=0)
-        for kind, panel in zip(chart.kinds, panels, strict=True):
+        figure, panels = figures.lay_out(len(chart.defect_kinds), across=2, ratio=0.72, entries=0)
+        for kind, panel in zip(chart.defect_kinds, panels, strict=True):
             _draw_kind(panel, chart, kind)
     return figure
 
@@ -77,7 +79,7 @@ def draw_heat(chart: Chart) -> Figure:
 def draw_examples(chart: Chart) -> Figure:
     """One image of each kind of defect, a box around the defect."""
     with rc_context(figures.LOOK):
-        kinds = [kind for kind in chart.kinds if kind in chart.examples]
+        kinds = [kind for kind in chart.defect_kinds if kind in chart.examples]
         figure, panels = figures.lay_out(len(kinds), across=3, ratio=1.18, entries=0)
         for kind, panel in zip(kinds, panels, strict=True):
             example = chart.examples[kind]
@@ -105,19 +107,19 @@ def _summary(chart: Chart) -> str:
     )
 
 
-def _limits(chart: Chart) -> Table:
+def _detection_limits(chart: Chart) -> Table:
     rows = []
-    for kind in chart.kinds:
-        found = detection_limits.limits(chart, kind)
+    for kind in chart.defect_kinds:
+        found = detectability_summary.detection_limits(chart, kind)
         for limit in found:
             start, count = limit.start, limit.count
             rows.append(
                 [
                     Cell(NAMES[kind]),
-                    Cell(detection_limits.size(start), start.size),
-                    Cell(detection_limits.contrast(start), start.contrast),
+                    Cell(detectability_summary.size(start), start.size),
+                    Cell(detectability_summary.contrast(start), start.contrast),
                     Cell(percent(count.share), count.share),
-                    Cell(detection_limits.interval(count), count.interval()[0]),
+                    Cell(detectability_summary.interval(count), count.interval()[0]),
                     Cell(percent(count.localised_share), count.localised_share),
                     Cell(str(count.defects), count.defects),
                 ]
@@ -156,7 +158,7 @@ def _examples(chart: Chart) -> Picture:
 
 
 def _counts(chart: Chart) -> Iterator[Table]:
-    for kind in chart.kinds:
+    for kind in chart.defect_kinds:
         sizes = chart.sizes(kind)
         rows = []
         for contrast in chart.contrasts(kind):
@@ -182,7 +184,7 @@ def _draw_kind(panel: Axes, chart: Chart, kind: str) -> None:
             text += f" ({percent(count.localised_share).removesuffix(' %')})"
         color = "white" if count.share >= _DARK else "black"
         panel.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    starts = [limit.start for limit in detection_limits.limits(chart, kind)]
+    starts = [limit.start for limit in detectability_summary.detection_limits(chart, kind)]
     is_found = [
         [any(s >= one.size and c >= one.contrast for one in starts) for s in sizes] for c in contrasts
     ]

@@ -10,23 +10,23 @@ from sklearn.manifold import TSNE
 from metricad.evaluation.results import Result
 from metricad.reporting import figures
 from metricad.reporting.document import Picture
-from metricad.reporting.summary import Overview, plain
+from metricad.reporting.summary import Summary, plain
 
 _PERPLEXITY = 30.0  # the library's own; a third of the images where these are few
 _FEWEST = 4  # images that there can be neighbours among
 
 
-def pictures(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> list[Picture]:
+def pictures(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> list[Picture]:
     """Draw t-SNE plots, a picture for each surface and a panel for each method.
 
     Parameters
     ----------
-    overview : Overview
+    summary : Summary
     found : sequence of (Result, float32 (images, components))
         Embeddings of the result's test images, in the order of its scores.
     """
     drawn = []
-    for number, (surface, title) in enumerate(overview.titles.items()):
+    for number, (surface, title) in enumerate(summary.titles.items()):
         own = [
             pair
             for pair in found
@@ -36,7 +36,7 @@ def pictures(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> 
             drawn.append(
                 Picture(
                     f"embeddings-{number}.png",
-                    figures.to_png(draw(overview, own)),
+                    figures.to_png(draw(summary, own)),
                     f"Embeddings of good and defective images of {title}",
                     f"Embeddings: {title}.",
                 )
@@ -44,7 +44,7 @@ def pictures(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> 
     return drawn
 
 
-def draw(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> Figure:
+def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure:
     """See `pictures`; of one surface."""
     with rc_context(figures.LOOK):
         figure, panels = figures.lay_out(len(found), across=2, ratio=1.0, entries=2)
@@ -59,8 +59,8 @@ def draw(overview: Overview, found: Sequence[tuple[Result, np.ndarray]]) -> Figu
                 handles[label] = panel.scatter(
                     *places[chosen].T, s=12, c=color, marker=marker, linewidths=0.8, label=label
                 )
-            _, setting, method = overview.key(result)
-            name = overview.labels[setting] + (f", {method}" if method else "")
+            _, setting, method = summary.key(result)
+            name = summary.labels[setting] + (f", {method}" if method else "")
             panel.set(title=plain(name), xticks=[], yticks=[])
         figures.legend(figure, handles)
     return figure

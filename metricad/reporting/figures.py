@@ -22,7 +22,7 @@ from metricad import metrics
 from metricad.evaluation.results import Example, Network, Result
 from metricad.reporting import tables
 from metricad.reporting.document import Picture
-from metricad.reporting.summary import Overview, Setting, Surface, plain, setting_of
+from metricad.reporting.summary import Setting, Summary, Surface, plain, setting_of
 
 # Okabe and Ito's palette.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,81 +56,81 @@ _JPEG_BYTES = 85_000
 _JPEG_QUALITIES = (80, 70, 60, 50, 40, 30)
 
 
-def roc(overview: Overview) -> Picture:
+def roc(summary: Summary) -> Picture:
     """Draw ROC curves of the headline's method, a panel for each surface."""
     return Picture(
         "roc.png",
-        to_png(draw_roc(overview)),
-        f"ROC curves of {_listed(overview.titles.values())}",
-        f"ROC curves: {overview.method}. Each seed has a line of its own; the gray ones are the controls.",
+        to_png(draw_roc(summary)),
+        f"ROC curves of {_listed(summary.titles.values())}",
+        f"ROC curves: {summary.method}. Each seed has a line of its own; the gray ones are the controls.",
     )
 
 
-def draw_roc(overview: Overview) -> Figure:
+def draw_roc(summary: Summary) -> Figure:
     """See `roc`."""
-    chance = dict.fromkeys(overview.titles, (0.0, 1.0))
-    return _draw_curves(overview, metrics.roc_curve, chance, ("false-positive rate", "true-positive rate"))
+    chance = dict.fromkeys(summary.titles, (0.0, 1.0))
+    return _draw_curves(summary, metrics.roc_curve, chance, ("false-positive rate", "true-positive rate"))
 
 
-def precision_recall(overview: Overview) -> Picture:
+def precision_recall(summary: Summary) -> Picture:
     """Draw precision-recall curves of the headline's method, a panel for each surface."""
     return Picture(
         "precision-recall.png",
-        to_png(draw_precision_recall(overview)),
-        f"Precision-recall curves of {_listed(overview.titles.values())}",
-        f"Precision-recall curves: {overview.method}, as above. The level line is chance: the share of "
+        to_png(draw_precision_recall(summary)),
+        f"Precision-recall curves of {_listed(summary.titles.values())}",
+        f"Precision-recall curves: {summary.method}, as above. The level line is chance: the share of "
         "defects among the test images.",
     )
 
 
-def draw_precision_recall(overview: Overview) -> Figure:
+def draw_precision_recall(summary: Summary) -> Figure:
     """See `precision_recall`."""
-    shares = {surface: overview.defect_share(surface) for surface in overview.titles}
+    shares = {surface: summary.defect_share(surface) for surface in summary.titles}
     chance = {surface: (share, share) for surface, share in shares.items()}
-    return _draw_curves(overview, metrics.precision_recall_curve, chance, ("recall", "precision"))
+    return _draw_curves(summary, metrics.precision_recall_curve, chance, ("recall", "precision"))
 
 
 def _draw_curves(
-    overview: Overview,
+    summary: Summary,
     curve: Callable[[Sequence[bool], Sequence[float]], tuple[np.ndarray, np.ndarray]],
     chance: Mapping[Surface, tuple[float, float]],
     axes: tuple[str, str],
 ) -> Figure:
     """Draw a curve of every result, a panel for each surface; `chance` is its line's height at both ends."""
     with rc_context(LOOK):
-        figure, panels = lay_out(len(overview.titles), across=3, ratio=1.06, entries=len(overview.labels))
-        look = styles(overview)
+        figure, panels = lay_out(len(summary.titles), across=3, ratio=1.06, entries=len(summary.labels))
+        look = styles(summary)
         handles = {}
-        for (surface, title), panel in zip(overview.titles.items(), panels, strict=True):
+        for (surface, title), panel in zip(summary.titles.items(), panels, strict=True):
             panel.plot([0, 1], chance[surface], color="#e0e0e0", linewidth=1)
-            for setting in [*overview.controls, *overview.judged]:
-                for result in overview.of(surface, setting, overview.method_of(setting)):
+            for setting in [*summary.controls, *summary.judged]:
+                for result in summary.of(surface, setting, summary.method_of(setting)):
                     rates = curve(result.defect, result.score_values)
-                    (line,) = panel.plot(*rates, linewidth=1.2, gid=overview.labels[setting], **look[setting])
+                    (line,) = panel.plot(*rates, linewidth=1.2, gid=summary.labels[setting], **look[setting])
                     handles.setdefault(setting, line)
             panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
             panel.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
             _title(panel, title, width=20)
         _name_axes(panels, *axes)
-        legend(figure, {overview.column(s): handles[s] for s in overview.labels if s in handles})
+        legend(figure, {summary.column(s): handles[s] for s in summary.labels if s in handles})
     return figure
 
 
-def scores(overview: Overview, setting: Setting) -> Picture:
+def scores(summary: Summary, setting: Setting) -> Picture:
     """Draw histograms of one setting's scores, first seed, a panel for each surface."""
     return Picture(
         "scores.png",
-        to_png(draw_scores(overview, setting)),
-        f"Histograms of the scores of good and defective images of {_listed(overview.titles.values())}",
-        f"Scores of the test images: {overview.caption(setting)}, first seed. The "
+        to_png(draw_scores(summary, setting)),
+        f"Histograms of the scores of good and defective images of {_listed(summary.titles.values())}",
+        f"Scores of the test images: {summary.caption(setting)}, first seed. The "
         "threshold is set on held-out good images, never on test images. What is right of it is called a "
         "defect: good images there are false alarms, defects left of it are misses.",
     )
 
 
-def draw_scores(overview: Overview, setting: Setting) -> Figure:
+def draw_scores(summary: Summary, setting: Setting) -> Figure:
     """See `scores`."""
-    groups = {s: overview.of(s, setting, overview.method_of(setting)) for s in overview.titles}
+    groups = {s: summary.of(s, setting, summary.method_of(setting)) for s in summary.titles}
     shown = {surface: group[0] for surface, group in groups.items() if group}
     with rc_context(LOOK):
         figure, panels = lay_out(len(shown), across=2, ratio=0.68, entries=2)
@@ -140,26 +140,26 @@ def draw_scores(overview: Overview, setting: Setting) -> Figure:
         handles = {}
         for (surface, result), panel in zip(shown.items(), panels, strict=True):
             handles |= _histograms(panel, result, is_log=is_log)
-            _title(panel, overview.titles[surface], width=30, below=_decision(result))
+            _title(panel, summary.titles[surface], width=30, below=_decision(result))
         _name_axes(panels, "score", "test images")
         legend(figure, handles, columns=3)
     return figure
 
 
-def training(overview: Overview, networks: Sequence[Network]) -> Picture:
+def training(summary: Summary, networks: Sequence[Network]) -> Picture:
     """Draw loss and triplet accuracy of every network over its epochs."""
     return Picture(
         "training.png",
-        to_png(draw_training(overview, networks)),
+        to_png(draw_training(summary, networks)),
         "Loss and triplet accuracy over the epochs of training",
         "Training: a line for each network, each setting in the color that it has among the ROC curves.",
     )
 
 
-def draw_training(overview: Overview, networks: Sequence[Network]) -> Figure:
+def draw_training(summary: Summary, networks: Sequence[Network]) -> Figure:
     """See `training`."""
     settings = {one.name: setting_of(one.name, one.seed, one.units) for one in networks}
-    look = styles(overview, settings.values())
+    look = styles(summary, settings.values())
     with rc_context(LOOK):
         figure, panels = lay_out(2, across=2, ratio=0.75, entries=len(set(settings.values())))
         handles = {}
@@ -168,19 +168,19 @@ def draw_training(overview: Overview, networks: Sequence[Network]) -> Figure:
             for panel, curve in zip(panels, (network.epoch_loss, network.epoch_accuracy), strict=True):
                 epochs = range(1, len(curve) + 1)
                 (line,) = panel.plot(epochs, curve, linewidth=1.2, gid=network.name, **look[setting])
-            handles[overview.labels.get(setting, plain(setting.name))] = line
+            handles[summary.labels.get(setting, plain(setting.name))] = line
         for panel, title in zip(panels, ("loss", "triplet accuracy"), strict=True):
             panel.set(title=title, xlabel="epoch")
         legend(figure, handles)
     return figure
 
 
-def maps(overview: Overview, examples: Mapping[int, Sequence[Example]]) -> dict[Surface, Picture]:
+def maps(summary: Summary, examples: Mapping[int, Sequence[Example]]) -> dict[Surface, Picture]:
     """Draw heat maps of each surface that there are examples of, made by the shown setting if it has any.
 
     Parameters
     ----------
-    overview : Overview
+    summary : Summary
     examples : mapping of id of a Result to its examples
 
     Returns
@@ -188,12 +188,12 @@ def maps(overview: Overview, examples: Mapping[int, Sequence[Example]]) -> dict[
     dict of Surface to Picture
     """
     found, names = {}, set()
-    for surface, title in overview.titles.items():
+    for surface, title in summary.titles.items():
         candidates = [
             (result, setting)
-            for setting in sorted(overview.judged, key=lambda one: one != overview.shown)
-            for method in overview.methods or [overview.method]
-            for result in overview.of(surface, setting, method)
+            for setting in sorted(summary.judged, key=lambda one: one != summary.shown)
+            for method in summary.methods or [summary.method]
+            for result in summary.of(surface, setting, method)
             if examples.get(id(result))
         ]
         if candidates:
@@ -203,11 +203,7 @@ def maps(overview: Overview, examples: Mapping[int, Sequence[Example]]) -> dict[
                 _file_name(title, names),
                 to_jpeg(draw_maps(result, shown)),
                 f"Images of {title} and, below, their heat maps",
-                (
-                    result.method
-                    if setting.role == "bundle"
-                    else f"{result.method}, {overview.labels[setting]}"
-                )
+                (result.method if setting.role == "bundle" else f"{result.method}, {summary.labels[setting]}")
                 + ("" if result.seed is None else f", seed {result.seed}")
                 + ": "
                 + "; ".join(f"{_role(result, one)} {plain(one.name)}" for one in shown)
@@ -246,13 +242,13 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
     return figure
 
 
-def styles(overview: Overview, more: Iterable[Setting] = ()) -> dict[Setting, dict]:
+def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict]:
     """Color and line of every setting; controls are gray, untrained networks dashed, baselines dotted."""
     found = {}
-    for number, setting in enumerate(dict.fromkeys([*overview.judged, *more])):
+    for number, setting in enumerate(dict.fromkeys([*summary.judged, *more])):
         color, line = _COLORS[number % len(_COLORS)], _LINES[number % len(_LINES)]
         found[setting] = {"color": color, "linestyle": line, "zorder": 3}
-    for number, setting in enumerate(overview.controls):
+    for number, setting in enumerate(summary.controls):
         gray, line = _UNTRAINED_GRAYS[number % len(_UNTRAINED_GRAYS)], "--"
         if setting.role == "baseline":
             gray, line = _BASELINE_GRAY, ":"

@@ -15,7 +15,7 @@ from metricad import files
 from metricad.evaluation.results import Cost, Result, Study
 from metricad.reporting import html, markdown, sections, tables
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
-from metricad.reporting.summary import Overview, plain
+from metricad.reporting.summary import Summary, plain
 
 # Beyond this a terminal's lines break: then the headline's method stands for all.
 _TERMINAL_COLUMNS = 8
@@ -97,24 +97,24 @@ def table(results: Sequence[Result]) -> list[list[str]]:
 
     Where there are many columns, only the headline's method is there: the paper's, if it was used.
     """
-    overview = Overview(results)
+    summary = Summary(results)
     free = ("trained", "untrained")
     columns = [
         (setting, method)
-        for setting in overview.labels
-        for method in (overview.methods if setting.role in free else [overview.method])
-        if any(overview.of(surface, setting, method) for surface in overview.titles)
+        for setting in summary.labels
+        for method in (summary.methods if setting.role in free else [summary.method])
+        if any(summary.of(surface, setting, method) for surface in summary.titles)
     ]
     if len(columns) > _TERMINAL_COLUMNS:
-        columns = [(setting, method) for setting, method in columns if method == overview.method_of(setting)]
+        columns = [(setting, method) for setting, method in columns if method == summary.method_of(setting)]
     header = [
-        f"{method}, {overview.labels[setting]}" if setting.role in free else overview.labels[setting]
+        f"{method}, {summary.labels[setting]}" if setting.role in free else summary.labels[setting]
         for setting, method in columns
     ]
     rows, medians = [], []
-    for surface, title in overview.titles.items():
-        cells = [tables.figure(overview.values(surface, *column)) for column in columns]
-        rows.append([title, overview.counts(surface), *(cell.text for cell in cells)])
+    for surface, title in summary.titles.items():
+        cells = [tables.figure(summary.values(surface, *column)) for column in columns]
+        rows.append([title, summary.counts(surface), *(cell.text for cell in cells)])
         medians.append([np.nan if cell.value is None else cell.value for cell in cells])
     means = [f"{mean:.3f}" for mean in np.nanmean(medians, axis=0)]
     return [["surface", "normal / defect", *header], *rows, ["mean", "", *means]]

@@ -8,87 +8,87 @@ from metricad.errors import DataError
 from metricad.evaluation.results import Cost, Study
 from metricad.reporting import embeddings, figures, paper_table, tables
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
-from metricad.reporting.summary import Overview, Setting, plain, setting_of
+from metricad.reporting.summary import Setting, Summary, plain, setting_of
 
 
 def build(study: Study, *, is_embedded: bool = False) -> Document:
     """Put a report together; raises as `write` does."""
-    overview = Overview(study.results, study.networks)
-    titles = list(overview.titles.values())
+    summary = Summary(study.results, study.networks)
+    titles = list(summary.titles.values())
     return Document(
         f"Anomaly detection on {titles[0] if len(titles) == 1 else f'{len(titles)} surfaces'}",
         [
-            _what_was_run(study, overview),
-            _on_what(study, overview),
+            _what_was_run(study, summary),
+            _on_what(study, summary),
             _HOW_TO_READ,
-            _how_far_from_the_paper(study, overview),
-            tables.means(overview),
+            _how_far_from_the_paper(study, summary),
+            tables.means(summary),
         ],
         [
             section
-            for section in _sections(study, overview, is_embedded=is_embedded)
+            for section in _sections(study, summary, is_embedded=is_embedded)
             if section.blocks or section.sections
         ],
     )
 
 
-def _sections(study: Study, overview: Overview, *, is_embedded: bool) -> Iterator[Section]:
-    shown = overview.shown
-    yield Section("AUROC per surface", [*tables.auroc(overview), *_marked(overview)])
+def _sections(study: Study, summary: Summary, *, is_embedded: bool) -> Iterator[Section]:
+    shown = summary.shown
+    yield Section("AUROC per surface", [*tables.auroc(summary), *_marked(summary)])
     if shown:
-        yield Section("Intervals", [_INTERVALS, tables.intervals(overview)])
-        why = _why_shown(overview, shown)
-        yield Section("All metrics", [*why, _METRICS, tables.all_metrics(overview, shown)])
+        yield Section("Intervals", [_INTERVALS, tables.intervals(summary)])
+        why = _why_shown(summary, shown)
+        yield Section("All metrics", [*why, _METRICS, tables.all_metrics(summary, shown)])
     if shown and shown.role == "trained":
-        comparison = [tables.densities(overview, shown), *_distances(overview)]
+        comparison = [tables.densities(summary, shown), *_distances(summary)]
         yield Section("Densities and distances", [*why, *comparison])
-    yield Section("Controls", [_CONTROLS, tables.controls(overview)] if overview.controls else [])
-    yield Section("ROC curves", [figures.roc(overview)])
-    yield Section("Precision-recall curves", [figures.precision_recall(overview)])
+    yield Section("Controls", [_CONTROLS, tables.controls(summary)] if summary.controls else [])
+    yield Section("ROC curves", [figures.roc(summary)])
+    yield Section("Precision-recall curves", [figures.precision_recall(summary)])
     if shown:
-        yield Section("Scores and thresholds", [figures.scores(overview, shown)])
+        yield Section("Scores and thresholds", [figures.scores(summary, shown)])
     examples = {id(r): shown for r, shown in zip(study.results, study.examples, strict=True) if shown}
-    maps = [Section(overview.titles[s], [each]) for s, each in figures.maps(overview, examples).items()]
+    maps = [Section(summary.titles[s], [each]) for s, each in figures.maps(summary, examples).items()]
     yield Section("Heat maps", [figures.HOW_TO_READ_MAPS] if maps else [], maps)
     if is_embedded:
-        yield Section("Embeddings", _embeddings(study, overview))
+        yield Section("Embeddings", _embeddings(study, summary))
     trained = [network for network in study.networks if network.epoch_loss]
-    yield Section("Training", [figures.training(overview, trained)] if trained else [])
-    yield Section("Provenance", [_PROTOCOL, *_provenance(study, overview)])
+    yield Section("Training", [figures.training(summary, trained)] if trained else [])
+    yield Section("Provenance", [_PROTOCOL, *_provenance(study, summary)])
 
 
-def _what_was_run(study: Study, overview: Overview) -> str:
-    trained = [setting for setting in overview.judged if setting.role == "trained"]
+def _what_was_run(study: Study, summary: Summary) -> str:
+    trained = [setting for setting in summary.judged if setting.role == "trained"]
     networks = {result.network for result in study.results if result.role == "trained"}
     seeds = sorted({result.seed for result in study.results if result.role == "trained"})
     sentences = []
     if trained:
-        labels = "; ".join(overview.labels[setting] for setting in trained)
+        labels = "; ".join(summary.labels[setting] for setting in trained)
         sentences.append(
             f"{_count(len(networks), 'trained network')} in {_count(len(trained), 'setting')} ({labels}), "
             f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, "
-            f"with {_count(len(overview.methods), 'density', 'densities')}: {', '.join(overview.methods)}."
+            f"with {_count(len(summary.methods), 'density', 'densities')}: {', '.join(summary.methods)}."
         )
     bundles = {result.method for result in study.results if result.role == "bundle"}
     if bundles:
         sentences.append(f"{_count(len(bundles), 'ready-made inspector')}: {', '.join(sorted(bundles))}.")
-    compared = [overview.labels[setting] for setting in overview.judged if setting.role == "compared"]
+    compared = [summary.labels[setting] for setting in summary.judged if setting.role == "compared"]
     if compared:
         sentences.append(f"Beside them {_count(len(compared), 'published method')}: {', '.join(compared)}.")
-    controls = "; ".join(overview.labels[setting] for setting in overview.controls)
+    controls = "; ".join(summary.labels[setting] for setting in summary.controls)
     sentences.append(f"Controls beside them: {controls or 'none'}.")
     return plain(" ".join(sentences))
 
 
-def _on_what(study: Study, overview: Overview) -> str:
+def _on_what(study: Study, summary: Summary) -> str:
     results = study.results
-    datasets = ", ".join(dict.fromkeys(surface[0] for surface in overview.titles))
-    parts = f": {len(overview.known)} known, whose good images networks were trained on, and "
-    parts = f"{parts}{len(overview.novel)} novel" if overview.known else ""
+    datasets = ", ".join(dict.fromkeys(surface[0] for surface in summary.titles))
+    parts = f": {len(summary.known)} known, whose good images networks were trained on, and "
+    parts = f"{parts}{len(summary.novel)} novel" if summary.known else ""
     fitted = _range(result.fit_normals for result in results if result.role != "bundle")
     held_out = _range(result.held_out_normals for result in results if result.role != "bundle")
     sentences = [
-        f"Tested on {_count(len(overview.titles), 'surface')} of {datasets}{parts}. Of each there are "
+        f"Tested on {_count(len(summary.titles), 'surface')} of {datasets}{parts}. Of each there are "
         f"{_range(result.test_normals for result in results)} good test images and "
         f"{_range(result.test_defects for result in results)} defects."
     ]
@@ -100,10 +100,10 @@ def _on_what(study: Study, overview: Overview) -> str:
     return plain(" ".join(sentences))
 
 
-def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
+def _how_far_from_the_paper(study: Study, summary: Summary) -> str:
     sentences, compared = [], {}
-    for setting in overview.judged:
-        found = {s: overview.difference(s, setting) for s in overview.titles}
+    for setting in summary.judged:
+        found = {s: summary.difference(s, setting) for s in summary.titles}
         found = {surface: apart for surface, apart in found.items() if apart is not None}
         if found:
             lowest, highest = min(found, key=found.get), max(found, key=found.get)
@@ -112,13 +112,13 @@ def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
             )
             apart = apart if len(found) > 1 else ""
             places = [
-                f"{tables.signed(found[s])} ({overview.titles[s]})" for s in dict.fromkeys((lowest, highest))
+                f"{tables.signed(found[s])} ({summary.titles[s]})" for s in dict.fromkeys((lowest, highest))
             ]
-            sentences.append(f"{overview.labels[setting]}: {apart}{' to '.join(places)}")
+            sentences.append(f"{summary.labels[setting]}: {apart}{' to '.join(places)}")
             compared |= found
         if len(found) == len(paper_table.TABLE_3):
-            ours = np.mean([overview.median(surface, setting, overview.method) for surface in found])
-            theirs = paper_table.MEANS[setting.units, overview.saw_objects[setting]]
+            ours = np.mean([summary.median(surface, setting, summary.method) for surface in found])
+            theirs = paper_table.MEANS[setting.units, summary.saw_objects[setting]]
             sentences[-1] += f"; the mean is {ours:.3f}, the paper prints {theirs}"
     if sentences:
         fitted = _range(
@@ -134,33 +134,33 @@ def _how_far_from_the_paper(study: Study, overview: Overview) -> str:
     )
 
 
-def _embeddings(study: Study, overview: Overview) -> list[str | Picture]:
+def _embeddings(study: Study, summary: Summary) -> list[str | Picture]:
     if not study.embeddings:
         raise DataError(
             "there are no embeddings in these results; expected those of 'metricad evaluate --embedding'; "
             "evaluate again, or leave out --embedding"
         )
     found = [pair for pair in zip(study.results, study.embeddings, strict=True) if pair[1] is not None]
-    return [_HOW_TO_READ_EMBEDDINGS, *embeddings.pictures(overview, found)]
+    return [_HOW_TO_READ_EMBEDDINGS, *embeddings.pictures(summary, found)]
 
 
-def _marked(overview: Overview) -> list[str]:
+def _marked(summary: Summary) -> list[str]:
     judged = [
         (surface, setting)
-        for setting in overview.judged
-        for surface in overview.titles
-        if overview.of(surface, setting, overview.method_of(setting))
+        for setting in summary.judged
+        for surface in summary.titles
+        if summary.of(surface, setting, summary.method_of(setting))
     ]
-    beaten = [place for place in judged if overview.is_beaten(*place, overview.method_of(place[1]))]
+    beaten = [place for place in judged if summary.is_beaten(*place, summary.method_of(place[1]))]
     lacking = sum(
-        {control.role for control in overview.rivals(*place, overview.method_of(place[1]))}
+        {control.role for control in summary.rivals(*place, summary.method_of(place[1]))}
         != ({"baseline"} if place[1].role == "compared" else {"untrained", "baseline"})
         for place in judged
     )
     each = [
         f"{sum(setting == one for _, setting in beaten)} of {sum(setting == one for _, setting in judged)} "
-        f"with {overview.labels[one]}"
-        for one in overview.judged
+        f"with {summary.labels[one]}"
+        for one in summary.judged
     ]
     text = f"{len(beaten)} of {len(judged)} numbers are marked as not better than both controls"
     text += f": {', '.join(each)}." if len(each) > 1 else "."
@@ -168,21 +168,21 @@ def _marked(overview: Overview) -> list[str]:
     return [text] if judged else []
 
 
-def _why_shown(overview: Overview, shown: Setting) -> list[str]:
-    if len(overview.judged) == 1:
+def _why_shown(summary: Summary, shown: Setting) -> list[str]:
+    if len(summary.judged) == 1:
         return []
-    which = " whose networks saw objects in their training" if overview.saw_objects.get(shown) else ""
-    return [f"Of the settings this shows {overview.labels[shown]}: the first{which}, whatever its results."]
+    which = " whose networks saw objects in their training" if summary.saw_objects.get(shown) else ""
+    return [f"Of the settings this shows {summary.labels[shown]}: the first{which}, whatever its results."]
 
 
-def _distances(overview: Overview) -> list[str]:
+def _distances(summary: Summary) -> list[str]:
     """Answer the paper's open question (section 4), Manhattan or Euclidean, where both are there."""
     differences: dict[tuple, list[float]] = {}
     seeds, settings = set(), set()
-    for surface in overview.titles:
-        for setting in overview.judged:
-            others = {one.seed: one.auroc for one in overview.of(surface, setting, "mean manhattan")}
-            for one in overview.of(surface, setting, "mean euclidean"):
+    for surface in summary.titles:
+        for setting in summary.judged:
+            others = {one.seed: one.auroc for one in summary.of(surface, setting, "mean manhattan")}
+            for one in summary.of(surface, setting, "mean euclidean"):
                 if setting.role == "trained" and one.seed in others:
                     differences.setdefault(surface, []).append(others[one.seed] - one.auroc)
                     seeds.add(one.seed)
@@ -199,24 +199,24 @@ def _distances(overview: Overview) -> list[str]:
         f"{tables.signed(every.mean())} on average. Manhattan is better in {np.sum(every > 0)}, equal in "
         f"{np.sum(every == 0)} and worse in {np.sum(every < 0)}. Averaged by surface it is better on "
         f"{sum(mean > 0 for mean in means.values())} of {len(means)}, from {tables.signed(means[lowest])} "
-        f"({overview.titles[lowest]}) to {tables.signed(means[highest])} ({overview.titles[highest]})."
+        f"({summary.titles[lowest]}) to {tables.signed(means[highest])} ({summary.titles[highest]})."
     ]
 
 
-def _provenance(study: Study, overview: Overview) -> Iterator[Table]:
+def _provenance(study: Study, summary: Summary) -> Iterator[Table]:
     versions = [[Cell(package), Cell(version)] for package, version in study.versions.items()]
     yield Table("Versions", ["package", "version"], versions)
     if study.networks:
-        yield _networks(study, overview)
+        yield _networks(study, summary)
     compared = {one.method: one.settings for one in study.results if one.role == "compared"}
     if compared:
         yield _compared(compared)
-    yield _data(study, overview)
+    yield _data(study, summary)
     if any(study.costs):
-        yield _times(study, overview)
+        yield _times(study, summary)
 
 
-def _networks(study: Study, overview: Overview) -> Table:
+def _networks(study: Study, summary: Summary) -> Table:
     groups: dict[Setting, list] = {}
     for network in study.networks:
         groups.setdefault(setting_of(network.name, network.seed, network.units), []).append(network)
@@ -226,7 +226,7 @@ def _networks(study: Study, overview: Overview) -> Table:
         settings = group[0].settings
         rows.append(
             [
-                Cell(overview.labels.get(setting, plain(setting.name))),
+                Cell(summary.labels.get(setting, plain(setting.name))),
                 Cell(", ".join(str(one.seed) for one in group)),
                 Cell("; ".join(map(plain, dict.fromkeys(s for one in group for s in one.trained_on)))),
                 Cell(f"{settings['triplets_per_round']:,}" if "triplets_per_round" in settings else "–"),
@@ -246,15 +246,15 @@ def _compared(settings: Mapping[str, Mapping[str, object]]) -> Table:
     return Table("Published methods and their settings", ["method", "settings"], rows)
 
 
-def _data(study: Study, overview: Overview) -> Table:
+def _data(study: Study, summary: Summary) -> Table:
     rows = []
-    for surface, title in overview.titles.items():
+    for surface, title in summary.titles.items():
         found = [one for one in study.results if (one.dataset, one.surface) == surface]
         fitted = [one for one in found if one.role != "bundle"]
         texts = [
             title,
             plain(surface[0]),
-            "known" if surface in overview.known else "novel" if overview.known else "–",
+            "known" if surface in summary.known else "novel" if summary.known else "–",
             _range(one.fit_normals for one in fitted) or "–",
             _range(one.held_out_normals for one in fitted) or "–",
             str(found[0].test_normals),
@@ -265,11 +265,11 @@ def _data(study: Study, overview: Overview) -> Table:
     return Table("Images of each surface", header, rows)
 
 
-def _times(study: Study, overview: Overview) -> Table:
-    groups: dict[tuple, list[Cost]] = {(s, m): [] for s in overview.labels for m in (*overview.methods, None)}
+def _times(study: Study, summary: Summary) -> Table:
+    groups: dict[tuple, list[Cost]] = {(s, m): [] for s in summary.labels for m in (*summary.methods, None)}
     for result, cost in zip(study.results, study.costs, strict=True):
         if cost:
-            _, setting, method = overview.key(result)
+            _, setting, method = summary.key(result)
             groups[setting, method].append(cost)
     rows = []
     for (setting, method), group in groups.items():
@@ -277,7 +277,7 @@ def _times(study: Study, overview: Overview) -> Table:
             seconds = float(np.median([cost.seconds_to_fit for cost in group]))
             milliseconds = float(np.median([cost.milliseconds_per_image for cost in group]))
             times = [Cell(f"{seconds:.3g}", seconds), Cell(f"{milliseconds:.3g}", milliseconds)]
-            rows.append([Cell(overview.labels[setting]), Cell(method or "–"), *times])
+            rows.append([Cell(summary.labels[setting]), Cell(method or "–"), *times])
     header = ["setting", "density", "fit, s", "score, ms per image"]
     return Table("Times, medians over surfaces and seeds", header, rows)
 

@@ -42,7 +42,7 @@ def setting_of(network: str, seed: int, units: int) -> Setting:
     return Setting("trained", network.removesuffix(f"-{seed}"), units)
 
 
-class Overview:
+class Summary:
     """A study's results by surface, setting and method.
 
     Attributes

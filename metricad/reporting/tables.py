@@ -8,7 +8,7 @@ import numpy as np
 from metricad import metrics
 from metricad.evaluation.results import Result
 from metricad.reporting.document import Cell, Table
-from metricad.reporting.summary import Overview, Setting, Surface
+from metricad.reporting.summary import Setting, Summary, Surface
 
 _BLANK = Cell("–")
 
@@ -38,51 +38,51 @@ def figure(values: Sequence[float], mark: str = "") -> Cell:
     return Cell(f"{np.median(values):.3f}{deviation}", float(np.median(values)), mark) if values else _BLANK
 
 
-def means(overview: Overview) -> Table:
+def means(summary: Summary) -> Table:
     """The mean AUROC of every setting and control over the known, the novel and all surfaces."""
-    groups = {"known": overview.known, "novel": overview.novel, "all": list(overview.titles)}
-    if not overview.known or not overview.novel:
-        groups = {"all": list(overview.titles)}
+    groups = {"known": summary.known, "novel": summary.novel, "all": list(summary.titles)}
+    if not summary.known or not summary.novel:
+        groups = {"all": list(summary.titles)}
     rows = [
-        [Cell(overview.column(setting))]
+        [Cell(summary.column(setting))]
         + [
-            _mean([overview.median(s, setting, overview.method_of(setting)) for s in group])
+            _mean([summary.median(s, setting, summary.method_of(setting)) for s in group])
             for group in groups.values()
         ]
-        for setting in overview.labels
+        for setting in summary.labels
     ]
     header = ["setting", *(f"{name} ({len(group)})" for name, group in groups.items())]
-    return Table(f"AUROC, mean over surfaces: {overview.method}", header, rows)
+    return Table(f"AUROC, mean over surfaces: {summary.method}", header, rows)
 
 
-def auroc(overview: Overview) -> list[Table]:
+def auroc(summary: Summary) -> list[Table]:
     """The paper's table 3 for known and for novel surfaces: ours, its own values, the controls."""
-    groups = {"Known surfaces": overview.known, "Novel surfaces": overview.novel}
-    if not overview.known:
-        groups = {"AUROC": overview.novel}
-    return [_auroc(overview, group, f"{name}: {overview.method}") for name, group in groups.items() if group]
+    groups = {"Known surfaces": summary.known, "Novel surfaces": summary.novel}
+    if not summary.known:
+        groups = {"AUROC": summary.novel}
+    return [_auroc(summary, group, f"{name}: {summary.method}") for name, group in groups.items() if group]
 
 
-def _auroc(overview: Overview, surfaces: Sequence[Surface], caption: str) -> Table:
-    columns = [_Column("normal / defect", [Cell(overview.counts(s)) for s in surfaces], None)]
-    for setting in overview.judged:
-        label = overview.column(setting)
-        columns.append(_judged(overview, surfaces, setting, overview.method_of(setting), label))
-        theirs = [overview.reference(surface, setting) for surface in surfaces]
+def _auroc(summary: Summary, surfaces: Sequence[Surface], caption: str) -> Table:
+    columns = [_Column("normal / defect", [Cell(summary.counts(s)) for s in surfaces], None)]
+    for setting in summary.judged:
+        label = summary.column(setting)
+        columns.append(_judged(summary, surfaces, setting, summary.method_of(setting), label))
+        theirs = [summary.reference(surface, setting) for surface in surfaces]
         if any(theirs):
-            apart = [overview.difference(surface, setting) for surface in surfaces]
+            apart = [summary.difference(surface, setting) for surface in surfaces]
             theirs = [Cell(f"{found[0]} ± {found[1]}", found[0]) if found else _BLANK for found in theirs]
             columns.append(_Column("paper", theirs))
             apart = [_BLANK if found is None else Cell(signed(found), found) for found in apart]
             columns.append(_Column("difference", apart, signed))
-    for one in overview.controls:
-        figures = [figure(overview.values(surface, one, overview.method_of(one))) for surface in surfaces]
-        columns.append(_Column(overview.column(one), figures))
+    for one in summary.controls:
+        figures = [figure(summary.values(surface, one, summary.method_of(one))) for surface in surfaces]
+        columns.append(_Column(summary.column(one), figures))
     _mark_best(columns)
-    return _table(caption, overview, surfaces, columns)
+    return _table(caption, summary, surfaces, columns)
 
 
-def intervals(overview: Overview) -> Table:
+def intervals(summary: Summary) -> Table:
     """A 95 % interval of every AUROC of the headline, over the choice of test images."""
 
     def cell(group: Sequence[Result]) -> Cell:
@@ -95,14 +95,14 @@ def intervals(overview: Overview) -> Table:
         return Cell(f"[{low:.2f}, {high:.2f}]", low)
 
     columns = []
-    for setting in overview.judged:
-        method = overview.method_of(setting)
-        cells = [cell(overview.of(surface, setting, method)) for surface in overview.titles]
-        columns.append(_Column(overview.column(setting), cells, None))
-    return _table(f"AUROC, 95 % intervals: {overview.method}", overview, list(overview.titles), columns)
+    for setting in summary.judged:
+        method = summary.method_of(setting)
+        cells = [cell(summary.of(surface, setting, method)) for surface in summary.titles]
+        columns.append(_Column(summary.column(setting), cells, None))
+    return _table(f"AUROC, 95 % intervals: {summary.method}", summary, list(summary.titles), columns)
 
 
-def all_metrics(overview: Overview, setting: Setting) -> Table:
+def all_metrics(summary: Summary, setting: Setting) -> Table:
     """Every metric of one setting, and what its thresholds promise and do: medians over the seeds."""
     taken = {
         "AUROC": lambda one: one.auroc,
@@ -115,46 +115,46 @@ def all_metrics(overview: Overview, setting: Setting) -> Table:
         "false alarms": lambda one: rates(one) and rates(one)[0],
         "misses": lambda one: rates(one) and rates(one)[1],
     }
-    surfaces, columns = list(overview.titles), []
+    surfaces, columns = list(summary.titles), []
     for header, take in taken.items():
         style = percent if header.startswith(("false alarms", "misses")) else "{:.3f}".format
         cells = []
         for surface in surfaces:
-            found = [take(one) for one in overview.of(surface, setting, overview.method_of(setting))]
+            found = [take(one) for one in summary.of(surface, setting, summary.method_of(setting))]
             found = [value for value in found if value is not None]
             cells.append(Cell(style(np.median(found)), float(np.median(found))) if found else _BLANK)
         columns.append(_Column(header, cells, style))
-    return _table(f"All metrics: {overview.caption(setting)}", overview, surfaces, columns)
+    return _table(f"All metrics: {summary.caption(setting)}", summary, surfaces, columns)
 
 
-def densities(overview: Overview, setting: Setting) -> Table:
+def densities(summary: Summary, setting: Setting) -> Table:
     """Densities on the networks of one setting; below, on how many of all they beat the headline's."""
-    surfaces = list(overview.titles)
-    used = [m for m in overview.methods if any(overview.of(s, setting, m) for s in surfaces)]
-    columns = [_judged(overview, surfaces, setting, method, method) for method in used]
+    surfaces = list(summary.titles)
+    used = [m for m in summary.methods if any(summary.of(s, setting, m) for s in surfaces)]
+    columns = [_judged(summary, surfaces, setting, method, method) for method in used]
     _mark_best(columns)
-    table = _table(f"AUROC by density: {overview.labels[setting]}", overview, surfaces, columns)
+    table = _table(f"AUROC by density: {summary.labels[setting]}", summary, surfaces, columns)
     wins = [Cell(f"better than {used[0]}, all settings")]
     for method in used:
         better = [
-            overview.median(s, each, method) > overview.median(s, each, used[0])
+            summary.median(s, each, method) > summary.median(s, each, used[0])
             for s in surfaces
-            for each in overview.judged
-            if each.role == "trained" and overview.of(s, each, method) and overview.of(s, each, used[0])
+            for each in summary.judged
+            if each.role == "trained" and summary.of(s, each, method) and summary.of(s, each, used[0])
         ]
         wins.append(_BLANK if method == used[0] else Cell(f"{sum(better)} of {len(better)}"))
     return replace(table, footer=[*table.footer, wins])
 
 
-def controls(overview: Overview) -> Table:
+def controls(summary: Summary) -> Table:
     """What every trained network must beat: untrained ones by every density, and the baselines."""
     columns = []
-    for one in overview.controls:
-        for method in overview.methods if one.role == "untrained" else [overview.method]:
-            figures = [figure(overview.values(surface, one, method)) for surface in overview.titles]
-            label = overview.labels[one] + (f", {method}" if one.role == "untrained" else "")
+    for one in summary.controls:
+        for method in summary.methods if one.role == "untrained" else [summary.method]:
+            figures = [figure(summary.values(surface, one, method)) for surface in summary.titles]
+            label = summary.labels[one] + (f", {method}" if one.role == "untrained" else "")
             columns += [_Column(label, figures)] if set(figures) != {_BLANK} else []
-    return _table("AUROC of the controls", overview, list(overview.titles), columns)
+    return _table("AUROC of the controls", summary, list(summary.titles), columns)
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,9 @@ class _Column:
     is_judged: bool = False
 
 
-def _table(
-    caption: str, overview: Overview, surfaces: Sequence[Surface], columns: Sequence[_Column]
-) -> Table:
+def _table(caption: str, summary: Summary, surfaces: Sequence[Surface], columns: Sequence[_Column]) -> Table:
     rows = [
-        [Cell(overview.titles[surface]), *(column.cells[number] for column in columns)]
+        [Cell(summary.titles[surface]), *(column.cells[number] for column in columns)]
         for number, surface in enumerate(surfaces)
     ]
     footer = [Cell("mean")]
@@ -192,13 +190,13 @@ def _mean(values: Sequence[float | None], style: Callable[[float], str] = "{:.3f
 
 
 def _judged(
-    overview: Overview, surfaces: Sequence[Surface], setting: Setting, method: str, header: str
+    summary: Summary, surfaces: Sequence[Surface], setting: Setting, method: str, header: str
 ) -> _Column:
     """What stands beside the controls: with a warning where one of them is as good."""
     cells = []
     for surface in surfaces:
-        mark = "warning" if overview.is_beaten(surface, setting, method) else ""
-        cells.append(figure(overview.values(surface, setting, method), mark))
+        mark = "warning" if summary.is_beaten(surface, setting, method) else ""
+        cells.append(figure(summary.values(surface, setting, method), mark))
     return _Column(header, cells, is_judged=True)
 
 

@@ -1,6 +1,6 @@
 """The service: images are posted and judged by the parts' inspectors, over HTTP.
 
-The path of one image: `app` → `Judge.answer` → `intake` → `Gate.run` → `decode` →
+The path of one image: `app` → `Judge.answer` → `intake` → `WorkerQueue.run` → `decode` →
 `Inspector.inspect` → `Verdict`. Whatever can be refused without reading the body is; bodies stay in memory;
 decoding and inspecting are done in threads.
 
@@ -23,9 +23,9 @@ from starlette.exceptions import HTTPException
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspector
 from metricad.service.decoding import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
-from metricad.service.judge import Judge, Limits
+from metricad.service.judge import Judge, RequestLimits
 from metricad.service.limiter import BusyError
-from metricad.service.middleware import Envelope
+from metricad.service.middleware import RequestMiddleware
 from metricad.service.prometheus import CONTENT_TYPE
 from metricad.service.schemas import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
 
@@ -48,7 +48,7 @@ _TEXT = {200: {"description": "In Prometheus' text format.", "content": {"text/p
 def app(
     parts: Mapping[str, Inspector],
     *,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     token: str | None = None,
     hosts: Collection[str] | None = None,
 ) -> FastAPI:
@@ -58,7 +58,7 @@ def app(
     ----------
     parts : mapping of str to Inspector
         By name. Several threads ask an inspector at once.
-    limits : Limits, optional
+    limits : RequestLimits, optional
     token : str, optional
         Asked for as ``Authorization: Bearer``, but for health and the files of the page.
     hosts : collection of str, optional
@@ -69,7 +69,7 @@ def app(
     FastAPI
         To be run in one process.
     """
-    judge = Judge(parts, limits=limits or Limits())
+    judge = Judge(parts, limits=limits or RequestLimits())
     # FastAPI's own pages of documentation load scripts from elsewhere, which a line's computer cannot reach.
     api = FastAPI(
         title="metricad",
@@ -82,7 +82,7 @@ def app(
         redirect_slashes=False,
         responses=refused(421, 500),
     )
-    api.state.meters = judge.meters
+    api.state.metrics = judge.metrics
     for kind in (HTTPException, RequestValidationError, BusyError, DataError):
         api.add_exception_handler(kind, _refuse)
     for path, (name, media_type) in _PAGE.items():
@@ -94,7 +94,7 @@ def app(
     api.include_router(
         _parts(judge, api), dependencies=needs, responses={} if token is None else refused(401)
     )
-    api.add_middleware(Envelope, meters=judge.meters, hosts=hosts)
+    api.add_middleware(RequestMiddleware, metrics=judge.metrics, hosts=hosts)
     return api
 
 
@@ -144,7 +144,7 @@ def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
     @router.get("/metrics", tags=["health"], responses=_TEXT, response_class=Response)
     async def metrics() -> Response:
         """Count requests, verdicts, refusals, seconds and memory, for Prometheus."""
-        return Response(judge.meters.page(), headers={"content-type": CONTENT_TYPE})
+        return Response(judge.metrics.page(), headers={"content-type": CONTENT_TYPE})
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
@@ -175,7 +175,7 @@ def _authorised(token: str) -> Callable[..., None]:
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
     """Answer in the one shape whatever has kept a request from its result."""
     status, reason, message, headers = _explained(error)
-    request.app.state.meters.rejected.labels(reason).inc()
+    request.app.state.metrics.rejected.labels(reason).inc()
     return problem(status, message, headers)
 
 

@@ -18,8 +18,8 @@ from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection, Inspector
 from metricad.service import decoding, request_body
-from metricad.service.limiter import Gate
-from metricad.service.prometheus import Meters
+from metricad.service.limiter import WorkerQueue
+from metricad.service.prometheus import ServiceMetrics
 from metricad.service.schemas import COME_BACK, Part, Parts, Peak, Refusal, Verdict
 from metricad.versions import versions
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What one request, and all of them, may cost.
 
     Attributes
@@ -62,28 +62,28 @@ class Judge:
     Parameters
     ----------
     parts : mapping of str to Inspector
-    limits : Limits
+    limits : RequestLimits
     """
 
-    def __init__(self, parts: Mapping[str, Inspector], *, limits: Limits) -> None:
+    def __init__(self, parts: Mapping[str, Inspector], *, limits: RequestLimits) -> None:
         self.parts = dict(parts)
         self.limits = limits
         self.version = versions()["metricad"]
-        self.meters = Meters()
-        self._gate: Gate | None = None
+        self.metrics = ServiceMetrics()
+        self._queue: WorkerQueue | None = None
         self._not_ready = "still starting: its parts have not judged their first image"
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take requests while the block runs; at first, warm up."""
         limits = self.limits
-        self._gate = Gate(workers=limits.workers, queue=limits.queue, patience=limits.wait_seconds)
-        warming = create_task(self._warm_up(self._gate))
+        self._queue = WorkerQueue(workers=limits.workers, queue=limits.queue, patience=limits.wait_seconds)
+        warming = create_task(self._warm_up(self._queue))
         yield
         warming.cancel()
-        self._gate.close()
+        self._queue.close()
 
-    async def _warm_up(self, gate: Gate) -> None:
+    async def _warm_up(self, gate: WorkerQueue) -> None:
         """Judge an image by each part: compiling, and loading what draws maps, takes seconds."""
         try:
             for name in self.parts:
@@ -131,17 +131,17 @@ class Judge:
         self.check_ready()
         limits = self.limits
         request_body.check_head(request, most_bytes=limits.body_bytes)
-        with self._gate.place():
+        with self._queue.place():
             content = await request_body.received(
                 request, most_bytes=limits.body_bytes, seconds=limits.upload_seconds
             )
-            return await self._gate.run(functools.partial(work, name, content))
+            return await self._queue.run(functools.partial(work, name, content))
 
     def verdict(self, name: str, content: bytes) -> Verdict:
         """Judge an image file."""
         began = time.perf_counter()
         found = self._judge(name, self._decode(name, content))[0]
-        self.meters.verdicts.labels(name, found.verdict).inc()
+        self.metrics.verdicts.labels(name, found.verdict).inc()
         return Verdict(
             part=name,
             score=found.score,

@@ -13,7 +13,7 @@ class BusyError(Exception):
     """All places are taken, or the wait for a worker was too long."""
 
 
-class Gate:
+class WorkerQueue:
     """A bounded number of workers, threads, before a bounded number of places to wait in.
 
     A request takes its place before its body is read: so this bounds the bodies held in memory, too.

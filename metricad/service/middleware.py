@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metricad.service.prometheus import Meters
+from metricad.service.prometheus import ServiceMetrics
 from metricad.service.schemas import problem
 
 log = logging.getLogger(__name__)
@@ -31,20 +31,22 @@ _HEADERS = [
 _LINGER, _MOST_DRAINED = 2.0, 2**26  # seconds and bytes
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware around the whole service.
 
     Parameters
     ----------
     app : ASGI application
-    meters : Meters
+    metrics : ServiceMetrics
     hosts : collection of str, optional
         Names that a request's Host header may have, without the port; any when not given.
     """
 
-    def __init__(self, app: ASGIApp, *, meters: Meters, hosts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: ServiceMetrics, hosts: Collection[str] | None = None
+    ) -> None:
         self.app = app
-        self.meters = meters
+        self.metrics = metrics
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,12 +55,12 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        with self.meters.in_flight.track_inprogress():
+        with self.metrics.in_flight.track_inprogress():
             try:
                 await self._answer(scope, exchange)
             except Exception:  # whatever it is: logged whole, counted, and answered, if nothing has been yet
                 log.exception("request %s failed", exchange.id)
-                self.meters.rejected.labels("fault").inc()
+                self.metrics.rejected.labels("fault").inc()
                 if exchange.status is None:
                     message = f"a fault of the service, not of the request; its log names {exchange.id}"
                     await problem(500, message)(scope, exchange.receive, exchange.send)
@@ -67,7 +69,7 @@ class Envelope:
     async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
         host = Headers(scope=scope).get("host", "")
         if self.hosts is not None and _without_port(host) not in self.hosts:
-            self.meters.rejected.labels("host").inc()
+            self.metrics.rejected.labels("host").inc()
             expected = ", ".join(sorted(self.hosts))
             message = f"host {host!r}: this service is for its own computer only; expected {expected}"
             await problem(421, message)(scope, exchange.receive, exchange.send)
@@ -76,8 +78,8 @@ class Envelope:
 
     def _record(self, scope: Scope, exchange: "_Exchange") -> None:
         part, status = scope["state"].get("part", ""), str(exchange.status)
-        self.meters.requests.labels(part, status).inc()
-        self.meters.seconds.labels(part).observe(exchange.seconds)
+        self.metrics.requests.labels(part, status).inc()
+        self.metrics.seconds.labels(part).observe(exchange.seconds)
         # Quoted, or a path could make lines of its own.
         path = quote(scope["path"], safe="/")
         log.info("%s %s %s %s %.0f ms", exchange.id, scope["method"], path, status, 1000 * exchange.seconds)

@@ -8,7 +8,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class Meters:
+class ServiceMetrics:
     """Counters of one service, in a registry of its own.
 
     Labels hold only names of parts that exist, statuses and fixed words: whatever is sent, there are never

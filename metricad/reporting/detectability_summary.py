@@ -35,7 +35,7 @@ class Limit:
     count: Count
 
 
-def limits(chart: Chart, kind: str) -> list[Limit]:
+def detection_limits(chart: Chart, kind: str) -> list[Limit]:
     """From which sizes and contrasts on a kind of defect is found.
 
     A start counts if of every setting at least as large and as strong the share found is `FOUND` or more:
@@ -61,7 +61,7 @@ def limits(chart: Chart, kind: str) -> list[Limit]:
 
 def statements(chart: Chart) -> list[str]:
     """One line for each kind of defect: what is found of it."""
-    return [_statement(chart, kind) for kind in chart.kinds]
+    return [_statement(chart, kind) for kind in chart.defect_kinds]
 
 
 def _statement(chart: Chart, kind: str) -> str:
@@ -69,7 +69,7 @@ def _statement(chart: Chart, kind: str) -> str:
     largest = max((one for one in chart.counts if one.kind == kind), key=lambda one: (one.size, one.contrast))
     if not any(count.defects for setting, count in chart.counts.items() if setting.kind == kind):
         return f"{name}: this surface cannot show them"
-    if found := limits(chart, kind):
+    if found := detection_limits(chart, kind):
         start, count = found[0].start, found[0].count
         more = " or more" if start.contrast < 1 else ""
         return f"{name} at least {size(start)} with a {contrast(start)}{more}: {_outcome(count)}"
