@@ -1,66 +1,90 @@
-"""Packages import in one direction: a module, or a package as a whole, never comes back to itself."""
+"""Packages import in one direction: each only from those that stand before it."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
 
-PACKAGES = ["preprocessing", "networks", "density", "scoring", "inspection", "deploy", "service", "verbs"]
-"""Each may import those before it, never those behind it."""
+ORDER = [
+    "errors", "files", "versions", "data", "synthetic", "metrics", "preprocessing", "networks", "density",
+    "scoring", "training", "inspection", "methods", "deploy", "evaluation", "reporting", "reproduction",
+    "monitoring", "service", "cli",
+]  # fmt: skip
+"""Packages of metricad, and its three loose modules: each may import those before it."""
 
-
-def modules(package):
-    """Map each module's name below the package to its file."""
-    paths = {
-        ".".join(path.relative_to(ROOT / package).with_suffix("").parts): path
-        for path in sorted((ROOT / package).rglob("*.py"))
-    }
-    return {name.removesuffix(".__init__"): path for name, path in paths.items()}
+NEVER = {
+    "synthetic": {"metrics", "preprocessing", "networks"},
+    "density": {"data", "synthetic", "metrics", "preprocessing"},
+    "inspection": {"training"},
+    "methods": {"training"},
+    "deploy": {"training", "methods"},
+    "monitoring": {"training", "methods", "evaluation", "reporting", "reproduction"},
+    "service": {"training", "methods", "evaluation", "reporting", "reproduction", "monitoring"},
+}
+"""Packages that stand before one and are none of its business all the same."""
 
 
 def imported(path):
-    """Every absolute module that a file names in an import, at any depth of its code."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Name every module that a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            if node.module == "metricad":
+                yield from (f"metricad.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
 
 
-def units(name):
-    """Packages and loose modules of metricad that a module imports, but for its own."""
-    found = (target.split(".") for target in imported(modules("metricad")[name]))
-    named = {parts[1] for parts in found if parts[0] == "metricad" and len(parts) > 1}
-    return named & {one.split(".")[0] for one in modules("metricad")} - {name.split(".")[0]}
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def needed():
+    """Map each package of metricad to those that it imports."""
+    found = {name: set() for name in ORDER}
+    for path in files("metricad"):
+        name = path.relative_to(ROOT / "metricad").with_suffix("").parts[0]
+        if name in ("__init__", "__main__"):
+            continue
+        for target in imported(path):
+            parts = target.split(".")
+            if parts[0] == "metricad" and len(parts) > 1:
+                found.setdefault(name, set()).add(parts[1])
+    return {name: targets - {name} for name, targets in found.items()}
+
+
+def test_all_packages_have_their_place():
+    inside = {path.name for path in (ROOT / "metricad").iterdir() if (path / "__init__.py").exists()}
+    loose = {path.stem for path in (ROOT / "metricad").glob("*.py")} - {"__init__", "__main__"}
+    assert inside | loose == set(ORDER)
+    assert loose == {"errors", "files", "versions"}
 
 
 def test_no_package_comes_back_to_itself():
-    graph = {}
-    for name in modules("metricad").keys() - {"__init__"}:
-        graph.setdefault(name.split(".")[0], set()).update(units(name))
     try:
-        order = list(TopologicalSorter(graph).static_order())
+        TopologicalSorter(needed()).prepare()
     except CycleError as error:
         pytest.fail(f"packages import each other in a circle: {error.args[1]}")
-    assert set(PACKAGES) <= set(order)
 
 
-@pytest.mark.parametrize("name", modules("metricad"))
-def test_imports_point_upwards(name):
-    package = name.split(".")[0]
-    behind = PACKAGES[PACKAGES.index(package) + 1 :] if package in PACKAGES else []
-    assert not units(name) & set(behind)
-    for target in imported(modules("metricad")[name]):
-        assert target.split(".")[0] not in ("data_prep", "scripts", "results", "tests"), f"{name}: {target}"
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_backwards(name):
+    allowed = set(ORDER[: ORDER.index(name)]) - NEVER.get(name, set())
+    assert needed()[name] - allowed == set()
 
 
-@pytest.mark.parametrize("name", modules("data_prep"))
-def test_data_prep_needs_little_of_metricad(name):
-    targets = (target for target in imported(modules("data_prep")[name]) if target.startswith("metricad"))
-    needed = {".".join(target.split(".")[:2]) for target in targets}
-    assert needed <= {"metricad", "metricad.cli.console", "metricad.errors"}
+@pytest.mark.parametrize("package", ["metricad", "data_prep"])
+def test_programs_do_not_import_scripts_or_tests(package):
+    others = {"scripts", "results", "tests"} | ({"data_prep"} if package == "metricad" else set())
+    for path in files(package):
+        assert {target.split(".")[0] for target in imported(path)} & others == set(), path
+
+
+def test_data_prep_needs_little_of_metricad():
+    targets = {target for path in files("data_prep") for target in imported(path)}
+    found = {".".join(target.split(".")[:2]) for target in targets if target.startswith("metricad")}
+    assert found <= {"metricad.cli", "metricad.deploy", "metricad.errors"}

@@ -1,0 +1,269 @@
+"""From a folder of good parts to verdicts: what is fitted, what is held out, what is said of an image."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metricad.data import images
+from metricad.errors import DataError
+from metricad.inspection import fit
+from metricad.inspection.detector import PartDetector
+from metricad.inspection.fit import fit_inspector
+from metricad.inspection.inspector import Inspection, Inspector
+from metricad.networks import residual
+from metricad.scoring.anomaly_maps import place
+from metricad.scoring.calibration import Calibration
+from metricad.training import runs
+from tests.helpers import GOOD_IMAGES, save, scratched, texture
+
+HALF = residual.RECEPTIVE_FIELD // 2
+
+
+@pytest.fixture(scope="module")
+def model(run_folder):
+    return runs.load_network(run_folder)
+
+
+@pytest.fixture(scope="module")
+def paths(good_folder):
+    return images.find([good_folder])
+
+
+def new_part(seed=99):
+    return texture(np.random.default_rng(seed))
+
+
+# Making one.
+
+
+def test_the_prototype_is_of_the_fitted_images_and_the_threshold_of_the_others(model, paths, fitted):
+    """By hand, with the split that the inspector says it made."""
+    order = np.random.default_rng(0).permutation(GOOD_IMAGES)
+    held_out = {paths[i] for i in order[:9]}
+    read = {path: images.read(path) for path in paths}
+    by_hand = PartDetector(model, "mean").fit([read[p] for p in paths if p not in held_out])
+    found, expected = (one.densities[0].mean.numpy() for one in (fitted.detector, by_hand))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    expected = sorted(by_hand.score(read[path]) for path in held_out)
+    np.testing.assert_allclose(fitted.calibration.scores, expected, rtol=1e-5)
+    # 9 images at a rate of 0.1: their largest score.
+    assert fitted.threshold == fitted.calibration.scores[-1]
+    assert fitted.fitted_on == {"fit_images": 21, "held_out_images": 9, "holdout": 0.3, "seed": 0}
+
+
+def test_an_inspector_judges_by_its_detectors_score(fitted):
+    wide = fitted.detector.with_score("top-10%", ["network"], center=0, spread=1)
+    scratch = scratched(new_part(), 20, 30)
+    found, anomaly = Inspector(wide, fitted.calibration).inspect(scratch)
+    plain, same_map = fitted.inspect(scratch)
+    np.testing.assert_allclose(anomaly, same_map, rtol=1e-6)
+    assert found.score == wide.score(scratch) < plain.score == fitted.detector.score(scratch)
+    assert (found.size_class, plain.size_class) == ("top-10%", "max")
+
+
+def test_the_seed_chooses_the_images_held_out(model, paths):
+    def scores(seed):
+        made = fit_inspector(paths, model, false_alarm_rate=0.1, holdout=0.3, seed=seed)
+        return made.calibration.scores
+
+    np.testing.assert_array_equal(scores(1), scores(1))
+    assert not np.array_equal(scores(1), scores(2))
+
+
+@pytest.mark.parametrize(("total", "holdout"), [(10, 0.3), (7, 0.5), (30, 0.99), (100, 0.2)])
+def test_no_image_is_both_fitted_and_held_out(total, holdout):
+    held_out, fitted = fit._split(list(range(total)), holdout, seed=4)
+    assert sorted(held_out + fitted) == list(range(total))
+    assert len(held_out) == round(total * holdout)
+    assert held_out == sorted(held_out)
+    assert fitted == sorted(fitted)
+
+
+def test_the_same_folder_given_twice_does_not_hold_out_what_is_fitted(good_folder):
+    assert len(images.find([good_folder, good_folder])) == GOOD_IMAGES
+
+
+def test_each_image_is_announced_once(model, paths):
+    seen = []
+    fit_inspector(paths, model, false_alarm_rate=0.1, holdout=0.3, on_image=lambda: seen.append(1))
+    assert len(seen) == GOOD_IMAGES
+
+
+def test_the_kind_that_is_asked_for_is_fitted(model, paths):
+    made = fit_inspector(paths, model, kind="gaussian", false_alarm_rate=0.1, holdout=0.3)
+    assert made.detector.kind == "gaussian"
+    assert made.detector.densities[0].components == 1
+
+
+def test_a_bad_image_among_the_good_is_named(model, paths, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(paths[0].read_bytes()[:100])
+    with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
+        fit_inspector([*paths, bad], model, false_alarm_rate=0.1, holdout=0.3)
+
+
+def test_too_few_images_are_refused_before_any_is_read(model):
+    with pytest.raises(DataError, match="needs at least 9 held-out good images"):
+        fit_inspector(["nowhere.png"] * 5, model, false_alarm_rate=0.1)
+
+
+def test_a_network_that_has_diverged_is_refused(paths):
+    diverged = residual.build(4, seed=0)
+    diverged.get_layer("features").set_weights(
+        [np.full_like(weights, np.nan) for weights in diverged.get_layer("features").get_weights()]
+    )
+    with pytest.raises(DataError, match="the network has diverged"):
+        fit_inspector(paths, diverged, false_alarm_rate=0.1, holdout=0.3)
+
+
+# Asking it.
+
+
+def test_a_good_part_and_a_scratched_one(fitted):
+    good, _ = fitted.inspect(new_part())
+    scratch, _ = fitted.inspect(scratched(new_part(), 20, 30))
+    assert (good.verdict, scratch.verdict) == ("good", "defect")
+    assert good.score <= good.threshold == scratch.threshold == fitted.threshold < scratch.score
+    assert 0 <= good.percentile <= scratch.percentile == 100
+    assert good.error is None
+
+
+def test_what_is_said_agrees_with_the_distance_map(fitted):
+    inspection, distance_map = fitted.inspect(scratched(new_part(), 20, 30), path="part.png")
+    assert inspection.path == "part.png"
+    assert inspection.score == pytest.approx(distance_map.max(), rel=1e-6)
+    assert inspection.percentile == fitted.calibration.percentile(inspection.score)
+    row, column = np.unravel_index(distance_map.argmax(), distance_map.shape)
+    assert (inspection.peak_row, inspection.peak_col) == (2 * row + 16, 2 * column + 16)
+
+
+@pytest.mark.parametrize("corner", [(14, 40), (40, 14), (44, 44)])
+def test_the_peak_is_at_the_scratch(fitted, corner):
+    inspection, _ = fitted.inspect(scratched(new_part(), *corner))
+    assert abs(inspection.peak_row - (corner[0] + 2.5)) <= HALF + 3
+    assert abs(inspection.peak_col - (corner[1] + 2.5)) <= HALF + 3
+
+
+def test_exactly_at_the_threshold_a_part_is_still_good(fitted):
+    score = fitted.inspect(new_part())[0].score
+
+    def verdict(threshold):
+        calibrated = Calibration(np.array([threshold]), 0.5)
+        return dataclasses.replace(fitted, calibration=calibrated).inspect(new_part())[0].verdict
+
+    assert verdict(score) == "good"
+    assert verdict(np.nextafter(score, 0)) == "defect"
+
+
+def test_the_held_out_images_alarm_no_more_often_than_promised(model, paths):
+    for rate, count in [(0.1, 9), (0.25, 12), (0.5, 15)]:
+        made = fit_inspector(paths, model, false_alarm_rate=rate, holdout=count / GOOD_IMAGES)
+        held_out = made.calibration.scores
+        assert len(held_out) == count
+        assert (held_out > made.threshold).sum() <= rate * (count + 1)
+
+
+def test_maps_of_a_part_share_a_scale_that_has_room_above_the_threshold(fitted):
+    scale = fitted.map_scale()
+    assert scale["low"] < scale["threshold"] < scale["high"]
+    assert scale["threshold"] == pytest.approx(fitted.threshold)  # the paper's score is the map's maximum
+    images.overlay(new_part(), np.zeros((64, 64), np.float32), **scale)
+
+
+def test_files_are_judged_in_order_and_past_bad_ones(fitted, tmp_path):
+    whole = save(tmp_path / "scratched.png", scratched(new_part(), 20, 30))
+    small = tmp_path / "small.png"
+    Image.fromarray(np.zeros((31, 40), np.uint8)).save(small)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    good = save(tmp_path / "good.png", new_part())
+    found = list(fitted.inspect_files([bad, whole, tmp_path / "missing.png", small, good]))
+    assert [inspection.verdict for inspection, _, _ in found] == ["error", "defect", "error", "error", "good"]
+    names = [inspection.path.rpartition("/")[2] for inspection, _, _ in found]
+    assert names == ["bad.png", "scratched.png", "missing.png", "small.png", "good.png"]
+    for inspection, image, distances in found:
+        if inspection.verdict == "error":
+            assert image is None
+            assert distances is None
+            assert inspection.error
+            assert str(tmp_path) not in inspection.error  # the path stands in its own column
+            assert (inspection.score, inspection.threshold, inspection.percentile) == (None, None, None)
+            assert (inspection.peak_row, inspection.peak_col) == (None, None)
+        else:
+            alone, distance_map = fitted.inspect(images.read(inspection.path), path=inspection.path)
+            assert inspection == alone
+            np.testing.assert_array_equal(image, images.read(inspection.path))
+            np.testing.assert_array_equal(distances, distance_map)
+    assert "expected at least 32×32 pixels, received 31×40" in found[3][0].error
+
+
+def test_any_number_of_workers_say_the_same_in_the_same_order(fitted, good_folder, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    names = images.find([good_folder])
+    names = [*names[:5], bad, *names[5:]]
+    alone = [found for found, _, _ in fitted.inspect_files(names)]
+    drawn = []
+    together = fitted.inspect_files(names, workers=3, draw=lambda path, image, distances: drawn.append(path))
+    assert [found for found, _, _ in together] == alone
+    assert sorted(drawn) == sorted(set(names) - {bad})
+    assert fitted.detector.clock.seconds.keys() == {"read", "network and distance", "score", "write"}
+
+
+def test_no_files_are_no_trouble(fitted):
+    assert list(fitted.inspect_files([])) == []
+
+
+def test_leaving_in_the_middle_leaves_no_thread_behind(fitted, good_folder):
+    import threading
+
+    before = threading.active_count()
+    found = fitted.inspect_files(images.find([good_folder]))
+    next(found)
+    found.close()
+    assert threading.active_count() == before
+
+
+def test_a_file_that_is_gone_when_its_turn_comes_is_reported(fitted, good_folder, tmp_path):
+    names = [shutil.copy(good_folder / "000.png", tmp_path / f"{i}.png") for i in range(4)]
+    found = fitted.inspect_files(names)
+    next(found)
+    names[-1].unlink()
+    assert [inspection.verdict for inspection, _, _ in found][-1] == "error"
+
+
+def test_an_inspection_is_ten_fields_that_json_can_hold(fitted):
+    inspection, _ = fitted.inspect(new_part(), path="a.png")
+    record = dataclasses.asdict(inspection)
+    assert list(record) == [
+        "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size_class",
+        "source", "error",
+    ]  # fmt: skip
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert dataclasses.asdict(Inspection("b.png", error="why"))["verdict"] == "error"
+
+
+def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):
+    paths = [save(tmp_path / f"{i}.png", np.full((40, 40), 0.25, np.float32)) for i in range(20)]
+    for kind in ("mean", "gaussian"):
+        made = fit_inspector(paths, model, kind=kind, false_alarm_rate=0.2, holdout=0.3)
+        same, _ = made.inspect(images.read(paths[0]))
+        other, anomaly = made.inspect(new_part())
+        assert same.verdict == "good"
+        assert other.verdict == "defect"
+        assert np.isfinite([same.score, other.score, other.threshold]).all()
+        assert images.overlay(new_part(), place(anomaly, (64, 64), residual.GRID), **made.map_scale()).any()
+
+
+def test_an_image_out_of_register_is_named_and_does_not_end_a_run(paths, model, tmp_path):
+    odd = save(tmp_path / "odd.png", texture(np.random.default_rng(1), side=72))
+    fitted = fit_inspector(paths, model, kind="positional", false_alarm_rate=0.2)
+    good, bad, last = (found for found, _, _ in fitted.inspect_files([paths[0], odd, paths[1]]))
+    assert (good.verdict, bad.verdict, last.verdict) == ("good", "error", "good")
+    assert "needs images of one size" in bad.error
+    with pytest.raises(DataError, match=r"\.png: a positional density needs images of one size"):
+        fit_inspector([odd, *paths], model, kind="positional", false_alarm_rate=0.2)

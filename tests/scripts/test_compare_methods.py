@@ -1,0 +1,52 @@
+"""The script that puts published methods beside metricad's own: sizes, and the page."""
+
+from metricad.evaluation.results import Cost, Result, Study
+from metricad.reporting import markdown
+from tests.helpers import load_script
+
+script = load_script("compare_methods")
+
+
+def result(method, role, auroc, **more):
+    values = {
+        "dataset": "made", "surface": "tile", "method": method, "role": role, "network": None, "units": None,
+        "seed": 0, "is_known": None, "fit_normals": 8, "held_out_normals": 2, "test_normals": 5,
+        "test_defects": 5, "threshold": None, "false_alarm_rate": None, "auroc": auroc,
+        "average_precision": 0.5, "f1_max": 0.5, "fpr_at_95_tpr": 0.5, "pixel_auroc": None, "aupro": None,
+        "scores": [],
+    }  # fmt: skip
+    return Result(**values | more)
+
+
+def test_the_page_has_every_method_with_what_it_takes():
+    found = [
+        result("auto", "trained", 0.9, network="fast"),
+        result("auto", "untrained", 0.55, network="accurate"),
+        result("per-pixel variation", "baseline", 0.5),
+        result("cae-kde (3 of 100 epochs)", "compared", 0.6),
+    ]
+    taken = [
+        {"peak_mib": 900.4, "bytes": 12_000, "settings": {}},
+        *2 * [{"peak_mib": 900.4, "bytes": 12_000, "settings": {}}],
+        {"peak_mib": 1200.0, "bytes": 1_000_000, "settings": {"epochs": 3}},
+    ]
+    study = Study(found, [[]] * 4, [*3 * [Cost(1.0, 20.0)], Cost(60.0, 30.0)])
+    text = markdown.render(script.build(study, taken, command="python x"))
+    assert "| metricad fast | 0.900 | 0.500 | – | – | 1.0 | 20.0 | 900 | 12 |" in text
+    assert "| cae-kde (3 of 100 epochs) | 0.600 | 0.500 | – | – | 60.0 | 30.0 | 1200 | 1000 |" in text
+    assert "| accurate, untrained | 0.550 |" in text
+    assert "| per-pixel variation | 0.500 |" in text
+    assert "| cae-kde (3 of 100 epochs) | epochs 3 |" in text
+    assert "python x" in text
+
+
+def test_the_command_names_no_folder_of_this_machine(tmp_path):
+    class Options:
+        data = ("surfaces", str(tmp_path))
+        data_dir, work, weights = tmp_path / "prepared", tmp_path / "work", str(tmp_path / "w.h5")
+        method, epochs = ["cae-kde"], ["cae-kde=3"]
+
+    words = script.describe(Options)
+    assert str(tmp_path.parent) not in words
+    assert "--method cae-kde --epochs cae-kde=3 --weights w.h5" in words
+    assert script.place(tmp_path, "cae-kde", 2).name == "2-cae-kde.json"
