@@ -1,7 +1,6 @@
 """The journal of a watch: one JSON line for each image, whole or not there, written by one process."""
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -9,9 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+import portalocker
+
 from metricad.errors import DataError
 
 _BEGINNING = b'{"time": '  # of each line, `Watch` puts it first: a file that begins otherwise is not ours
+_BINARY = getattr(os, "O_BINARY", 0)  # where files have a text mode, as on Windows
 _NEEDED = {"time", "path", "threshold", "score", "verdict", "size", "mtime_ns"}
 
 
@@ -37,7 +39,7 @@ class Journal:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
         try:
             self._check()
         except BaseException:
@@ -105,13 +107,14 @@ class Journal:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise DataError(f"{self.path}: not a plain file; expected one to append JSON lines to")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            portalocker.lock(self._file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.AlreadyLocked as error:
             raise DataError(
                 f"{self.path}: another watch is writing this file; stop it, or give another --out"
             ) from error
         self._check_place()
-        beginning = os.pread(self._file, len(_BEGINNING), 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        beginning = os.read(self._file, len(_BEGINNING))
         if not _BEGINNING.startswith(beginning):  # its last line might be cut off: it must be ours
             raise DataError(f"{self.path}: not written by 'metricad watch'; give another --out")
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import portalocker
 
 from metricad import files
 from metricad.data import datasets
@@ -302,14 +303,9 @@ def _note_failure(out: Path, progress: Progress, cell: Cell, failure: workers.Fa
 def _locked(out: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock falls with the process, however it ends."""
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        yield
-        return
     with (out / LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.AlreadyLocked:
             raise RunError(f"{out}: another process works on this grid; wait for it or stop it") from None
         yield

@@ -1,4 +1,9 @@
-"""Units of work in parallel processes, each with its share of the machine's threads."""
+"""Units of work in parallel processes, each with its share of the machine's threads.
+
+Not joblib or another executor: there, a process that dies ends all that is pending, and nobody says which
+unit it was. Here it ends its own unit alone, units wait for those that they need, and no worker outlives its
+parent.
+"""
 
 import contextlib
 import importlib

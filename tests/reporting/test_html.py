@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tomllib
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from metricad.reporting import html as page
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
+from tests.helpers import ROOT
 
 HOSTILE = "</title><script>alert('1')</script> & \"><img src=x onerror=alert(2)> &amp; "
 LONG = "a_folder_name_without_a_single_space_that_goes_on_for_longer_than_any_screen_of_a_phone_is_wide"
@@ -250,9 +252,11 @@ def test_without_a_script_there_are_no_dead_buttons(html):
 
 def test_style_and_script_are_installed_with_the_package():
     root = Path(page.__file__).parent
-    settings = tomllib.loads((root.parent / "pyproject.toml").read_text())
-    packaged = settings["tool"]["setuptools"]["package-data"]["metricad"]
-    assert {path.name for path in root.glob("page.*") if path.suffix != ".py"} <= set(packaged)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packaged = settings["tool"]["setuptools"]["package-data"]["metricad.reporting"]
+    needed = [path.name for path in root.glob("page.*")]
+    assert len(needed) == 3
+    assert all(any(fnmatch(name, pattern) for pattern in packaged) for name in needed)
 
 
 BROWSER = next(
