@@ -31,14 +31,13 @@ import tensorflow as tf
 
 from metricad import files, metrics
 from metricad.cli import display
-from metricad.cli.options import SHIPPED
 from metricad.data import datasets
 from metricad.errors import DataError
 from metricad.evaluation.protocol import Images, Protocol
 from metricad.inspection import fit_detector
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.model import LINES
-from metricad.networks import pretrained
+from metricad.networks import SHIPPED, pretrained
 from metricad.preprocessing.intensity import LINEAR, IntensityTransform
 from metricad.reporting import markdown
 from metricad.reporting.document import Cell, Document, Section, Table

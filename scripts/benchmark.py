@@ -38,8 +38,8 @@ from measuring import seconds
 
 from data_prep.surfaces import generator
 from metricad import files
-from metricad.cli.options import SHIPPED
 from metricad.data import images
+from metricad.networks import SHIPPED
 from metricad.reporting import markdown
 from metricad.reporting.document import Cell, Document, Table
 from metricad.versions import versions

@@ -25,12 +25,12 @@ import rivals
 
 from metricad import files
 from metricad.cli import display
-from metricad.cli.options import SHIPPED
 from metricad.data import datasets
 from metricad.evaluation import candidates, comparison
 from metricad.evaluation import results as records
 from metricad.evaluation.protocol import Method
 from metricad.evaluation.results import Result, Study
+from metricad.networks import SHIPPED
 from metricad.reporting import markdown, report
 from metricad.reporting.document import Cell, Document, Section, Table
 
@@ -54,7 +54,7 @@ def main() -> None:
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*SHIPPED, *CONTROLS, *candidates.COMPARED]
+    names = options.method or [*SHIPPED, *CONTROLS, *list(Method)]
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
         for number in range(len(surfaces)):
             for name in names:
@@ -88,7 +88,7 @@ def run_one(
 ) -> None:
     """Evaluate one method on one surface and keep the results and what they took."""
     path = place(work, name, int(number))
-    if name in candidates.COMPARED:
+    if name in list(Method):
         chosen = [candidates.of_name(name, epochs=epochs.get(name), weights=weights)]
     elif name == "variation":
         chosen = candidates.BASELINES

@@ -31,11 +31,11 @@ from scipy import stats
 
 from metricad import files
 from metricad.cli import display
-from metricad.cli.options import SHIPPED
 from metricad.data import datasets
 from metricad.evaluation import candidates
 from metricad.evaluation.protocol import Images, Method
 from metricad.inspection.interface import as_taken
+from metricad.networks import SHIPPED
 from metricad.reporting import figures, markdown
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.scoring.calibration import calibrate, needed

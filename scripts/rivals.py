@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from metricad.evaluation import candidates
 from metricad.inspection.detector import PartDetector
+from metricad.methods import Method
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def epochs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, int]:
     """Epochs by method; ends the program where a name is no method's."""
     found = {name: int(count) for name, _, count in (each.partition("=") for each in options.epochs)}
-    if unknown := found.keys() - candidates.COMPARED.keys():
+    if unknown := found.keys() - set(Method):
         parser.error(f"--epochs names no method: {', '.join(sorted(unknown))}")
     return found
 

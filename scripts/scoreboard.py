@@ -23,7 +23,6 @@ import tensorflow as tf
 
 from metricad import files, metrics
 from metricad.cli import display
-from metricad.cli.options import SHIPPED
 from metricad.data import datasets
 from metricad.data.channels import to_luminance
 from metricad.evaluation import candidates, comparison
@@ -31,6 +30,7 @@ from metricad.evaluation import results as records
 from metricad.evaluation.protocol import Method, Protocol
 from metricad.evaluation.results import Result, Study
 from metricad.inspection.interface import Detector
+from metricad.networks import SHIPPED
 from metricad.networks import residual as network
 from metricad.networks.factory import extractor
 from metricad.reporting import markdown, report
@@ -54,9 +54,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
-    parser.add_argument(
-        "--method", action="append", choices=candidates.COMPARED, help="also published methods"
-    )
+    parser.add_argument("--method", action="append", choices=list(Method), help="also published methods")
     rivals.add_options(parser)
     parser.add_argument("--side", type=int, default=measuring.SIDE, help="of the images that are timed")
     parser.add_argument(

@@ -1,5 +1,7 @@
 """What both command lines share: how a verb ends, and what it says then."""
 
+import difflib
+import re
 import sys
 import traceback
 from typing import NoReturn
@@ -52,5 +54,14 @@ def fail_on_options(error: typer.TyperException, prog: str) -> NoReturn:
     if not message:  # typer has answered a bare command with its help
         raise SystemExit(EXIT_ERROR)
     context = getattr(error, "ctx", None)
+    message = message.replace("Value error, ", "").rstrip(".")
+    message += _suggestion(message)
     command = context.command_path if context else prog
-    fail(f"{message.rstrip('.')}; see '{command} --help'")
+    fail(f"{message}; see '{command} --help'")
+
+
+def _suggestion(message: str) -> str:
+    """Name what may have been meant by a value that is none of those an option takes."""
+    found = re.search(r"'([^']*)' is not one of (.+)", message)
+    near = difflib.get_close_matches(found[1], re.findall(r"'(.*?)'", found[2]), n=1) if found else []
+    return f"; did you mean '{near[0]}'?" if near else ""

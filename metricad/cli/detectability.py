@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metricad.cli import display
-from metricad.cli.options import DefectKind, UnseenGood
+from metricad.cli.options import UnseenGood
 from metricad.data import images
 from metricad.deploy.native_output import load_tensorflow
+from metricad.synthetic import DefectKind
 
 if TYPE_CHECKING:
     pass

@@ -8,17 +8,16 @@ import typer
 
 from metricad.cli import display
 from metricad.cli.options import (
-    SHIPPED,
-    ComparedMethod,
     DataDir,
     FalseAlarmRate,
     Holdout,
-    Kind,
-    Metric,
     Normals,
 )
 from metricad.data import datasets
+from metricad.density import Kind, Metric
 from metricad.deploy.native_output import load_tensorflow
+from metricad.methods import Method
+from metricad.networks import SHIPPED
 
 
 def evaluate(
@@ -41,7 +40,7 @@ def evaluate(
         ),
     ] = None,
     method: Annotated[
-        list[ComparedMethod] | None,
+        list[Method] | None,
         typer.Option(help="Published methods to put beside them; several can be given.", show_default=False),
     ] = None,
     epochs: Annotated[

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metricad.cli.options import DataDir, ExportFormat, InputType, Precision
+from metricad.cli.options import DataDir
 from metricad.data import images
+from metricad.deploy import Format, InputType, Precision
 from metricad.deploy.native_output import load_tensorflow
 
 if TYPE_CHECKING:
     from metricad.inspection.inspector import Inspector
 
 
-_BY_SUFFIX = {".onnx": ExportFormat.onnx, ".tflite": ExportFormat.litert}
+_BY_SUFFIX = {".onnx": Format.onnx, ".tflite": Format.litert}
 
 
 def export(
@@ -23,7 +24,7 @@ def export(
         Path, typer.Option(help="The .onnx or .tflite file, or the new folder of the other formats.")
     ],
     format: Annotated[
-        ExportFormat | None,
+        Format | None,
         typer.Option(help="What to write.", show_default="by the name: .onnx, .tflite, else openvino"),
     ] = None,
     input_type: Annotated[
@@ -58,7 +59,7 @@ def export(
     Example: metricad export part.metricad --out part.onnx
     """
     _check_precision(precision, good, compare, labelled)
-    format = _BY_SUFFIX.get(out.suffix, ExportFormat.openvino) if format is None else format
+    format = _BY_SUFFIX.get(out.suffix, Format.openvino) if format is None else format
     paths = images.find(good or compare or [])
     load_tensorflow()
     from metricad.deploy import export as exporting

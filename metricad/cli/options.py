@@ -28,92 +28,10 @@ UnseenGood = Annotated[
 ]
 
 
-class Kind(StrEnum):
-    """Kinds of density."""
-
-    mean = "mean"
-    mixture = "mixture"
-    gaussian = "gaussian"
-    positional = "positional"
-    auto = "auto"
-
-
-SHIPPED = ("accurate", "fast")
-"""Networks that ship, the default one first; here without Keras, which takes seconds to import."""
-
-
 class PartPreset(StrEnum):
     """Methods by name."""
 
     paper = "paper"
-
-
-class DefectKind(StrEnum):
-    """Kinds of synthetic defects; here without what draws them, which takes a second to import."""
-
-    scratch = "scratch"
-    crack = "crack"
-    spots = "spots"
-    stain = "stain"
-    paste = "paste"
-    foreign = "foreign"
-    blur = "blur"
-    noise = "noise"
-    warp = "warp"
-    gap = "gap"
-
-
-class ComparedMethod(StrEnum):
-    """Published methods that metricad is compared with; here without Keras."""
-
-    cae_kde = "cae-kde"
-    denoising = "denoising"
-    autoencoder = "autoencoder"
-    f_anogan = "f-anogan"
-    cpcae_knn = "cpcae-knn"
-    deep_feature_knn = "deep-feature-knn"
-    nearest_image = "nearest-image"
-    patch_gaussian = "patch-gaussian"
-    patch_bank = "patch-bank"
-
-
-class Preset(StrEnum):
-    """Grids that are ready to run."""
-
-    paper = "paper"
-    surfaces = "surfaces"
-    quick = "quick"
-
-
-class ExportFormat(StrEnum):
-    """Formats that inspectors are exported to."""
-
-    onnx = "onnx"
-    openvino = "openvino"
-    litert = "litert"
-    saved_model = "saved-model"
-
-
-class InputType(StrEnum):
-    """What an exported inspector is given pixels as."""
-
-    float32 = "float32"
-    uint8 = "uint8"
-
-
-class Precision(StrEnum):
-    """Numbers that an exported network counts with."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
-
-
-class Metric(StrEnum):
-    """Distances to the mean."""
-
-    euclidean = "euclidean"
-    manhattan = "manhattan"
 
 
 class Format(StrEnum):

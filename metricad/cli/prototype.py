@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metricad.cli import display
-from metricad.cli.options import SHIPPED, FalseAlarmRate, Kind, Metric, PartPreset
+from metricad.cli.options import FalseAlarmRate, PartPreset
 from metricad.data import images
+from metricad.density import Kind, Metric
 from metricad.deploy.native_output import load_tensorflow
+from metricad.networks import SHIPPED
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
 from metricad.scoring.calibration import check_split
 

@@ -8,11 +8,11 @@ import typer
 from metricad.cli import display
 from metricad.cli.options import (
     DataDir,
-    Preset,
     read_numbers,
 )
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import RunError
+from metricad.reproduction import Preset
 
 
 def reproduce(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-METRICS = ("euclidean", "manhattan")
+from metricad.density import Metric
 
 
 @keras.saving.register_keras_serializable("metricad")
@@ -26,8 +26,8 @@ class MeanDistance(keras.layers.Layer):
 
     def __init__(self, dimensions: int, *, metric: str = "euclidean", **named: object) -> None:
         super().__init__(**named)
-        if metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, received {metric!r}")
+        if metric not in list(Metric):
+            raise ValueError(f"metric must be one of {', '.join(Metric)}, received {metric!r}")
         self.dimensions = dimensions
         self.metric = metric
         self.mean = self.add_weight(shape=(dimensions,), trainable=False, name="mean")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.deploy.metadata import INPUT_TYPES
+from metricad.deploy import InputType
 from metricad.deploy.runtimes import PIXELS
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
@@ -45,8 +45,8 @@ def build(inspector: Inspector, *, input_type: str = "float32") -> keras.Model:
     DataError
         The inspector finds its region anew in every image, which no graph says.
     """
-    if input_type not in INPUT_TYPES:
-        raise ValueError(f"input type must be one of {', '.join(INPUT_TYPES)}, received {input_type!r}")
+    if input_type not in list(InputType):
+        raise ValueError(f"input type must be one of {', '.join(InputType)}, received {input_type!r}")
     detector = inspector.detector
     size = (None, None)
     mask = _mask(detector)

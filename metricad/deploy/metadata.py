@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from metricad.deploy import InputType
 from metricad.errors import BundleError
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
@@ -20,7 +21,6 @@ KEY = "metricad"
 
 FORMAT_VERSION = 1
 
-INPUT_TYPES = ("float32", "uint8")
 """What pixels can be given as."""
 
 
@@ -125,7 +125,7 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
         calibration = Calibration(scores, found.pop("false_alarm_rate"))
         if calibration.threshold != found["threshold"]:
             raise ValueError(f"scores with the threshold {calibration.threshold}, not {found['threshold']}")
-        if found["input_type"] not in INPUT_TYPES:
+        if found["input_type"] not in list(InputType):
             raise ValueError(f"unknown input type {found['input_type']!r}")
         return Description(
             calibration=calibration,

@@ -1,48 +1,23 @@
-"""What `metricad evaluate` can put side by side: networks, bundles, the controls, and other methods.
-
-A method that metricad is compared with is one module here, following `interface.Detector`, and
-one line of `COMPARED`.
-"""
+"""What `metricad evaluate` can put side by side: networks, bundles, the controls, and other methods."""
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import keras
 
+from metricad.density import Kind
 from metricad.evaluation.protocol import Method
 from metricad.inspection import bundle
-from metricad.inspection.detector import KINDS, PartDetector
-from metricad.inspection.interface import Detector
-from metricad.methods.autoencoder import AutoencoderDetector
-from metricad.methods.cae_kde import CaeKdeDetector
-from metricad.methods.cpcae_knn import CpcaeKnnDetector
-from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
-from metricad.methods.denoising import DenoisingDetector
-from metricad.methods.f_anogan import FAnoGanDetector
-from metricad.methods.nearest_image import NearestImageDetector
-from metricad.methods.patch_bank import PatchBankDetector
-from metricad.methods.patch_gaussian import PatchGaussianDetector
+from metricad.inspection.detector import PartDetector
+from metricad.methods import detector_class
 from metricad.methods.variation import VariationDetector
 from metricad.networks import factory, pretrained, residual
 from metricad.training import loading, runs
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
-
-COMPARED: dict[str, Callable[..., Detector]] = {
-    "cae-kde": CaeKdeDetector,
-    "denoising": DenoisingDetector,
-    "autoencoder": AutoencoderDetector,
-    "f-anogan": FAnoGanDetector,
-    "cpcae-knn": CpcaeKnnDetector,
-    "deep-feature-knn": DeepFeatureKnnDetector,
-    "nearest-image": NearestImageDetector,
-    "patch-gaussian": PatchGaussianDetector,
-    "patch-bank": PatchBankDetector,
-}
-"""Other published methods. One that takes ``epochs`` trains; one that takes ``weights`` is pre-trained."""
 
 _PLAIN = (bool, int, float, str, list, tuple)
 
@@ -131,7 +106,7 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike 
     Parameters
     ----------
     name : str
-        One of `COMPARED`.
+        One of `methods.Method`.
     epochs : int, optional
         To train for instead of the published number, where it trains; the name then says so.
     weights : str or path, optional
@@ -143,9 +118,7 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike 
     ValueError
         There is no such method.
     """
-    if name not in COMPARED:
-        raise ValueError(f"method must be one of {', '.join(COMPARED)}, received {name!r}")
-    make = COMPARED[name]
+    make = detector_class(name)
     settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
     chosen, remarks = {}, []
     if "epochs" in settings and epochs not in (None, settings["epochs"]):
@@ -196,8 +169,8 @@ def _shape(model: keras.Model) -> str | None:
 def _densities(kinds: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
     """Kind and metric of each density asked for."""
     for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+        if kind not in list(Kind):
+            raise ValueError(f"kind must be one of {', '.join(Kind)}, received {kind!r}")
     return [(kind, metric) for kind in kinds for metric in (metrics if kind == "mean" else metrics[:1])]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.data.channels import to_channels, to_luminance
+from metricad.density import Kind
 from metricad.density.mean import MeanDistance
 from metricad.errors import DataError
 from metricad.inspection import fit_detector, model, tiling
@@ -22,9 +23,6 @@ from metricad.scoring import anomaly_maps
 from metricad.scoring.score import ImageScore
 from metricad.scoring.score_names import DEFAULT, checked
 from metricad.scoring.standardize import Fuse, Standardize
-
-KINDS = ("auto", "mixture", "gaussian", "positional", "mean")
-"""Densities by name: ``gaussian`` is a mixture of one component."""
 
 
 class PartDetector:
@@ -64,8 +62,8 @@ class PartDetector:
         seed: int = 0,
     ) -> None:
         kind = ("mean" if network.name == residual.NAME else "auto") if kind is None else kind
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
+        if kind not in list(Kind):
+            raise ValueError(f"kind must be one of {', '.join(Kind)}, received {kind!r}")
         self.network = network
         self.kind = kind
         self.metric = metric

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from metricad.data.channels import to_luminance
+from metricad.synthetic import DefectKind
 from metricad.synthetic.shapes import blob, place, stroke
 
 VISIBLE = 0.03
@@ -229,16 +230,12 @@ def _gap(
 
 
 KINDS: dict[str, Callable[..., np.ndarray]] = {
-    "scratch": _scratch,
-    "crack": _crack,
-    "spots": _spots,
-    "stain": _stain,
-    "paste": _paste,
-    "foreign": _foreign,
-    "blur": _blur,
-    "noise": _noise,
-    "warp": _warp,
-    "gap": _gap,
+    kind.value: draw
+    for kind, draw in zip(
+        DefectKind,
+        (_scratch, _crack, _spots, _stain, _paste, _foreign, _blur, _noise, _warp, _gap),
+        strict=True,
+    )
 }
 """The kinds of defects by name."""
 

@@ -1,16 +1,30 @@
 """Load a network by its name, or from the folder of a training run."""
 
+import difflib
 import os
+from pathlib import Path
 
 import keras
 
-from metricad.networks import pretrained
+from metricad.errors import RunError
+from metricad.networks import SHIPPED, pretrained
 from metricad.training import runs
 
 
 def is_shipped(name: str | os.PathLike) -> bool:
-    """Whether this names a network that ships, and no run's folder."""
-    return str(name) in pretrained.UNITS
+    """Whether this names a network that ships; if not, it has to be a run's folder.
+
+    Raises
+    ------
+    RunError
+        It is no folder, and the name is nearly that of a network that ships.
+    """
+    if str(name) in SHIPPED:
+        return True
+    near = difflib.get_close_matches(str(name), SHIPPED, n=1)
+    if near and not Path(name).exists():
+        raise RunError(f"unknown network {str(name)!r}; did you mean {near[0]!r}?")
+    return False
 
 
 def load_network(name: str | os.PathLike) -> keras.Model:
@@ -24,6 +38,6 @@ def load_network(name: str | os.PathLike) -> keras.Model:
     Raises
     ------
     RunError
-        The run has no weights, or they are damaged.
+        There is neither a network nor a run of this name, or the run has no weights, or they are damaged.
     """
     return pretrained.load(str(name)) if is_shipped(name) else runs.load_network(name)

@@ -378,3 +378,23 @@ def test_a_fault_of_the_program_is_shown_and_is_no_defect(run_metricad, monkeypa
     done = run_metricad("inspect", part, line, "--fail-on-defect")
     assert done.status == 2
     assert "KeyError: 'a fault'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["evaluate", "--data", "d", "--out", "r.json", "--network", "accurrate"], "accurate"),
+        (["evaluate", "--data", "d", "--out", "r.json", "--method", "patch-bnk"], "patch-bank"),
+        (["evaluate", "--data", "d", "--out", "r.json", "--kind", "mixtur"], "mixture"),
+        (["prototpe", "good"], "prototype"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-1],
+)
+def test_the_nearest_name_is_suggested(run_metricad, tmp_path, monkeypatch, arguments, meant):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "d" / "train" / "good" / "0.png", texture(np.random.default_rng(0)))
+    save(tmp_path / "d" / "test" / "good" / "0.png", texture(np.random.default_rng(1)))
+    save(tmp_path / "d" / "test" / "scratch" / "0.png", texture(np.random.default_rng(2)))
+    done = run_metricad(*arguments)
+    assert done.status == 2
+    assert f"did you mean '{meant}'?" in done.err.lower()

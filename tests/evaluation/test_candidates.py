@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.manifold import trustworthiness
 
-from metricad.cli import options
+from metricad import methods
 from metricad.data.datasets import Sample, Surface
 from metricad.evaluation import candidates, comparison, protocol, results
 from metricad.evaluation.protocol import Method
@@ -34,8 +34,14 @@ def surface(tmp_path_factory):
 # By name.
 
 
-def test_the_command_line_names_every_method():
-    assert [str(name) for name in options.ComparedMethod] == list(candidates.COMPARED)
+@pytest.mark.parametrize("name", methods.Method)
+def test_a_method_is_imported_by_its_name(name):
+    assert callable(methods.detector_class(name).fit)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="cae-kde"):
+        methods.detector_class("cae")
 
 
 def test_a_method_as_published_has_its_plain_name_and_all_its_settings():

@@ -7,9 +7,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from metricad.data.channels import to_luminance
+from metricad.density import Kind
 from metricad.errors import DataError
 from metricad.inspection import fit_detector, tiling
-from metricad.inspection.detector import KINDS, PartDetector
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.interface import Detector
 from metricad.inspection.model import COLOR, LINES, NETWORK
 from metricad.networks import factory, hypercolumn, line_filters, pretrained, residual
@@ -194,7 +195,7 @@ def test_a_positional_part_refuses_other_sizes(small):
         PartDetector(small, "positional").fit([*images(registered, 2), registered(0, (90, 104))])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_images_are_enough(fast, kind, count):
     if kind == "positional" and count == 1:

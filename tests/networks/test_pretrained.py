@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from metricad.cli import options
 from metricad.inspection import bundle
 from metricad.networks import pretrained
 from tests.helpers import save, scratched, texture
@@ -26,11 +25,6 @@ def surface(tmp_path_factory):
         scratch = scratched(texture(rng, side=SIDE), *rng.integers(40, 80, 2), side=16)
         save(root / "test" / "scratch" / f"{number}.png", scratch)
     return root
-
-
-def test_the_names_are_those_that_ship():
-    assert set(options.SHIPPED) == set(pretrained.UNITS)
-    assert options.SHIPPED[0] == pretrained.DEFAULT
 
 
 def test_a_prototype_needs_no_training_and_no_option(run_metricad, surface, tmp_path):

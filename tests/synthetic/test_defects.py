@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from metricad.cli.options import DefectKind
 from metricad.synthetic import defects, shapes
 from metricad.synthetic.defects import KINDS, VISIBLE
 from tests.helpers import texture
@@ -195,10 +194,6 @@ def test_on_an_even_surface_only_what_can_be_seen_is_drawn():
     drawn = {kind for _, mask, kind in (defects.add_any(even, rng) for _ in range(60)) if mask.any()}
     assert drawn <= {"scratch", "crack", "spots", "stain", "foreign", "noise"}
     assert len(drawn) >= 5
-
-
-def test_the_command_line_knows_every_kind():
-    assert [kind.value for kind in DefectKind] == list(KINDS)
 
 
 # Shapes.

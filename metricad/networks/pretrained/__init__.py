@@ -6,9 +6,9 @@ import io
 import keras
 import numpy as np
 
-from metricad.networks import factory, hypercolumn
+from metricad.networks import SHIPPED, factory, hypercolumn
 
-UNITS = {"accurate": 16, "fast": 16}
+UNITS = dict.fromkeys(SHIPPED, 16)
 """The networks by name, and their size: the same weights, trained once."""
 
 ARCHITECTURES = {"accurate": hypercolumn.THREE_SCALES, "fast": hypercolumn.NAME}
@@ -23,10 +23,8 @@ TRAINED_ON = (
 )
 """What they were trained on; no image of a data set that metricad is tested on is among it."""
 
-DEFAULT = "accurate"
 
-
-def load(name: str = DEFAULT) -> keras.Model:
+def load(name: str = SHIPPED[0]) -> keras.Model:
     """Load a network that ships.
 
     Parameters
