@@ -29,6 +29,35 @@ from tests.helpers import (
 # As the command line has it: whichever test imports TensorFlow first.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# Marks: what tests need is told by their files (tf), their folders and the fixtures that they ask for.
+
+NEED_TENSORFLOW = {
+    "exporting", "fitted", "free_export", "free_part", "part", "part_export", "registered_export",
+    "registered_part", "run_folder", "run_metricad",
+}  # fmt: skip
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files out unread where no test that needs TensorFlow is wanted: importing it takes seconds."""
+    if "not tf" not in config.option.markexpr or collection_path.suffix != ".py":
+        return None
+    return "pytestmark = pytest.mark.tf" in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs TensorFlow, exports, the service or a browser."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & NEED_TENSORFLOW:
+            item.add_marker(pytest.mark.tf)
+        if any("export" in name for name in fixtures):
+            item.add_marker(pytest.mark.export)
+        if item.path.parent.name == "service":
+            item.add_marker(pytest.mark.service)
+        if fixtures & {"seen", "page"}:
+            item.add_marker(pytest.mark.browser)
+
+
 # The same examples on every machine, however busy it is.
 settings.register_profile(
     "metricad", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

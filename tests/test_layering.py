@@ -1,6 +1,7 @@
 """Packages import in one direction, and what docs/architecture.md says of them is true."""
 
 import ast
+import functools
 import re
 from graphlib import CycleError, TopologicalSorter
 
@@ -9,6 +10,7 @@ import pytest
 from tests.helpers import ROOT
 
 
+@functools.cache
 def rooms():
     """Map each package to those that docs/architecture.md lets it import, in the order of its table."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -36,6 +38,7 @@ def files(package):
     return sorted((ROOT / package).rglob("*.py"))
 
 
+@functools.cache
 def needed():
     """Map each package of metricad to those that it imports."""
     found = {name: set() for name in ORDER}

@@ -52,7 +52,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 def training(settings: Settings) -> Iterator[tuple[Callable[[dict], None], Callable[[int, dict], None]]]:
     """Show a training run: a bar that moves at each epoch, and a line for each round.
 
-    Gives what `training.train` calls after a round, with its record, and after an epoch, with its
+    Gives what `triplet_training.train_network` calls after a round, with its record, and after an epoch, with its
     number from 0 and its loss and accuracy.
     """
     with _bar() as bar:
@@ -114,7 +114,7 @@ def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -
 def grid(jobs: int) -> Iterator["Calls"]:
     """Show a grid: a line for each cell that is done, and below it what runs, what is left and how long.
 
-    Gives what `reproduction.reproduce` calls. The time to go is the estimated cost of what is left, at the
+    Gives what `runner.reproduce` calls. The time to go is the estimated cost of what is left, at the
     pace so far.
     """
     from metricad.reproduction.runner import Progress as Calls

@@ -86,7 +86,7 @@ def export(
     input_type : {"float32", "uint8"}
         What pixels are given as; see `graph.build`.
     precision : {"float32", "bfloat16", "int8"}
-        Of the network's numbers; what less than float32 costs is told by `reduced.export`.
+        Of the network's numbers; what less than float32 costs is told by `reduced_precision.export`.
     samples : sequence of float32 (H, W) in [-1, 1]
         Good images, of which int8 learns the range of the network's numbers.
     bundle : path, optional

@@ -33,7 +33,7 @@ class Description:
     calibration : Calibration
     grid : FeatureGrid
     score : str
-        One of `sizes.SCORES`.
+        One of `score_names.SCORES`.
     center, spread : float
         Value of the anomaly map at a score of 0, and what one unit of the score is worth there.
     sources : tuple of str

@@ -29,7 +29,7 @@ class Result:
     Attributes
     ----------
     dataset, surface, method, role, network, units, seed
-        See `datasets.Surface` and `evaluation.Method`.
+        See `datasets.Surface` and `protocol.Method`.
     is_known : bool or None
         Whether the network was trained on good images of this surface; None where nothing was trained.
     fit_normals, held_out_normals : int
@@ -41,7 +41,7 @@ class Result:
     auroc, average_precision, f1_max, fpr_at_95_tpr : float
         See `metrics`.
     pixel_auroc, aupro : float or None
-        See `pixels.PixelMetrics`; None without masks.
+        See `metrics.PixelMetrics`; None without masks.
     scores : list of {"name", "kind", "score"}
         Each test image's score.
     architecture : str or None

@@ -43,7 +43,7 @@ class PartDetector:
         Where images are judged; everywhere when not given. A feature whose center lies outside is not scored,
         nor learned from, unless each place has a mean of its own.
     score : str, optional
-        One of `score.SCORES`; the maximum with the mean, as in the paper, and `score.DEFAULT` with any other.
+        One of `score_names.SCORES`; the maximum with the mean, as in the paper, and `score_names.DEFAULT` with any other.
     seed : int
         Of all that is drawn at random while fitting.
     """
@@ -214,7 +214,7 @@ class PartDetector:
         Parameters
         ----------
         score : str
-            One of `sizes.SCORES`.
+            One of `score_names.SCORES`.
         kinds : sequence of str
             Kinds of feature maps, see `model.Source`.
         center, spread : float

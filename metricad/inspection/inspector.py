@@ -38,7 +38,7 @@ class Inspection:
     peak_row, peak_col : int
         Pixel in the middle of the area that lies farthest from good surface.
     size_class : str
-        How the map became the score, one of `score.SCORES`: the size of defects that it looks for.
+        How the map became the score, one of `score_names.SCORES`: the size of defects that it looks for.
     source : str
         Kind of feature map that contributes most to the score.
     error : str or None

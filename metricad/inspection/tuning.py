@@ -24,7 +24,7 @@ LEVEL = 0.05
 _RESAMPLES = 2000
 
 Choice = tuple[str, str]
-"""Name of a score, one of `sizes.SCORES`, and kind of sources, or `ALL`."""
+"""Name of a score, one of `score_names.SCORES`, and kind of sources, or `ALL`."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class AutoencoderDetector:
     seed : int
         Of the initial weights, the order of the images and their flips. Keras's global seed is left alone.
     checkpoint : path, optional
-        A folder in which an interrupted training is kept and goes on, see `fitting.train`.
+        A folder in which an interrupted training is kept and goes on, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
 
@@ -98,7 +98,7 @@ class AutoencoderDetector:
         ValueError, DataError
             There are no images, or one is none.
         RunError
-            See `fitting.train`.
+            See `training_loop.train`.
         """
         examples = training_loop.gather(images, self.side)
         model = build(

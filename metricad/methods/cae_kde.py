@@ -88,7 +88,7 @@ class CaeKdeDetector:
         Of the initial weights, what is held out, and the order of the images. Keras's global seed is left
         alone.
     checkpoint : path, optional
-        A folder in which an interrupted training is kept and goes on, see `fitting.train`.
+        A folder in which an interrupted training is kept and goes on, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
 
@@ -156,7 +156,7 @@ class CaeKdeDetector:
         ValueError, DataError
             There are fewer than four images, or one is none.
         RunError
-            See `fitting.train`.
+            See `training_loop.train`.
         """
         examples = training_loop.gather(images, self.side)
         if len(examples) < _FEWEST:

@@ -62,13 +62,13 @@ class CpcaeKnnDetector:
         Height and width that maps are resized to before Xception, at least 71; their own when not given, as
         published. A map of 512×512 takes about a second on two cores.
     weights
-        Of Xception, see `backbones.load`.
+        Of Xception, see `imagenet.load`.
     epochs, batch_size : int
         Of the autoencoder's training.
     learning_rate : float
         Of Adam, above 0.
     checkpoint : path, optional
-        A folder in which an interrupted training goes on where it was; see `fitting.train`.
+        A folder in which an interrupted training goes on where it was; see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
     seed : int
@@ -141,7 +141,7 @@ class CpcaeKnnDetector:
         ValueError
             There are no images.
         DataError, RunError
-            See `fitting.gather` and `fitting.train`.
+            See `training_loop.gather` and `training_loop.train`.
         """
         good = list(images)
         small = training_loop.gather(good, self.side)[..., 0]
@@ -196,7 +196,7 @@ def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model
     """Build the conditional patch autoencoder.
 
     It maps (N, patch² + 1), a patch's pixels in [0, 1] and, last, its index in (0, 1], to the reconstructed
-    pixels (N, patch²): one array, as `fitting.train` takes it. The index is joined to the flattened output of
+    pixels (N, patch²): one array, as `training_loop.train` takes it. The index is joined to the flattened output of
     the encoder's convolutions before the bottleneck, and to the bottleneck before the decoder.
     """
     next_seed = training_loop.layer_seeds(seed)

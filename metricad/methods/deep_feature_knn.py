@@ -33,7 +33,7 @@ class DeepFeatureKnnDetector:
     side : int
         Height and width, in pixels, that images are resized to; at least 71.
     weights, seed
-        See `backbones.load`.
+        See `imagenet.load`.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class DenoisingDetector:
       squares of one size, it is given whole images as in the source.
     - The sum of the map is scaled to the number of pixels of the first good image, so that images of
       differing sizes compare; where all have one size it is the plain sum.
-    - Registration is refined below a pixel after the Hough transform, see `registration.Reference`. The
+    - Registration is refined below a pixel after the Hough transform, see `alignment.Reference`. The
       reference is the first good image. Maps lie on the image as it was given; where the reference does not
       show the image's pixels they are 0, and not counted.
     - Hu's moments by their logarithm without the sign, which for a moment near 0 is a rounding error's.
@@ -72,7 +72,7 @@ class DenoisingDetector:
     registration : bool
         Register images to the first good one, for rigid parts. Needs the extra ``metricad[registration]``.
     minimum_confidence : float in [0, 1]
-        Of a registration, see `registration.Pose`. A good image below it is refused; a later image is judged
+        Of a registration, see `alignment.Pose`. A good image below it is refused; a later image is judged
         as it lies, unregistered.
     largest_angle : float
         How far parts may be turned against the first, either way, in degrees.
@@ -84,7 +84,7 @@ class DenoisingDetector:
         Of the initial weights, the crops, their order and noise, and of the classifier. Keras's global seed
         is left alone.
     checkpoint : path, optional
-        A folder in which an interrupted training is kept and goes on, see `fitting.train`.
+        A folder in which an interrupted training is kept and goes on, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
 
@@ -156,7 +156,7 @@ class DenoisingDetector:
         MetricadError
             Registration is asked for and OpenCV is not installed.
         RunError
-            See `fitting.train`.
+            See `training_loop.train`.
         """
         images = [training_loop.check_image(image) for image in images]
         if not images:

@@ -51,12 +51,12 @@ class PatchBankDetector:
     side : int
         Height and width, in pixels, that images are resized to.
     backbone : str
-        One of `backbones.APPLICATIONS`.
+        One of `imagenet.APPLICATIONS`.
     layers : sequence of str, optional
         Names of its layers, the one with the finest grid first; the ends of its second and third stage when
         not given.
     weights
-        See `backbones.load`.
+        See `imagenet.load`.
     seed : int
         Of the projection and of the first feature chosen, and of random weights.
 

@@ -40,12 +40,12 @@ class PatchGaussianDetector:
     side : int
         Height and width, in pixels, that images are resized to.
     backbone : str
-        One of `backbones.APPLICATIONS`.
+        One of `imagenet.APPLICATIONS`.
     layers : sequence of str, optional
         Names of its layers, the one with the finest grid first; the ends of its first three stages when not
         given.
     weights
-        See `backbones.load`.
+        See `imagenet.load`.
     seed : int
         Chooses the dimensions, and draws random weights.
 

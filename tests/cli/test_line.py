@@ -10,6 +10,8 @@ from metricad.inspection import bundle
 from tests.cli.test_startup import run
 from tests.helpers import save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 FORMATS = {"onnx": "part.onnx", "openvino": "part", "litert": "part.tflite", "saved-model": "part"}
 
 

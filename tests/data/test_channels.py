@@ -8,6 +8,8 @@ from metricad.data.channels import channels_of, is_colored, to_channels, to_lumi
 from metricad.errors import DataError
 from metricad.preprocessing.color import Luminance, Opponents
 
+pytestmark = pytest.mark.tf
+
 
 def colored(shape=(6, 8), seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (*shape, 3)).astype(np.float32)

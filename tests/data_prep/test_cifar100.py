@@ -13,6 +13,8 @@ from data_prep.cifar100.builder import Cifar100Gray, open_original
 from data_prep.cli import app
 from metricad.errors import DataError
 
+pytestmark = pytest.mark.tf
+
 NAMES = ["apple", "fish", "baby"]  # not sorted: the original's order must be kept
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
 

@@ -17,6 +17,8 @@ from data_prep.dagm2007 import ellipses, layout
 from data_prep.dagm2007.builder import Dagm2007
 from metricad.errors import DataError
 
+pytestmark = pytest.mark.tf
+
 SIDE = 24
 NOISE = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
 MASK = np.zeros((SIDE, SIDE), np.uint8)

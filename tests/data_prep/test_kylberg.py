@@ -14,6 +14,8 @@ from data_prep.kylberg import layout
 from data_prep.kylberg.builder import Kylberg
 from metricad.errors import DataError
 
+pytestmark = pytest.mark.tf
+
 
 def patch(root: Path, name: str, level: int = 0) -> Path:
     path = root / name

@@ -10,6 +10,8 @@ from scipy.spatial import distance
 
 from metricad.density.mean import MeanDistance
 
+pytestmark = pytest.mark.tf
+
 
 def feature_maps(seed=0, *, shapes=((5, 7), (1, 1), (9, 4)), dimensions=4):
     """Features of a few images, which differ in size and in mean."""

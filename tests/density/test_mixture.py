@@ -8,6 +8,8 @@ from scipy.stats import multivariate_normal
 from metricad.density.covariance import log_peak, shrunk, whitening
 from metricad.density.mixture import GaussianMixture, _moments
 
+pytestmark = pytest.mark.tf
+
 CENTERS = np.array([[0.0, 0.0, 0.0], [12.0, -6.0, 9.0]])
 
 

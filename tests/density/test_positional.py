@@ -10,6 +10,8 @@ from scipy.stats import multivariate_normal
 from metricad.density.mixture import GaussianMixture
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 
+pytestmark = pytest.mark.tf
+
 
 def in_register(seed=0, *, shape=(6, 5), count=6, dimensions=4):
     """Features of images of one size: each position with its own mean."""

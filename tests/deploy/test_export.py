@@ -16,6 +16,8 @@ from metricad.networks import residual
 from metricad.preprocessing.regions import ForegroundRegion
 from tests.helpers import assert_outputs, assert_same, make_part, surface
 
+pytestmark = pytest.mark.tf
+
 SHAPES = [(69, 69), (79, 399), (99, 105), (267, 89)]
 """Odd sizes, some of them very narrow."""
 

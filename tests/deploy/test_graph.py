@@ -10,6 +10,8 @@ from metricad.networks import hypercolumn, residual
 from metricad.preprocessing.regions import MaskRegion
 from tests.helpers import assert_outputs, make_part, surface
 
+pytestmark = pytest.mark.tf
+
 SHAPES = [(69, 69), (71, 93), (97, 130), (143, 70)]
 
 

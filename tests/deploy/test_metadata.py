@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from metricad.deploy import metadata
-from metricad.deploy.metadata import INPUT_TYPES, Description
+from metricad.deploy import InputType, metadata
+from metricad.deploy.metadata import Description
 from metricad.errors import BundleError
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
@@ -41,7 +41,7 @@ descriptions = st.builds(
     spread=st.floats(0.1, 10),
     sources=st.lists(st.text(max_size=9), max_size=4).map(tuple),
     channels=st.sampled_from([1, 3]),
-    input_type=st.sampled_from(INPUT_TYPES),
+    input_type=st.sampled_from(list(InputType)),
     sizes=st.none() | st.tuples(spans, spans),
     mask=st.none() | masks.map(MaskRegion),
     facts=st.dictionaries(st.sampled_from(["bundle", "fitted_on", "versions"]), st.text() | st.integers()),

@@ -13,6 +13,8 @@ from metricad.errors import DataError
 from metricad.metrics.image import auroc
 from tests.helpers import save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 
 def eight_bit(image):
     return images.from_uint8(images.to_uint8(image))

@@ -14,6 +14,8 @@ from metricad.evaluation.protocol import Method
 from metricad.reporting import embeddings
 from tests.helpers import save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 SIDE = 96
 
 

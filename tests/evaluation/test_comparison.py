@@ -11,6 +11,8 @@ from metricad.training import runs
 from metricad.training.settings import Settings
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 
 def sample(name, image, kind="good"):
     return Sample(name, kind, lambda: image)

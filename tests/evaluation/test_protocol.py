@@ -12,6 +12,8 @@ from metricad.evaluation import candidates, protocol
 from metricad.evaluation.protocol import Method
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 
 class Brightness:
     """A detector that one can do in one's head: the score is the distance of the mean to the fitted mean."""

@@ -19,6 +19,8 @@ from metricad.preprocessing.regions import ForegroundRegion
 from metricad.scoring.calibration import calibrate
 from tests.helpers import repack, surface, texture
 
+pytestmark = pytest.mark.tf
+
 PROBES = [texture(np.random.default_rng(seed), side=side) for seed, side in enumerate((32, 64, 41))]
 
 

@@ -19,6 +19,8 @@ from metricad.scoring import anomaly_maps
 from metricad.scoring.score import ImageScore, top_mean
 from metricad.scoring.score_names import DEFAULT, SCORES
 
+pytestmark = pytest.mark.tf
+
 SHAPE = (96, 104)
 
 

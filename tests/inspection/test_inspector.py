@@ -20,6 +20,8 @@ from metricad.scoring.calibration import Calibration
 from metricad.training import runs
 from tests.helpers import GOOD_IMAGES, save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 HALF = residual.RECEPTIVE_FIELD // 2
 
 

@@ -17,6 +17,8 @@ from metricad.scoring.score_names import SCORES
 from metricad.synthetic import defects
 from tests.helpers import save, surface, texture
 
+pytestmark = pytest.mark.tf
+
 TRIED = [(score, ALL) for score in SCORES]
 BASE = TRIED[0]
 

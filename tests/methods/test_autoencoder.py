@@ -12,6 +12,8 @@ from metricad.methods import autoencoder
 from metricad.methods.autoencoder import AutoencoderDetector
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = {"side": 32, "latent": 16, "filters": (8, 16), "epochs": 2, "batch_size": 8}
 RNG = np.random.default_rng(0)
 GOOD = [texture(RNG, side=32) for _ in range(24)]

@@ -12,6 +12,8 @@ from metricad.methods import cae_kde
 from metricad.methods.cae_kde import CaeKdeDetector, Standard
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = {"side": 32, "filters": (8, 4), "components": 4, "epochs": 2, "batch_size": 8}
 RNG = np.random.default_rng(0)
 GOOD = [texture(RNG, side=32) for _ in range(30)]

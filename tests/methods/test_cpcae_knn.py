@@ -14,6 +14,8 @@ from metricad.methods import cpcae_knn
 from metricad.methods.cpcae_knn import CpcaeKnnDetector
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = {"side": 32, "patch": 16, "stride": 8, "latent": 8, "map_side": 71, "weights": "none"}
 TINY |= {"neighbours": 3, "epochs": 3, "batch_size": 16}
 RNG = np.random.default_rng(0)

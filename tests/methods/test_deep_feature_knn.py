@@ -9,6 +9,8 @@ from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
 from metricad.networks import imagenet
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = {"side": 71, "neighbours": 3, "weights": "none"}
 RNG = np.random.default_rng(0)
 GOOD = [texture(RNG, side=40) for _ in range(10)]

@@ -13,6 +13,8 @@ from metricad.methods import denoising, training_loop
 from metricad.methods.denoising import DenoisingDetector, hu_moments
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = {"units": 4, "code": 4, "crop": 32, "epochs": 2, "batch_size": 8}
 RNG = np.random.default_rng(0)
 GOOD = [texture(RNG, side=48) for _ in range(16)]

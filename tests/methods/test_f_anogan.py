@@ -11,6 +11,8 @@ from metricad.methods import f_anogan, f_anogan_networks
 from metricad.methods.f_anogan import FAnoGanDetector
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 SIDE = 16
 TINY = {"side": SIDE, "latent": 6, "filters": 4, "epochs": 2, "encoder_epochs": 2, "batch_size": 8}
 GOOD = [texture(np.random.default_rng(k), side=24) for k in range(20)]  # a last batch of 4

@@ -12,6 +12,8 @@ from metricad.methods import patch_bank
 from metricad.methods.patch_bank import PatchBankDetector
 from tests.helpers import scratched
 
+pytestmark = pytest.mark.tf
+
 TINY = {"side": 64, "backbone": "MobileNetV2", "weights": "none"}
 
 

@@ -10,6 +10,8 @@ from metricad.methods import patch_gaussian
 from metricad.methods.patch_gaussian import PatchGaussianDetector
 from tests.helpers import scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = {"side": 64, "dimensions": 20, "backbone": "MobileNetV2", "weights": "none"}
 
 

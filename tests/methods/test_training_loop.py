@@ -9,6 +9,8 @@ import pytest
 from metricad.errors import DataError, RunError
 from metricad.methods import training_loop
 
+pytestmark = pytest.mark.tf
+
 EXAMPLES = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 

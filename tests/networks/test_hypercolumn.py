@@ -6,6 +6,8 @@ import pytest
 from metricad.networks import factory, hypercolumn, pretrained, residual
 from metricad.networks.hypercolumn import GRID
 
+pytestmark = pytest.mark.tf
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -10,6 +10,8 @@ from metricad.errors import DataError
 from metricad.networks import imagenet
 from tests.helpers import texture
 
+pytestmark = pytest.mark.tf
+
 LIGHT = "MobileNetV2"
 IMAGE = texture(np.random.default_rng(0), side=48)
 

@@ -7,6 +7,8 @@ from scipy.signal import correlate2d
 from metricad.networks import line_filters
 from metricad.networks.line_filters import DIRECTIONS, RADIUS, SIZES, STRIDE, LineFilters
 
+pytestmark = pytest.mark.tf
+
 SIDE = 256
 
 

@@ -9,6 +9,8 @@ from metricad.inspection import bundle
 from metricad.networks import pretrained
 from tests.helpers import save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 SIDE = 128
 ENOUGH = ["--holdout", 0.4, "--false-alarm-rate", 0.25]
 

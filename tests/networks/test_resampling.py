@@ -5,6 +5,8 @@ import pytest
 
 from metricad.networks.resampling import AtLeast, Halve, Nearest
 
+pytestmark = pytest.mark.tf
+
 
 def pixels(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)

@@ -6,6 +6,8 @@ import pytest
 
 from metricad.networks import factory, residual
 
+pytestmark = pytest.mark.tf
+
 
 @pytest.fixture(scope="module")
 def model():

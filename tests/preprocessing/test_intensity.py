@@ -5,6 +5,8 @@ import pytest
 
 from metricad.preprocessing.intensity import LINEAR, LOGARITHMIC, IntensityTransform
 
+pytestmark = pytest.mark.tf
+
 
 def lit(power, seed=0, *, count=8, side=128):
     """Noise whose deviation grows with the power of the light, which differs from stripe to stripe."""

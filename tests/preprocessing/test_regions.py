@@ -21,6 +21,8 @@ from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import calibrate
 from tests.helpers import SIDE, save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 WIDE = 96
 
 

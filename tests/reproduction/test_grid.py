@@ -8,6 +8,8 @@ from metricad.reproduction import grid
 from metricad.reproduction.grid import PRESETS, Grid, Trained
 from metricad.training.settings import Settings
 
+pytestmark = pytest.mark.tf
+
 
 def surface(name, dataset="made/small", fit=4, test=3):
     def samples(role, count):

@@ -11,6 +11,8 @@ from metricad.reproduction import grid, runner
 from tests.data_prep.test_cifar100 import Original
 from tests.helpers import save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):

@@ -23,6 +23,8 @@ from metricad.training.settings import Settings
 from metricad.versions import versions
 from tests.helpers import save, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 TINY = Settings(rounds=3, epochs=1, triplets_per_round=64, batch_size=32, pyramid=(64, 48))
 
 

@@ -11,6 +11,8 @@ from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring import anomaly_maps
 
+pytestmark = pytest.mark.tf
+
 GRIDS = [residual.GRID, hypercolumn.GRID, hypercolumn.GRID.halved()]
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=["paper", "hypercolumn", "halved"])
 image_shapes = st.tuples(st.integers(136, 190), st.integers(136, 190))

@@ -12,6 +12,8 @@ from metricad.scoring import anomaly_maps
 from metricad.scoring.score import AREA, ImageScore, OnPixels, top_mean
 from metricad.scoring.score_names import DEFAULT, SCORES, checked
 
+pytestmark = pytest.mark.tf
+
 every_score = pytest.mark.parametrize("score", SCORES)
 
 

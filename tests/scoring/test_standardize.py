@@ -6,6 +6,8 @@ import pytest
 from metricad.scoring.score import top_mean
 from metricad.scoring.standardize import EDGE, HANDICAP, SMOOTHING, TOP, Fuse, Standardize
 
+pytestmark = pytest.mark.tf
+
 SHAPE = (20, 30)
 
 

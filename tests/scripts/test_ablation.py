@@ -12,6 +12,8 @@ from metricad.networks import pretrained
 from metricad.reporting import markdown
 from tests.helpers import load_script, scratched, texture
 
+pytestmark = pytest.mark.tf
+
 script = load_script("ablation")
 
 SIDE = 80

@@ -9,6 +9,8 @@ from metricad.networks import residual
 from metricad.reporting import markdown
 from tests.helpers import load_script
 
+pytestmark = pytest.mark.tf
+
 for runtime in ("tf2onnx", "onnxruntime", "openvino", "ai_edge_litert"):
     pytest.importorskip(runtime)
 

@@ -12,6 +12,8 @@ from metricad.methods.variation import VariationDetector
 from metricad.networks import residual
 from tests.helpers import load_script
 
+pytestmark = pytest.mark.tf
+
 
 def test_regions_are_the_same_every_time_and_lie_elsewhere_in_each_image():
     drawn = measuring.regions(12, (128, 160))

@@ -11,6 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 from metricad.evaluation import candidates
 from tests.helpers import texture
 
+pytestmark = pytest.mark.tf
+
 
 def options(*words):
     parser = argparse.ArgumentParser()

@@ -12,6 +12,8 @@ from metricad.reporting import markdown
 from tests.evaluation.test_results import result
 from tests.helpers import load_script
 
+pytestmark = pytest.mark.tf
+
 
 @pytest.fixture(scope="module")
 def scoreboard():

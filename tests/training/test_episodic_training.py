@@ -10,6 +10,8 @@ from metricad.synthetic import textures
 from metricad.training import episodes, episodic_training
 from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
+pytestmark = pytest.mark.tf
+
 
 @pytest.fixture(scope="module")
 def drawn():

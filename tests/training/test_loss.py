@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from metricad.training import loss
 
+pytestmark = pytest.mark.tf
+
 
 def oracle_loss(anchor, positive, negative):
     """The paper's section 2.1, one triplet at a time, in float64."""

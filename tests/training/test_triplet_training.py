@@ -12,6 +12,8 @@ from metricad.networks import residual
 from metricad.training import loss, runs, triplet_training, triplets
 from metricad.training.settings import Settings
 
+pytestmark = pytest.mark.tf
+
 TINY = Settings(units=4, rounds=3, epochs=2, batch_size=16, triplets_per_round=64, pyramid=(64, 48), seed=7)
 
 
