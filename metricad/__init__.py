@@ -1,39 +1,95 @@
-"""metricad inspects textured surfaces with a learned distance.
+"""metricad inspects textured surfaces and parts: from images of good parts alone to scores, maps and verdicts.
 
-The names below are the library's front door; they are imported when first used, so that the command
-line can answer without TensorFlow.
+The names below are the library's interface; what is not among them is private and may change. They are imported
+when first used, so that the command line can answer without TensorFlow.
+
+    inspector = metricad.fit_inspector(metricad.find_images(["good"]), false_alarm_rate=0.01)
+    metricad.save_inspector(inspector, "part.metricad")
+    inspection, anomaly_map = inspector.inspect(metricad.read_image("line/0001.png"))
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metricad.data.datasets import Sample as Sample
+    from metricad.data.datasets import Surface as Surface
+    from metricad.data.datasets import load as load_surfaces
+    from metricad.data.images import find as find_images
+    from metricad.data.images import read as read_image
+    from metricad.deploy.export import export as export_inspector
+    from metricad.deploy.loading import load as load_inspector
+    from metricad.errors import BundleError as BundleError
+    from metricad.errors import DataError as DataError
+    from metricad.errors import ExportError as ExportError
+    from metricad.errors import MetricadError as MetricadError
+    from metricad.errors import RunError as RunError
+    from metricad.evaluation.protocol import Method as Method
+    from metricad.evaluation.protocol import Protocol as Protocol
+    from metricad.evaluation.protocol import evaluate as evaluate
+    from metricad.inspection.bundle import save as save_inspector
+    from metricad.inspection.detector import PartDetector as PartDetector
+    from metricad.inspection.fit import fit_inspector as fit_inspector
+    from metricad.inspection.inspector import Inspection as Inspection
+    from metricad.inspection.inspector import Inspector as Inspector
+    from metricad.inspection.tuning import tune_inspector as tune_inspector
+    from metricad.metrics.image import auroc as auroc
+    from metricad.metrics.image import auroc_interval as auroc_interval
+    from metricad.metrics.pixel import PixelMetrics as PixelMetrics
+    from metricad.networks.pretrained import load as load_shipped_network
+    from metricad.preprocessing.regions import ForegroundRegion as ForegroundRegion
+    from metricad.preprocessing.regions import MaskRegion as MaskRegion
+    from metricad.training.runs import load_network as load_network
+    from metricad.training.settings import Settings as Settings
+    from metricad.training.triplet_training import train_network as train_network
 
 _EXPORTS = {
-    "Inspection": "metricad.inspection.inspector",
-    "Inspector": "metricad.inspection.inspector",
-    "MetricadError": "metricad.errors",
-    "PartDetector": "metricad.inspection.detector",
-    "Settings": "metricad.training.settings",
-    "Surface": "metricad.data.datasets",
-    "find_images": ("metricad.data.images", "find"),
-    "fit_inspector": "metricad.inspection.fit",
-    "load_inspector": ("metricad.deploy.loading", "load"),
-    "load_network": "metricad.training.runs",
-    "load_shipped_network": ("metricad.networks.pretrained", "load"),
-    "load_surfaces": ("metricad.data.datasets", "load"),
-    "read_image": ("metricad.data.images", "read"),
-    "save_inspector": ("metricad.inspection.bundle", "save"),
-    "train_network": "metricad.training.triplet_training",
+    "BundleError": "errors",
+    "DataError": "errors",
+    "ExportError": "errors",
+    "ForegroundRegion": "preprocessing.regions",
+    "Inspection": "inspection.inspector",
+    "Inspector": "inspection.inspector",
+    "MaskRegion": "preprocessing.regions",
+    "Method": "evaluation.protocol",
+    "MetricadError": "errors",
+    "PartDetector": "inspection.detector",
+    "PixelMetrics": "metrics.pixel",
+    "Protocol": "evaluation.protocol",
+    "RunError": "errors",
+    "Sample": "data.datasets",
+    "Settings": "training.settings",
+    "Surface": "data.datasets",
+    "auroc": "metrics.image",
+    "auroc_interval": "metrics.image",
+    "evaluate": "evaluation.protocol",
+    "export_inspector": ("deploy.export", "export"),
+    "find_images": ("data.images", "find"),
+    "fit_inspector": "inspection.fit",
+    "load_inspector": ("deploy.loading", "load"),
+    "load_network": "training.runs",
+    "load_shipped_network": ("networks.pretrained", "load"),
+    "load_surfaces": ("data.datasets", "load"),
+    "read_image": ("data.images", "read"),
+    "save_inspector": ("inspection.bundle", "save"),
+    "train_network": "training.triplet_training",
+    "tune_inspector": "inspection.tuning",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = ["__version__", *sorted(_EXPORTS)]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from metricad.versions import versions
+
+        return versions()["metricad"]
     if name not in _EXPORTS:
         raise AttributeError(f"module 'metricad' has no attribute {name!r}")
     where = _EXPORTS[name]
     module, attribute = where if isinstance(where, tuple) else (where, name)
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(f"metricad.{module}"), attribute)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_EXPORTS]
+    return [*globals(), *__all__]

@@ -52,7 +52,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 def training(settings: Settings) -> Iterator[tuple[Callable[[dict], None], Callable[[int, dict], None]]]:
     """Show a training run: a bar that moves at each epoch, and a line for each round.
 
-    Gives what `triplet_training.train_network` calls after a round, with its record, and after an epoch, with its
+    Gives what `train_network` calls after a round, with its record, and after an epoch, with its
     number from 0 and its loss and accuracy.
     """
     with _bar() as bar:

@@ -43,7 +43,8 @@ class PartDetector:
         Where images are judged; everywhere when not given. A feature whose center lies outside is not scored,
         nor learned from, unless each place has a mean of its own.
     score : str, optional
-        One of `score_names.SCORES`; the maximum with the mean, as in the paper, and `score_names.DEFAULT` with any other.
+        One of `score_names.SCORES`. When not given, the maximum with the mean, as in the paper, and
+        `score_names.DEFAULT` with any other density.
     seed : int
         Of all that is drawn at random while fitting.
     """

@@ -196,8 +196,8 @@ def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model
     """Build the conditional patch autoencoder.
 
     It maps (N, patch² + 1), a patch's pixels in [0, 1] and, last, its index in (0, 1], to the reconstructed
-    pixels (N, patch²): one array, as `training_loop.train` takes it. The index is joined to the flattened output of
-    the encoder's convolutions before the bottleneck, and to the bottleneck before the decoder.
+    pixels (N, patch²): one array, as `training_loop.train` takes it. The index is joined to the flattened
+    output of the encoder's convolutions before the bottleneck, and to the bottleneck before the decoder.
     """
     next_seed = training_loop.layer_seeds(seed)
 
