@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,10 @@ class Surface:
 
 
 def load(
-    source: str | os.PathLike, *, data_dir: str | os.PathLike | None = None, normals: int | None = None
+    source: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    normals: int | None = None,
 ) -> list[Surface]:
     """Read what surfaces a folder or a prepared data set holds; images are read later.
 
@@ -160,7 +164,7 @@ def _first(good: list, count: int | None, surface: str) -> list:
     return good[:count]
 
 
-def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path:
+def _find_prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
     if data_dir is None:
         raise DataError(
             f"{name}: no such folder; for the name of a prepared data set give --data-dir as well"
@@ -230,7 +234,7 @@ def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
     return name, samples, is_labelled
 
 
-def _tfds_sample(example: dict, name: str, is_labelled: bool) -> Sample:
+def _tfds_sample(example: dict[str, Any], name: str, is_labelled: bool) -> Sample:
     # Only the encoded bytes are kept: the images of a surface fit in memory that way.
     encoded = example["image"]
     is_defect = is_labelled and _LABELS[example["label"]] == "defect"
@@ -263,7 +267,7 @@ def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: 
     return Surface(dataset, surface, tuple(fit), tuple(s for s in samples if s.name not in seen))
 
 
-def describe(surfaces: Sequence[Surface]) -> dict:
+def describe(surfaces: Sequence[Surface]) -> dict[str, Any]:
     """What training sees of a data set, for a run's record.
 
     The images of labelled surfaces are named one by one, so that evaluation can refuse to test on them.

@@ -21,7 +21,7 @@ _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
 
-def read(path: str | os.PathLike, *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
+def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
     """Read an image file, as luminance unless color is asked for.
 
     Parameters
@@ -47,7 +47,7 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1, color: bool = False)
     return to_image(decode(path), name=str(path), minimum_size=minimum_size, color=color)
 
 
-def decode(path: str | os.PathLike) -> np.ndarray:
+def decode(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the pixels of an image file as they are: what `to_image` takes; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
@@ -119,7 +119,7 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
-def find(paths: Iterable[str | os.PathLike], *, missing_ok: bool = False) -> list[Path]:
+def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> list[Path]:
     """List image files, each once: files as they are named, folders walked in sorted order.
 
     Parameters
@@ -155,7 +155,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def map_names(paths: Sequence[str | os.PathLike]) -> list[str]:
+def map_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Name a PNG file for each image's map: its path below the folder that all of them share."""
     absolute = [Path(path).resolve() for path in paths]
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
@@ -195,7 +195,7 @@ def overlay(
     return picture
 
 
-def write(path: str | os.PathLike, pixels: np.ndarray) -> None:
+def write(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Write uint8 pixels (H, W) or (H, W, 3) as PNG, under a temporary name that is then moved."""
     with files.replacing(path) as temporary:
         skimage.io.imsave(temporary, pixels, check_contrast=False)

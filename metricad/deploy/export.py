@@ -65,13 +65,13 @@ class Comparison:
 
 def export(
     inspector: Inspector,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     format: str,
     input_type: str = "float32",
     precision: str = "float32",
     samples: Sequence[np.ndarray] = (),
-    bundle: str | os.PathLike | None = None,
+    bundle: str | os.PathLike[str] | None = None,
     images: Iterable[np.ndarray] | None = None,
 ) -> Comparison:
     """Write an inspector in another format, run it there, and keep it only if it says the same.
@@ -217,7 +217,7 @@ def _as_it_is(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return model
 
 
-def _source(bundle: str | os.PathLike | None) -> dict[str, str]:
+def _source(bundle: str | os.PathLike[str] | None) -> dict[str, str]:
     if bundle is None:
         return {}
     digest = hashlib.sha256(Path(bundle).read_bytes()).hexdigest()

@@ -59,17 +59,17 @@ class ExportedDetector:
         return score * self._description.spread + self._description.center
 
 
-def is_exported(path: str | os.PathLike) -> bool:
+def is_exported(path: str | os.PathLike[str]) -> bool:
     """Whether there is an exported file or folder, going by names alone."""
     return _opener(Path(path)) is not None
 
 
-def needs_tensorflow(path: str | os.PathLike) -> bool:
+def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
     """Whether an inspector, exported or not, is one that TensorFlow has to run."""
     return _opener(Path(path)) in (None, runtimes.open_saved_model)
 
 
-def load(path: str | os.PathLike, *, workers: int = 1, threads: int | None = None) -> Inspector:
+def load(path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None) -> Inspector:
     """Read what 'metricad export' wrote.
 
     Parameters
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike, *, workers: int = 1, threads: int | None = Non
     return Inspector(ExportedDetector(found, run(_JUDGED)), found.calibration, dict(found.facts))
 
 
-def open_runtime(path: str | os.PathLike, *, workers: int = 1, threads: int | None = None) -> tuple:
+def open_runtime(path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None) -> tuple:
     """Open an exported file: its `Description`, and what makes a `Run` of the names of some outputs.
 
     See `load`.

@@ -6,7 +6,7 @@ from metricad.deploy import exported, native_output
 from metricad.inspection.inspector import Inspector
 
 
-def load(path: str | os.PathLike, *, workers: int = 1) -> Inspector:
+def load(path: str | os.PathLike[str], *, workers: int = 1) -> Inspector:
     """Read a bundle, a .metricad file, or what 'metricad export' wrote.
 
     TensorFlow is imported only for a bundle and for a SavedModel.

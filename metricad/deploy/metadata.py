@@ -103,7 +103,7 @@ class Description:
         )
 
 
-def read(text: str | None, path: str | os.PathLike) -> Description:
+def read(text: str | None, path: str | os.PathLike[str]) -> Description:
     """Read what `Description.to_text` wrote.
 
     Raises

@@ -45,14 +45,14 @@ class Cost:
 
 def export(
     inspector: Inspector,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     format: str,
     precision: str,
-    good: Sequence[str | os.PathLike],
+    good: Sequence[str | os.PathLike[str]],
     labelled: Iterable[tuple[np.ndarray, bool]] = (),
     input_type: str = "float32",
-    bundle: str | os.PathLike | None = None,
+    bundle: str | os.PathLike[str] | None = None,
 ) -> Cost:
     """Write an inspector in reduced precision, with a threshold of its own, and measure what it costs.
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -41,7 +42,7 @@ _LAYERS = {
 }
 
 
-def save(inspector: Inspector, path: str | os.PathLike) -> None:
+def save(inspector: Inspector, path: str | os.PathLike[str]) -> None:
     """Write an inspector to one file, whole or not at all."""
     detector = inspector.detector
     region = detector.region
@@ -80,7 +81,7 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
             archive.writestr(name, content)
 
 
-def load(path: str | os.PathLike) -> Inspector:
+def load(path: str | os.PathLike[str]) -> Inspector:
     """Read an inspector.
 
     Raises
@@ -113,12 +114,12 @@ def load(path: str | os.PathLike) -> Inspector:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
 
 
-def read_manifest(path: str | os.PathLike) -> dict:
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a bundle says of itself, its members checked; raises as `load` does."""
     return _read(Path(path))[0]
 
 
-def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not path.is_file():
         raise BundleError(f"{path}: no such file; make a bundle with 'metricad prototype'")
     try:
@@ -198,7 +199,7 @@ def _to_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _from_bytes(content: bytes, path: str | os.PathLike) -> np.ndarray:
+def _from_bytes(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # NumPy's header parser raises many kinds

@@ -31,7 +31,7 @@ class ImageFiles(Sequence[np.ndarray]):
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike],
+        paths: Sequence[str | os.PathLike[str]],
         *,
         smallest: int,
         color: bool = True,
@@ -55,7 +55,7 @@ class ImageFiles(Sequence[np.ndarray]):
 
 
 def fit_inspector(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     model: keras.Model | None = None,
     *,
     kind: str | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from metricad.inspection.interface import ImageJudge
 from metricad.scoring.calibration import Calibration
 
 T = TypeVar("T")
-Draw = Callable[[str | os.PathLike, np.ndarray, np.ndarray], object]
+Draw = Callable[[str | os.PathLike[str], np.ndarray, np.ndarray], object]
 
 GOOD, DEFECT, ERROR = "good", "defect", "error"
 
@@ -71,7 +71,7 @@ class Inspector:
 
     detector: ImageJudge
     calibration: Calibration
-    fitted_on: dict = field(default_factory=dict)
+    fitted_on: dict[str, Any] = field(default_factory=dict)
 
     @property
     def threshold(self) -> float:
@@ -110,7 +110,7 @@ class Inspector:
         return inspection, found.anomaly
 
     def inspect_files(
-        self, paths: Sequence[str | os.PathLike], *, workers: int = 1, draw: Draw | None = None
+        self, paths: Sequence[str | os.PathLike[str]], *, workers: int = 1, draw: Draw | None = None
     ) -> Iterator[tuple[Inspection, np.ndarray | None, np.ndarray | None]]:
         """Judge image files; a bad file is reported and the rest goes on.
 
@@ -132,7 +132,7 @@ class Inspector:
         anomaly_map : float32 (h', w'), or None for a bad file
         """
 
-        def judge(path: str | os.PathLike, read: Future) -> tuple:
+        def judge(path: str | os.PathLike[str], read: Future) -> tuple:
             try:
                 image = read.result()
                 inspection, anomaly_map = self.inspect(image, path=str(path))
@@ -153,7 +153,7 @@ class Inspector:
             while judged:
                 yield judged.popleft().result()
 
-    def _read(self, path: str | os.PathLike) -> np.ndarray:
+    def _read(self, path: str | os.PathLike[str]) -> np.ndarray:
         with self.detector.timer("read"):
             return images.read(
                 path, minimum_size=self.detector.grid.smallest, color=self.detector.channels == 3
@@ -161,7 +161,7 @@ class Inspector:
 
 
 def for_each(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     use: Callable[[np.ndarray], T],
     *,
     smallest: int,
@@ -197,8 +197,11 @@ def for_each(
 
 
 def _read_ahead(
-    paths: Sequence[str | os.PathLike], read: Callable[[str | os.PathLike], np.ndarray], *, count: int = 1
-) -> Iterator[tuple[str | os.PathLike, Future]]:
+    paths: Sequence[str | os.PathLike[str]],
+    read: Callable[[str | os.PathLike[str]], np.ndarray],
+    *,
+    count: int = 1,
+) -> Iterator[tuple[str | os.PathLike[str], Future]]:
     """Yield each path with what will be its image; so many further ones are read meanwhile, in threads."""
     with ThreadPoolExecutor(max_workers=count) as readers:
         ahead = deque()

@@ -159,7 +159,7 @@ class LocalMean(keras.layers.Layer):
         """Of images (N, H, W, C) of any size: (N, h, w, C)."""
         return tf.nn.avg_pool2d(pixels, self.side, self.side // 2, "VALID")
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Sizes are known only when an image comes."""
         return (pixels_shape[0], None, None, pixels_shape[3])
 
@@ -191,7 +191,7 @@ class OnOneGrid(keras.layers.Layer):
         others = zip(each[1:], self.places[1:], strict=True)
         return tf.concat([like, *(nearest(one, like, grid, own) for one, own in others)], -1)
 
-    def compute_output_shape(self, found_shape: list[tuple]) -> tuple:
+    def compute_output_shape(self, found_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """One number for each source."""
         return (*found_shape[0], len(found_shape))
 
@@ -220,7 +220,7 @@ class Total(keras.layers.Layer):
         """Of contributions (N, h', w', sources)."""
         return tf.reduce_sum(shares, axis=-1)
 
-    def compute_output_shape(self, shares_shape: tuple) -> tuple:
+    def compute_output_shape(self, shares_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each place."""
         return shares_shape[:3]
 

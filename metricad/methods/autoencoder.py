@@ -6,7 +6,7 @@ compare it with f-AnoGAN.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -160,7 +160,7 @@ def build(
     def initial() -> keras.initializers.Initializer:
         return keras.initializers.HeNormal(seed=next_seed())
 
-    def options(activation: str | None) -> dict:
+    def options(activation: str | None) -> dict[str, Any]:
         return {"activation": activation, "kernel_initializer": initial()}
 
     pixels = x = keras.Input((side, side, 1), name="image")

@@ -92,7 +92,7 @@ class CpcaeKnnDetector:
         latent: int = 128,
         sparsity: float = 1e-6,
         map_side: int | None = None,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         epochs: int = PUBLISHED_EPOCHS,
         batch_size: int = 64,
         learning_rate: float = 0.001,

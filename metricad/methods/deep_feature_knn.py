@@ -50,7 +50,7 @@ class DeepFeatureKnnDetector:
         *,
         neighbours: int = 15,
         side: int = 299,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if neighbours < 1:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -235,7 +235,7 @@ class FAnoGanDetector:
             batch = good[chosen]
             yield np.where(mirrored[chosen, None, None, None], batch[:, :, ::-1], batch)
 
-    def _settings(self, good: np.ndarray) -> dict:
+    def _settings(self, good: np.ndarray) -> dict[str, Any]:
         """All that the training follows from, for a checkpoint to be told by."""
         settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         del settings["networks"]
@@ -243,7 +243,7 @@ class FAnoGanDetector:
 
 
 def _resume(
-    folder: Path | None, training: f_anogan_networks.Training, settings: dict
+    folder: Path | None, training: f_anogan_networks.Training, settings: dict[str, Any]
 ) -> Callable[[], object]:
     """Load what a folder keeps of this training, if any; return the function that keeps its progress."""
     if folder is None:

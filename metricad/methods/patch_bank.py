@@ -76,7 +76,7 @@ class PatchBankDetector:
         side: int = 224,
         backbone: str = "ResNet50",
         layers: Sequence[str] | None = None,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if not 0 < share <= 1:

@@ -137,7 +137,7 @@ def preprocessed(image: np.ndarray, name: str) -> np.ndarray:
 def load(
     name: str,
     *,
-    weights: str | os.PathLike = IMAGENET,
+    weights: str | os.PathLike[str] = IMAGENET,
     layers: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Backbone:
@@ -189,7 +189,7 @@ def joined(features: Sequence[np.ndarray], *, interpolation: str = "nearest") ->
     return np.concatenate(resized, axis=-1)
 
 
-def describe(weights: str | os.PathLike, *, seed: int = 0) -> str:
+def describe(weights: str | os.PathLike[str], *, seed: int = 0) -> str:
     """What a result is to say of the weights that it was made with."""
     if weights == NONE:
         return f"random weights, seed {seed}"

@@ -50,7 +50,7 @@ class MaskRegion:
         self.mask = None if mask is None else _checked_mask(mask)
 
     @classmethod
-    def read(cls, path: str | os.PathLike) -> Self:
+    def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a mask from an image file: what is brighter than mid-gray is inside.
 
         Raises

@@ -31,7 +31,7 @@ _HOW_TO_READ = (
 
 
 def write(
-    chart: Chart, out: str | os.PathLike, *, name: str, facts: Mapping[str, str] | None = None
+    chart: Chart, out: str | os.PathLike[str], *, name: str, facts: Mapping[str, str] | None = None
 ) -> list[Path]:
     """Write a chart of detectability into a folder.
 

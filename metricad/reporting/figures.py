@@ -9,6 +9,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -242,7 +243,7 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
     return figure
 
 
-def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict]:
+def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict[str, Any]]:
     """Color and line of every setting; controls are gray, untrained networks dashed, baselines dotted."""
     found = {}
     for number, setting in enumerate(dict.fromkeys([*summary.judged, *more])):

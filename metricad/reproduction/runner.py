@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Progress:
     on_failure: Callable = lambda cell, failure: None
 
 
-def plan(grid: Grid, *, data_dir: str | os.PathLike | None) -> list[Cell]:
+def plan(grid: Grid, *, data_dir: str | os.PathLike[str] | None) -> list[Cell]:
     """Look at the data and list a grid's cells.
 
     Raises
@@ -101,9 +102,9 @@ _REFERENCE_SECONDS = 0.045
 
 def reproduce(
     grid: Grid,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Study, list[Cell]]:
@@ -239,7 +240,7 @@ def _surfaces(source: str, data_dir: str | None, normals: int | None) -> dict[st
     return {s.name: s for s in datasets.load(source, data_dir=data_dir, normals=normals)}
 
 
-def _plan(grid: Grid, data_dir: str | os.PathLike | None) -> tuple[list[Cell], list[dict]]:
+def _plan(grid: Grid, data_dir: str | os.PathLike[str] | None) -> tuple[list[Cell], list[dict[str, Any]]]:
     """The cells, and what the data holds, for the record."""
     roles = {
         "textures": grid.textures,
@@ -275,7 +276,7 @@ def _absolute(grid: Grid) -> Grid:
     )
 
 
-def _keep_plan(out: Path, grid: Grid, description: list[dict]) -> None:
+def _keep_plan(out: Path, grid: Grid, description: list[dict[str, Any]]) -> None:
     """Write the plan into a new folder, and refuse a folder with another plan."""
     path = out / PLAN
     # Sources are compared by what they hold: data that was moved is the same data.

@@ -136,7 +136,7 @@ class Standardize(keras.layers.Layer):
             learned = tf.gather(learned, _along(size[axis], self.shape[axis], tf.range), axis=axis)
         return learned
 
-    def compute_output_shape(self, distances_shape: tuple) -> tuple:
+    def compute_output_shape(self, distances_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same."""
         return distances_shape
 
@@ -232,7 +232,7 @@ class Fuse(keras.layers.Layer):
     def _members(self, kind: str) -> list[int]:
         return [number for number, own in enumerate(self.kinds) if own == kind]
 
-    def compute_output_shape(self, scores_shape: tuple) -> tuple:
+    def compute_output_shape(self, scores_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same."""
         return scores_shape
 

@@ -8,12 +8,12 @@ from metricad.networks import pretrained
 from metricad.training import runs
 
 
-def is_shipped(name: str | os.PathLike) -> bool:
+def is_shipped(name: str | os.PathLike[str]) -> bool:
     """Whether this names a network that ships, and no run's folder."""
     return str(name) in pretrained.UNITS
 
 
-def load_network(name: str | os.PathLike) -> keras.Model:
+def load_network(name: str | os.PathLike[str]) -> keras.Model:
     """Load a network.
 
     Parameters
