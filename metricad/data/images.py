@@ -183,7 +183,9 @@ def overlay(
     from matplotlib import colormaps  # slow to import, and only pictures need it
 
     # In float64: where good images never vary the range is 0, and the quotient overflows float32.
-    position = np.clip((anomaly_map - np.float64(low)) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    position = np.clip(
+        (anomaly_map - np.float64(low)) / max(high - low, float(np.finfo(np.float32).tiny)), 0, 1
+    )
     colors = colormaps[_COLORMAP](position)[..., :3]
     surface = (image + 1) / 2 if image.ndim == 3 else ((image + 1) / 2)[..., np.newaxis]
     # A clear view of the surface where the map is low, strong color where it is high.

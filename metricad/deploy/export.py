@@ -23,6 +23,7 @@ from metricad.deploy import exported, graph
 from metricad.deploy.metadata import KEY, Description
 from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.errors import BundleError, DataError, ExportError
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.scoring.score import AREA
 from metricad.scoring.score_names import SCORES
@@ -64,7 +65,7 @@ class Comparison:
 
 
 def export(
-    inspector: Inspector,
+    inspector: Inspector[PartDetector],
     path: str | os.PathLike[str],
     *,
     format: str,
@@ -148,19 +149,20 @@ def export(
 
 
 def compare(
-    inspector: Inspector, description: Description, run: Run, images: Iterable[np.ndarray]
+    inspector: Inspector[PartDetector], description: Description, run: Run, images: Iterable[np.ndarray]
 ) -> Comparison:
     """Run images both ways; raises ExportError when they differ by more than `TOLERANCE`."""
     tolerance = TOLERANCE[description.precision]
     worst, count = 0.0, 0
     for count, image in enumerate(images, start=1):
         found = {name: value[0] for name, value in run(exported.to_pixels(image, description)).items()}
-        expected, anomaly = inspector.inspect(image)
+        expected = inspector.detector.judge(image)
+        anomaly = expected.anomaly
         differences = {
             "score": found["score"] - expected.score,
             "distance map": np.abs(found["distance_map"] - anomaly).max(),
             "anomaly map": np.abs(found["anomaly_map"] - inspector.detector.on_pixels(anomaly, image)).max(),
-            "peak": _lower(anomaly, found["peak"], (expected.peak_row, expected.peak_col), description),
+            "peak": _lower(anomaly, found["peak"], expected.peak, description),
         }
         scale = abs(expected.score)
         if description.is_standardized:

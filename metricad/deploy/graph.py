@@ -21,7 +21,7 @@ OUTPUTS = ("score", "is_defect", "peak", "source", "distance_map", "anomaly_map"
 """Names of the outputs; ``distance_map`` is the anomaly map on the feature grid."""
 
 
-def build(inspector: Inspector, *, input_type: str = "float32") -> keras.Model:
+def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") -> keras.Model:
     """Turn an inspector into one Keras model.
 
     Parameters

@@ -213,7 +213,8 @@ def checked_side(side: int, name: str) -> int:
 
 def _enlarged(shape: tuple[int, int], smallest: int) -> tuple[int, int]:
     scale = max(1.0, smallest / min(shape))
-    return tuple(max(smallest, round(side * scale)) for side in shape)
+    rows, columns = (max(smallest, round(side * scale)) for side in shape)
+    return rows, columns
 
 
 @functools.lru_cache(maxsize=_LOADED)
@@ -277,7 +278,7 @@ def _built(name: str, weights: str | None) -> keras.Model:
         return build(include_top=False, weights=weights, input_shape=(None, None, 3))
 
 
-def _randomised(network: keras.Model, module: ModuleType, seed: int) -> keras.Model:
+def _randomised(network: keras.Model, module: ModuleType, seed: int | None) -> keras.Model:
     """Draw all kernels anew, without Keras's global seed, and set the normalisations by images of noise.
 
     With statistics that fit no data, residual blocks would double the features' variance one after the other,

@@ -74,8 +74,8 @@ class Nearest(keras.layers.Layer):
 
     def __init__(self, grid: tuple[float, int], own: tuple[float, int], **named: object) -> None:
         super().__init__(**named)
-        self.grid = tuple(grid)
-        self.own = tuple(own)
+        self.grid = (grid[0], grid[1])
+        self.own = (own[0], own[1])
 
     def call(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         """Gather from `found` (N, h, w, d) what lies nearest to each place of `like` (N, h', w', …)."""

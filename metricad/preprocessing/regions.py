@@ -74,6 +74,7 @@ class MaskRegion:
         DataError
             The image is not of the mask's size.
         """
+        assert self.mask is not None
         if image.shape != self.mask.shape:
             expected, received = ("×".join(map(str, shape)) for shape in (self.mask.shape, image.shape))
             raise DataError(
@@ -88,6 +89,7 @@ class MaskRegion:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Region`: mask, bool (H, W)."""
+        assert self.mask is not None
         return {"mask": self.mask}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
