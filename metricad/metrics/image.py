@@ -108,7 +108,7 @@ def fpr_at_tpr(
 
 def auroc_interval(
     defect: Sequence[bool] | np.ndarray,
-    scores: np.ndarray,
+    scores: Sequence[Sequence[float]] | np.ndarray,
     *,
     rng: np.random.Generator,
     level: float = 0.95,
@@ -160,7 +160,7 @@ def auroc_interval(
 
 def auroc_resamples(
     defect: Sequence[bool] | np.ndarray,
-    scores: np.ndarray,
+    scores: Sequence[Sequence[float]] | np.ndarray,
     *,
     rng: np.random.Generator,
     resamples: int = 2000,
