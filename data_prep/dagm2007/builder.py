@@ -85,6 +85,7 @@ def _mask(inspected: layout.Inspected, shape: tuple[int, int]) -> np.ndarray:
     if inspected.ellipse is not None:
         mask = ellipses.draw(inspected.ellipse, shape)
     else:
+        assert inspected.mask is not None
         mask = sources.read_mask(inspected.mask, shape)
     if not mask.any():
         where = inspected.mask or inspected.image

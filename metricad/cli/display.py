@@ -82,7 +82,12 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         table.add_column("image", overflow="fold")
         try:
             with progress("images", total) as advance:
-                yield lambda inspection: (table.add_row(*_cells(inspection)), advance())
+
+                def add(inspection: "Inspection") -> None:
+                    table.add_row(*_cells(inspection))
+                    advance()
+
+                yield add
         finally:
             _console().print(table)
     elif format == "csv":

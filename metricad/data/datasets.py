@@ -10,13 +10,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from metricad.data import images, patches
 from metricad.data.channels import to_luminance
 from metricad.errors import DataError
+
+T = TypeVar("T")
 
 _GOOD = "good"
 _LABELS = ["normal", "defect"]
@@ -158,7 +160,7 @@ def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) ->
     return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
 
 
-def _first(good: list, count: int | None, surface: str) -> list:
+def _first(good: list[T], count: int | None, surface: str) -> list[T]:
     if count is not None and count > len(good):
         raise DataError(f"{surface}: asked for {count} good images to learn from, found {len(good)}")
     return good[:count]

@@ -25,6 +25,7 @@ from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.score import AREA
 from metricad.scoring.score_names import SCORES
 from metricad.versions import versions
@@ -129,7 +130,7 @@ def export(
         input_type=input_type,
         precision=precision,
         sizes=graph.sizes(detector),
-        mask=detector.region,
+        mask=detector.region if isinstance(detector.region, MaskRegion) else None,
         facts={"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:

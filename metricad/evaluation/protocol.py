@@ -359,7 +359,7 @@ def _score(
         for k, detector in enumerate(detectors):
             has_pixels = mask is not None and examples.has_map(detector)
             scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
-            if has_pixels:
+            if mask is not None and anomaly is not None:
                 pixels[k].update(anomaly, mask)
     return scores, pixels
 

@@ -232,7 +232,8 @@ def save(path: str | os.PathLike[str], study: Study) -> None:
         numbers = stack.enter_context(files.replacing(path))
         times = stack.enter_context(files.replacing(_beside(path, "costs.json")))
         pictures = stack.enter_context(files.replacing(_beside(path, "examples.npz")))
-        np.savez_compressed(pictures, **_to_arrays(study.examples, study.embeddings))
+        arrays: dict[str, Any] = {**_to_arrays(study.examples, study.embeddings)}
+        np.savez_compressed(pictures, **arrays)
         times.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
         numbers.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -87,7 +87,7 @@ class AutoencoderDetector:
         self.seed = seed
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
-        self.model: keras.Model | None = None
+        self.model: keras.Model
         self.losses: list[float] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:

@@ -130,8 +130,8 @@ class CpcaeKnnDetector:
         self.autoencoder = build(patch, latent, sparsity=sparsity, seed=seed)
         self._initial = self.autoencoder.get_weights()
         self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
-        self._scaler: StandardScaler | None = None
-        self._nearest: NearestNeighbors | None = None
+        self._scaler: StandardScaler
+        self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1], which are all held; maps are made one by one.

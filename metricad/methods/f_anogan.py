@@ -157,10 +157,10 @@ class FAnoGanDetector:
         RunError
             The checkpoint cannot be gone on from, or a loss is not finite.
         """
-        good = [self._resized(image) for image in images]
-        if not good:
+        resized = [self._resized(image) for image in images]
+        if not resized:
             raise ValueError("no images to fit to; expected at least one good image")
-        good = np.concatenate(good)
+        good = np.concatenate(resized)
         networks = f_anogan_networks.build(self.side, self.latent, self.filters, seed=self.seed)
         training = f_anogan_networks.Training(
             networks,
@@ -205,9 +205,10 @@ class FAnoGanDetector:
         return difference.numpy()[0, ..., 0], float(score[0])
 
     def _compared(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        reconstruction = self.networks.generator(self.networks.encoder(x, training=False), training=False)
+        networks = self._fitted()
+        reconstruction = networks.generator(networks.encoder(x, training=False), training=False)
         return tf.abs(x - reconstruction), f_anogan_networks.anomaly_score(
-            self.networks.features, x, reconstruction, kappa=self.kappa
+            networks.features, x, reconstruction, kappa=self.kappa
         )
 
     def _fitted(self) -> f_anogan_networks.Networks:

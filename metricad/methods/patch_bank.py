@@ -89,8 +89,8 @@ class PatchBankDetector:
         self.seed = seed
         layers = imagenet.APPLICATIONS[backbone].stages[1:3] if layers is None else layers
         self._backbone = imagenet.load(backbone, weights=weights, layers=layers, seed=seed)
-        self.bank: np.ndarray | None = None
-        self._squares: np.ndarray | None = None
+        self.bank: np.ndarray
+        self._squares: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1]."""

@@ -13,6 +13,7 @@ import numpy as np
 from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection, Inspector
+from metricad.inspection.interface import ImageJudge
 from metricad.monitoring.drift import LEVEL, DriftTest
 from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
@@ -59,7 +60,7 @@ class Watch:
 
     def __init__(
         self,
-        inspector: Inspector,
+        inspector: Inspector[ImageJudge],
         watched: WatchedFolder,
         journal: Journal,
         *,

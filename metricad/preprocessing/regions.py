@@ -47,7 +47,13 @@ class MaskRegion:
     kind: ClassVar[str] = "mask"
 
     def __init__(self, mask: np.ndarray | None = None) -> None:
-        self.mask = None if mask is None else _checked_mask(mask)
+        self._mask = None if mask is None else _checked_mask(mask)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """What was drawn, bool (H, W); read-only."""
+        assert self._mask is not None
+        return self._mask
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -74,7 +80,6 @@ class MaskRegion:
         DataError
             The image is not of the mask's size.
         """
-        assert self.mask is not None
         if image.shape != self.mask.shape:
             expected, received = ("×".join(map(str, shape)) for shape in (self.mask.shape, image.shape))
             raise DataError(
@@ -89,12 +94,11 @@ class MaskRegion:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Region`: mask, bool (H, W)."""
-        assert self.mask is not None
         return {"mask": self.mask}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """See `Region`; raises ValueError as the class does."""
-        self.mask = _checked_mask(arrays["mask"])
+        self._mask = _checked_mask(arrays["mask"])
         return self
 
 

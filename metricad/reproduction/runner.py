@@ -62,10 +62,10 @@ class Progress:
     on_failure : function of (cell, failure)
     """
 
-    on_plan: Callable = lambda cells, done: None
-    on_start: Callable = lambda cell: None
-    on_done: Callable = lambda cell, seconds: None
-    on_failure: Callable = lambda cell, failure: None
+    on_plan: Callable[..., object] = lambda cells, done: None
+    on_start: Callable[..., object] = lambda cell: None
+    on_done: Callable[..., object] = lambda cell, seconds: None
+    on_failure: Callable[..., object] = lambda cell, failure: None
 
 
 def plan(grid: Grid, *, data_dir: str | os.PathLike[str] | None) -> list[Cell]:
@@ -195,6 +195,7 @@ def work(cell: Cell, place: Place) -> None:
 
 
 def _train(cell: Cell, place: Place, folder: Path) -> None:
+    assert cell.network is not None
     settings = replace(place.grid.settings, units=cell.network.units, seed=cell.network.seed)
     triplet_training.train_network(
         folder,
@@ -207,6 +208,7 @@ def _train(cell: Cell, place: Place, folder: Path) -> None:
 
 
 def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
+    assert cell.surface is not None
     source, name = cell.surface
     kinds = place.grid.kinds
     if name in place.grid.in_register:
@@ -271,7 +273,9 @@ def _absolute(grid: Grid) -> Grid:
 
     return replace(
         grid,
-        **{name: tuple(map(whole, getattr(grid, name))) for name in ("textures", "known", "novel")},
+        textures=tuple(map(whole, grid.textures)),
+        known=tuple(map(whole, grid.known)),
+        novel=tuple(map(whole, grid.novel)),
         objects=grid.objects and whole(grid.objects),
     )
 

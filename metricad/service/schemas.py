@@ -109,9 +109,11 @@ _REFUSED = {
 }
 
 
-def refused(*statuses: int) -> dict[int, dict[str, Any]]:
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What FastAPI needs to document these refusals."""
-    documented = {status: {"model": Problem, "description": _REFUSED[status]} for status in statuses}
+    documented: dict[int | str, dict[str, Any]] = {
+        status: {"model": Problem, "description": _REFUSED[status]} for status in statuses
+    }
     if 503 in documented:
         documented[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     return documented

@@ -68,7 +68,9 @@ def read_config(run: str | os.PathLike[str]) -> tuple[Settings, dict[str, Any]]:
         raise RunError(f"{run}: no training run here ({CONFIG} is missing); make one with 'metricad train'")
     try:
         config = json.loads(path.read_text())
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()}
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()
+        }
         return Settings(**settings), config["data"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: damaged or of another version of metricad ({error}); train again") from error

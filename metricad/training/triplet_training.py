@@ -102,7 +102,7 @@ def train(
     batches = math.ceil(settings.triplets_per_round / settings.batch_size)
     model = three_branches(embedding, learning_rate=settings.learning_rate, steps_per_execution=batches)
     done = runs.restore(run, model)
-    target = np.tile(np.float32(loss.TARGET), (settings.triplets_per_round, 1))
+    target = np.tile(np.array(loss.TARGET, np.float32), (settings.triplets_per_round, 1))
     for number in range(done + 1, settings.rounds + 1):
         began = time.perf_counter()
         # Of the order of the batches; the triplets have a generator of their own.
