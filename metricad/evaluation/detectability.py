@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import binomtest
 
 from metricad.data.channels import to_luminance
 from metricad.errors import DataError
-from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import DEFECT, Inspector
 from metricad.synthetic import defects
+
+if TYPE_CHECKING:
+    from metricad.inspection.detector import PartDetector
 
 MARGIN = 16
 """How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's
@@ -182,7 +185,7 @@ class Measurement:
 
     def __init__(
         self,
-        inspector: Inspector[PartDetector],
+        inspector: "Inspector[PartDetector]",
         images: int,
         *,
         tried: Sequence[Setting],
@@ -227,7 +230,7 @@ class Measurement:
 
 
 def measure(
-    inspector: Inspector[PartDetector],
+    inspector: "Inspector[PartDetector]",
     images: Sequence[np.ndarray],
     *,
     rng: np.random.Generator,
