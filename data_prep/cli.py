@@ -3,7 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,7 +23,10 @@ ManualDir = Annotated[Path, typer.Option(help="The folder that holds the unpacke
 DataDir = Annotated[Path, typer.Option(help="The folder that data sets are written to.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Build anew what is there already.")]
 
-DagmClass = StrEnum("DagmClass", {name: name for name in ("all", *(f"class{n}" for n in range(1, 11)))})
+DagmClass = StrEnum(
+    "DagmClass",
+    "all class1 class2 class3 class4 class5 class6 class7 class8 class9 class10",
+)
 
 
 @app.command()
@@ -92,7 +95,7 @@ def surfaces(
     """
     from data_prep.surfaces.plan import Plan
 
-    options = {"size": size, "normals": normals, "defects": defects, "seed": seed}
+    options: dict[str, Any] = {"size": size, "normals": normals, "defects": defects, "seed": seed}
     plan = Plan(**options) if surfaces == "all" else Plan(**options, surfaces=_numbers(surfaces))
     if folders:
         from data_prep.surfaces.folders import render_folders

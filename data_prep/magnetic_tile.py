@@ -89,7 +89,7 @@ def convert(source: Path, data_dir: Path, *, copy: bool = False, overwrite: bool
         for tile in track(tiles, NAME):
             shape = sources.read_gray(tile.image).shape  # read for its size, and to see that it is whole
             place(tile.image, _parent_made(folder / NAME / tile.place))
-            if tile.mask is not None:
+            if tile.mask is not None and tile.mask_place is not None:
                 mask = sources.read_mask(tile.mask, shape)
                 if not mask.any():
                     unmarked.append(tile.place)

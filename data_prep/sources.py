@@ -12,7 +12,7 @@ import skimage
 from metricad.errors import DataError
 
 
-def folder(path: str | os.PathLike) -> Path:
+def folder(path: str | os.PathLike[str]) -> Path:
     """Return `path` when it is a folder with something in it.
 
     Raises

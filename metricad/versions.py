@@ -17,7 +17,8 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:  # run from a source tree that was not installed
             found[package] = "unknown"
-    return found | ({"commit": _commit()} if _commit() else {})
+    commit = _commit()
+    return found | ({"commit": commit} if commit else {})
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -40,7 +41,9 @@ class Cifar100Gray(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         original = open_original(Path(dl_manager.manual_dir))
         names = original.info.features["label"].names
         self.info.features["label"].names = names
@@ -56,7 +59,7 @@ class Cifar100Gray(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(
         self, original: tfds.core.DatasetBuilder, split: str
-    ) -> Iterator[tuple[str, dict]]:
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         names = original.info.features["label"].names
         total = original.info.splits[split].num_examples
         for example in track(_examples(original, split), f"cifar100 {split}", total=total):
@@ -99,7 +102,7 @@ def open_original(manual_dir: Path) -> tfds.core.DatasetBuilder:
     return original
 
 
-def _examples(original: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
+def _examples(original: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
     try:
         # Read once, so that keeping it all in memory, as TFDS would, gains nothing.
         read_config = tfds.ReadConfig(try_autocache=False)

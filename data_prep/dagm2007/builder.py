@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -46,7 +47,9 @@ class Dagm2007(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         config = self.builder_config.name
         splits, notes = layout.find(
             Path(dl_manager.manual_dir), layout.CLASSES if config == ALL else (config,)
@@ -60,7 +63,7 @@ class Dagm2007(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(
         self, split: str, images: Sequence[layout.Inspected]
-    ) -> Iterator[tuple[str, dict]]:
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         for inspected in track(images, f"dagm2007 {split}"):
             image = sources.read_gray(inspected.image)
             yield (
@@ -82,6 +85,7 @@ def _mask(inspected: layout.Inspected, shape: tuple[int, int]) -> np.ndarray:
     if inspected.ellipse is not None:
         mask = ellipses.draw(inspected.ellipse, shape)
     else:
+        assert inspected.mask is not None
         mask = sources.read_mask(inspected.mask, shape)
     if not mask.any():
         where = inspected.mask or inspected.image

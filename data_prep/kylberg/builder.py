@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -49,14 +50,16 @@ class Kylberg(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         patches = layout.find(Path(dl_manager.manual_dir))
         textures = [patch.texture for patch in patches]
         self.info.features["label"].names = sorted(set(textures))
         self.info.metadata.update(counts={"train": schema.count(textures)}, notes=layout.notes(patches))
         return {"train": self._generate_examples(patches)}
 
-    def _generate_examples(self, patches: Sequence[layout.Patch]) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, patches: Sequence[layout.Patch]) -> Iterator[tuple[str, dict[str, Any]]]:
         for patch in track(patches, "kylberg"):
             yield (
                 patch.name,

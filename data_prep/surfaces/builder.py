@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -42,7 +43,9 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         plan = self.builder_config.plan
         splits = {split: list(plan.split(split)) for split in ("train", "test")}
         counts = {
@@ -52,7 +55,9 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
         self.info.metadata.update(counts=counts, notes=[])
         return {split: self._generate_examples(split, images) for split, images in splits.items()}
 
-    def _generate_examples(self, split: str, images: Sequence[Rendered]) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(
+        self, split: str, images: Sequence[Rendered]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         plan = self.builder_config.plan
         for wanted in track(images, f"surfaces {split}"):
             image, mask = generator.render(

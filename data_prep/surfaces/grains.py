@@ -100,7 +100,7 @@ def wood(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
     fibres = noise(rng, size, along=14, across=0.7, angle=angle)
     vessels = noise(rng, size, along=6, across=0.75, angle=angle)
     late = _late_wood(rings)
-    knot = 0.0
+    knot: np.ndarray | float = 0.0
     if flaw is not None:
         late, knot = _grow_knot(flaw, rings, angle=angle)
     gray = 158 - 38 * late + 8 * fibres - 26 * step((vessels - 1.6) / 0.8) * (1 - 0.8 * late)

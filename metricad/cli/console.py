@@ -1,6 +1,7 @@
 """What both command lines share: how a verb ends, and what it says then."""
 
 import difflib
+import io
 import re
 import sys
 import traceback
@@ -24,7 +25,8 @@ def fail(message: str) -> NoReturn:
 def run(app: typer.Typer, *, prog: str) -> NoReturn:
     """Run a command line; every expected failure becomes one line and exit status 2, without traceback."""
     # File names need not be UTF-8; what cannot be printed is escaped and does not end the run.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(prog_name=prog, standalone_mode=False)
     except typer.TyperException as error:

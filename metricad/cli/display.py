@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -49,7 +49,9 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def training(settings: Settings) -> Iterator[tuple[Callable[[dict], None], Callable[[int, dict], None]]]:
+def training(
+    settings: Settings,
+) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[int, dict[str, Any]], None]]]:
     """Show a training run: a bar that moves at each epoch, and a line for each round.
 
     Gives what `train_network` calls after a round, with its record, and after an epoch, with its
@@ -58,13 +60,13 @@ def training(settings: Settings) -> Iterator[tuple[Callable[[dict], None], Calla
     with _bar() as bar:
         task = bar.add_task("reading images", total=settings.rounds * settings.epochs)
 
-        def on_round(record: dict) -> None:
+        def on_round(record: dict[str, Any]) -> None:
             bar.console.print(
                 f"round {record['round']}/{settings.rounds}   loss {record['loss']:.4f}   "
                 f"triplet accuracy {record['accuracy']:.4f}   {record['seconds']:.0f} s"
             )
 
-        def on_epoch(epoch: int, logs: dict) -> None:
+        def on_epoch(epoch: int, logs: dict[str, Any]) -> None:
             bar.update(task, completed=epoch + 1, description=f"training, loss {logs['loss']:.3f}")
 
         yield on_round, on_epoch
@@ -80,7 +82,12 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         table.add_column("image", overflow="fold")
         try:
             with progress("images", total) as advance:
-                yield lambda inspection: (table.add_row(*_cells(inspection)), advance())
+
+                def add(inspection: "Inspection") -> None:
+                    table.add_row(*_cells(inspection))
+                    advance()
+
+                yield add
         finally:
             _console().print(table)
     elif format == "csv":

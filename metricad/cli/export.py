@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from metricad.deploy import Format, InputType, Precision
 from metricad.deploy.native_output import load_tensorflow
 
 if TYPE_CHECKING:
+    from metricad.inspection.detector import PartDetector
     from metricad.inspection.inspector import Inspector
 
 
@@ -66,7 +67,7 @@ def export(
     from metricad.inspection import bundle
 
     inspector = bundle.load(part)
-    settings = {"format": format, "input_type": input_type, "bundle": part}
+    settings: dict[str, Any] = {"format": format, "input_type": input_type, "bundle": part}
     if precision is not Precision.float32:
         typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
         return
@@ -94,12 +95,12 @@ def _check_precision(
 
 
 def _reduced(
-    inspector: "Inspector",
+    inspector: "Inspector[PartDetector]",
     out: Path,
     good: list[Path],
     labelled: str | None,
     data_dir: Path | None,
-    **settings: object,
+    **settings: Any,
 ) -> str:
     """Export in reduced precision; say what it costs."""
     from metricad.data import datasets

@@ -1,6 +1,8 @@
 """`metricad inspect`: score images and print verdicts."""
 
+import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,14 +47,16 @@ def inspect(
     inspector = loading.load(part, workers=workers)
     names = dict(zip(found, images.map_names(found), strict=True))
 
-    def draw(path: Path, image: "np.ndarray", anomaly: "np.ndarray") -> None:
+    def draw(folder: Path, path: str | os.PathLike[str], image: "np.ndarray", anomaly: "np.ndarray") -> None:
         anomaly_map = inspector.detector.on_pixels(anomaly, image)
-        images.write(maps / names[path], images.overlay(image, anomaly_map, **inspector.map_scale()))
+        images.write(folder / names[Path(path)], images.overlay(image, anomaly_map, **inspector.map_scale()))
 
     verdicts = set()
     began = time.perf_counter()
     with display.verdicts(format, len(found)) as show:
-        judged = inspector.inspect_files(found, workers=workers, draw=None if maps is None else draw)
+        judged = inspector.inspect_files(
+            found, workers=workers, draw=None if maps is None else partial(draw, maps)
+        )
         for inspection, _, _ in judged:
             show(inspection)
             verdicts.add(inspection.verdict)

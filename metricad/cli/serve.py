@@ -12,12 +12,15 @@ import socket
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metricad.deploy import loading
 from metricad.errors import MetricadError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _EXTRA = ("fastapi", "uvicorn", "prometheus_client")
 _TOKEN = "METRICAD_TOKEN"  # the name of the variable
@@ -150,7 +153,7 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _run(api: object, listener: socket.socket, *, log_requests: bool) -> None:
+def _run(api: "FastAPI", listener: socket.socket, *, log_requests: bool) -> None:
     """Answer until SIGTERM or Ctrl-C, and finish what has been begun."""
     import uvicorn
 

@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from metricad.data import images, patches
 from metricad.data.channels import to_luminance
 from metricad.errors import DataError
+
+T = TypeVar("T")
 
 _GOOD = "good"
 _LABELS = ["normal", "defect"]
@@ -68,7 +71,10 @@ class Surface:
 
 
 def load(
-    source: str | os.PathLike, *, data_dir: str | os.PathLike | None = None, normals: int | None = None
+    source: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    normals: int | None = None,
 ) -> list[Surface]:
     """Read what surfaces a folder or a prepared data set holds; images are read later.
 
@@ -154,13 +160,13 @@ def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) ->
     return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
 
 
-def _first(good: list, count: int | None, surface: str) -> list:
+def _first(good: list[T], count: int | None, surface: str) -> list[T]:
     if count is not None and count > len(good):
         raise DataError(f"{surface}: asked for {count} good images to learn from, found {len(good)}")
     return good[:count]
 
 
-def _find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path:
+def _find_prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
     if data_dir is None:
         raise DataError(
             f"{name}: no such folder; for the name of a prepared data set give --data-dir as well"
@@ -230,7 +236,7 @@ def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
     return name, samples, is_labelled
 
 
-def _tfds_sample(example: dict, name: str, is_labelled: bool) -> Sample:
+def _tfds_sample(example: dict[str, Any], name: str, is_labelled: bool) -> Sample:
     # Only the encoded bytes are kept: the images of a surface fit in memory that way.
     encoded = example["image"]
     is_defect = is_labelled and _LABELS[example["label"]] == "defect"
@@ -263,7 +269,7 @@ def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: 
     return Surface(dataset, surface, tuple(fit), tuple(s for s in samples if s.name not in seen))
 
 
-def describe(surfaces: Sequence[Surface]) -> dict:
+def describe(surfaces: Sequence[Surface]) -> dict[str, Any]:
     """What training sees of a data set, for a run's record.
 
     The images of labelled surfaces are named one by one, so that evaluation can refuse to test on them.

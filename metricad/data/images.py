@@ -21,7 +21,7 @@ _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
 
-def read(path: str | os.PathLike, *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
+def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
     """Read an image file, as luminance unless color is asked for.
 
     Parameters
@@ -47,7 +47,7 @@ def read(path: str | os.PathLike, *, minimum_size: int = 1, color: bool = False)
     return to_image(decode(path), name=str(path), minimum_size=minimum_size, color=color)
 
 
-def decode(path: str | os.PathLike) -> np.ndarray:
+def decode(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the pixels of an image file as they are: what `to_image` takes; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
@@ -119,7 +119,7 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
-def find(paths: Iterable[str | os.PathLike], *, missing_ok: bool = False) -> list[Path]:
+def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> list[Path]:
     """List image files, each once: files as they are named, folders walked in sorted order.
 
     Parameters
@@ -155,7 +155,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def map_names(paths: Sequence[str | os.PathLike]) -> list[str]:
+def map_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Name a PNG file for each image's map: its path below the folder that all of them share."""
     absolute = [Path(path).resolve() for path in paths]
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
@@ -183,7 +183,9 @@ def overlay(
     from matplotlib import colormaps  # slow to import, and only pictures need it
 
     # In float64: where good images never vary the range is 0, and the quotient overflows float32.
-    position = np.clip((anomaly_map - np.float64(low)) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    position = np.clip(
+        (anomaly_map - np.float64(low)) / max(high - low, float(np.finfo(np.float32).tiny)), 0, 1
+    )
     colors = colormaps[_COLORMAP](position)[..., :3]
     surface = (image + 1) / 2 if image.ndim == 3 else ((image + 1) / 2)[..., np.newaxis]
     # A clear view of the surface where the map is low, strong color where it is high.
@@ -195,7 +197,7 @@ def overlay(
     return picture
 
 
-def write(path: str | os.PathLike, pixels: np.ndarray) -> None:
+def write(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Write uint8 pixels (H, W) or (H, W, 3) as PNG, under a temporary name that is then moved."""
     with files.replacing(path) as temporary:
         skimage.io.imsave(temporary, pixels, check_contrast=False)

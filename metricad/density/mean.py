@@ -57,7 +57,7 @@ class MeanDistance(keras.layers.Layer):
             return tf.reduce_sum(tf.abs(difference), axis=-1)
         return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=-1))
 
-    def compute_output_shape(self, features_shape: tuple) -> tuple:
+    def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each feature."""
         return features_shape[:3]
 

@@ -115,7 +115,7 @@ class GaussianMixture(keras.layers.Layer):
         likelihood = tf.reduce_logsumexp(self.log_weights - 0.5 * squares, axis=-1)
         return tf.sqrt(tf.reduce_min(squares, axis=-1)), likelihood
 
-    def compute_output_shape(self, features_shape: tuple) -> tuple:
+    def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each feature."""
         return features_shape[:3]
 

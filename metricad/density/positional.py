@@ -69,7 +69,7 @@ class PositionalGaussian(keras.layers.Layer):
         peak = spread - 0.5 * self.dimensions * np.log(2 * np.pi)
         return distances, peak - 0.5 * tf.square(distances)
 
-    def compute_output_shape(self, features_shape: tuple) -> tuple:
+    def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each feature."""
         return features_shape[:3]
 

@@ -23,7 +23,9 @@ from metricad.deploy import exported, graph
 from metricad.deploy.metadata import KEY, Description
 from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
 from metricad.errors import BundleError, DataError, ExportError
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.score import AREA
 from metricad.scoring.score_names import SCORES
 from metricad.versions import versions
@@ -64,14 +66,14 @@ class Comparison:
 
 
 def export(
-    inspector: Inspector,
-    path: str | os.PathLike,
+    inspector: Inspector[PartDetector],
+    path: str | os.PathLike[str],
     *,
     format: str,
     input_type: str = "float32",
     precision: str = "float32",
     samples: Sequence[np.ndarray] = (),
-    bundle: str | os.PathLike | None = None,
+    bundle: str | os.PathLike[str] | None = None,
     images: Iterable[np.ndarray] | None = None,
 ) -> Comparison:
     """Write an inspector in another format, run it there, and keep it only if it says the same.
@@ -128,7 +130,7 @@ def export(
         input_type=input_type,
         precision=precision,
         sizes=graph.sizes(detector),
-        mask=detector.region,
+        mask=detector.region if isinstance(detector.region, MaskRegion) else None,
         facts={"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:
@@ -148,19 +150,20 @@ def export(
 
 
 def compare(
-    inspector: Inspector, description: Description, run: Run, images: Iterable[np.ndarray]
+    inspector: Inspector[PartDetector], description: Description, run: Run, images: Iterable[np.ndarray]
 ) -> Comparison:
     """Run images both ways; raises ExportError when they differ by more than `TOLERANCE`."""
     tolerance = TOLERANCE[description.precision]
     worst, count = 0.0, 0
     for count, image in enumerate(images, start=1):
         found = {name: value[0] for name, value in run(exported.to_pixels(image, description)).items()}
-        expected, anomaly = inspector.inspect(image)
+        expected = inspector.detector.judge(image)
+        anomaly = expected.anomaly
         differences = {
             "score": found["score"] - expected.score,
             "distance map": np.abs(found["distance_map"] - anomaly).max(),
             "anomaly map": np.abs(found["anomaly_map"] - inspector.detector.on_pixels(anomaly, image)).max(),
-            "peak": _lower(anomaly, found["peak"], (expected.peak_row, expected.peak_col), description),
+            "peak": _lower(anomaly, found["peak"], expected.peak, description),
         }
         scale = abs(expected.score)
         if description.is_standardized:
@@ -217,7 +220,7 @@ def _as_it_is(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return model
 
 
-def _source(bundle: str | os.PathLike | None) -> dict[str, str]:
+def _source(bundle: str | os.PathLike[str] | None) -> dict[str, str]:
     if bundle is None:
         return {}
     digest = hashlib.sha256(Path(bundle).read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
 """Exported inspectors, read back: the same verdicts without TensorFlow."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,17 +59,19 @@ class ExportedDetector:
         return score * self._description.spread + self._description.center
 
 
-def is_exported(path: str | os.PathLike) -> bool:
+def is_exported(path: str | os.PathLike[str]) -> bool:
     """Whether there is an exported file or folder, going by names alone."""
     return _opener(Path(path)) is not None
 
 
-def needs_tensorflow(path: str | os.PathLike) -> bool:
+def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
     """Whether an inspector, exported or not, is one that TensorFlow has to run."""
     return _opener(Path(path)) in (None, runtimes.open_saved_model)
 
 
-def load(path: str | os.PathLike, *, workers: int = 1, threads: int | None = None) -> Inspector:
+def load(
+    path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
+) -> Inspector[ExportedDetector]:
     """Read what 'metricad export' wrote.
 
     Parameters
@@ -90,7 +92,9 @@ def load(path: str | os.PathLike, *, workers: int = 1, threads: int | None = Non
     return Inspector(ExportedDetector(found, run(_JUDGED)), found.calibration, dict(found.facts))
 
 
-def open_runtime(path: str | os.PathLike, *, workers: int = 1, threads: int | None = None) -> tuple:
+def open_runtime(
+    path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
+) -> tuple[Description, Callable[[Sequence[str]], Run]]:
     """Open an exported file: its `Description`, and what makes a `Run` of the names of some outputs.
 
     See `load`.
@@ -147,7 +151,7 @@ def _sizes(allowed: tuple[tuple[float, float], ...]) -> str:
     return "×".join(f"{least}" if least == most else f"{least} to {most}" for least, most in allowed)
 
 
-def _opener(path: Path) -> Callable | None:
+def _opener(path: Path) -> Callable[..., runtimes.Opened] | None:
     if path.is_dir():
         return next((opener for name, opener in _FOLDERS.items() if (path / name).is_file()), None)
     return _FILES.get(path.suffix)

@@ -21,7 +21,7 @@ OUTPUTS = ("score", "is_defect", "peak", "source", "distance_map", "anomaly_map"
 """Names of the outputs; ``distance_map`` is the anomaly map on the feature grid."""
 
 
-def build(inspector: Inspector, *, input_type: str = "float32") -> keras.Model:
+def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") -> keras.Model:
     """Turn an inspector into one Keras model.
 
     Parameters
@@ -98,7 +98,7 @@ class FromLevels(keras.layers.Layer):
         image = tf.cast(pixels, tf.float32) * np.float32(2 / 255) - 1.0
         return image if len(pixels.shape) == 4 else tf.expand_dims(image, -1)
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One channel at least."""
         return pixels_shape if len(pixels_shape) == 4 else (*pixels_shape, 1)
 
@@ -115,7 +115,7 @@ class Inside(keras.layers.Layer):
         ones = tf.ones_like(distances[:, :, :, 0])
         return ones if self.inside is None else ones * tf.constant(self.inside.astype(np.float32))
 
-    def compute_output_shape(self, distances_shape: tuple) -> tuple:
+    def compute_output_shape(self, distances_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each place."""
         return distances_shape[:3]
 
@@ -148,12 +148,12 @@ class Verdict(keras.layers.Layer):
 
     def compute_output_shape(
         self,
-        score_shape: tuple,
-        place_shape: tuple,
-        source_shape: tuple,
-        anomaly_shape: tuple,
-        placed_shape: tuple,
-    ) -> dict[str, tuple]:
+        score_shape: tuple[int | None, ...],
+        place_shape: tuple[int | None, ...],
+        source_shape: tuple[int | None, ...],
+        anomaly_shape: tuple[int | None, ...],
+        placed_shape: tuple[int | None, ...],
+    ) -> dict[str, tuple[int | None, ...]]:
         """As given."""
         return {
             "anomaly_map": placed_shape,

@@ -4,9 +4,10 @@ import os
 
 from metricad.deploy import exported, native_output
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.interface import ImageJudge
 
 
-def load(path: str | os.PathLike, *, workers: int = 1) -> Inspector:
+def load(path: str | os.PathLike[str], *, workers: int = 1) -> Inspector[ImageJudge]:
     """Read a bundle, a .metricad file, or what 'metricad export' wrote.
 
     TensorFlow is imported only for a bundle and for a SavedModel.

@@ -103,7 +103,7 @@ class Description:
         )
 
 
-def read(text: str | None, path: str | os.PathLike) -> Description:
+def read(text: str | None, path: str | os.PathLike[str]) -> Description:
     """Read what `Description.to_text` wrote.
 
     Raises
@@ -137,7 +137,7 @@ def read(text: str | None, path: str | os.PathLike) -> Description:
             channels=int(found.pop("channels")),
             input_type=found.pop("input_type"),
             precision=found.pop("precision"),
-            sizes=None if sizes is None else tuple(map(tuple, sizes)),
+            sizes=None if sizes is None else (tuple(sizes[0]), tuple(sizes[1])),
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
             facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
         )

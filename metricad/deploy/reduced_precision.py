@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from metricad.data import images
 from metricad.deploy import export as exporting
 from metricad.deploy import exported
+from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
+from metricad.inspection.interface import ImageJudge
 from metricad.metrics.image import auroc
 from metricad.scoring.calibration import calibrate, check_count
 
@@ -36,7 +39,7 @@ class Cost:
         On labelled images, in float32 and in reduced precision.
     """
 
-    inspector: Inspector
+    inspector: Inspector[ImageJudge]
     images: int
     median: float
     largest: float
@@ -44,15 +47,15 @@ class Cost:
 
 
 def export(
-    inspector: Inspector,
-    path: str | os.PathLike,
+    inspector: Inspector[PartDetector],
+    path: str | os.PathLike[str],
     *,
     format: str,
     precision: str,
-    good: Sequence[str | os.PathLike],
+    good: Sequence[str | os.PathLike[str]],
     labelled: Iterable[tuple[np.ndarray, bool]] = (),
     input_type: str = "float32",
-    bundle: str | os.PathLike | None = None,
+    bundle: str | os.PathLike[str] | None = None,
 ) -> Cost:
     """Write an inspector in reduced precision, with a threshold of its own, and measure what it costs.
 
@@ -79,7 +82,7 @@ def export(
     smallest = inspector.detector.grid.smallest
     color = inspector.detector.channels == 3
     read = partial(images.read, minimum_size=smallest, color=color)
-    settings = {
+    settings: dict[str, Any] = {
         "format": format,
         "precision": precision,
         "samples": [read(one) for one in good[:count]],
@@ -113,7 +116,7 @@ def export(
 
 
 def _aurocs(
-    full: Inspector, reduced: Inspector, labelled: Iterable[tuple[np.ndarray, bool]]
+    full: Inspector[ImageJudge], reduced: Inspector[ImageJudge], labelled: Iterable[tuple[np.ndarray, bool]]
 ) -> tuple[float, float] | None:
     found = [
         (full.inspect(image)[0].score, reduced.inspect(image)[0].score, is_defect)

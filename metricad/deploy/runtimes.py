@@ -6,6 +6,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,10 +76,10 @@ def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
 
     def run(outputs: Sequence[str]) -> Run:
         wanted = openvino.Model([model.output(name) for name in outputs], model.get_parameters(), KEY)
-        compiled: dict[tuple[int, ...] | None, object] = {}
+        compiled: dict[tuple[int, ...] | None, Any] = {}
         lock, requests = threading.Lock(), threading.local()
 
-        def request(shape: tuple[int, ...]) -> object:
+        def request(shape: tuple[int, ...] | None) -> Any:
             """This thread's request for images of a shape; its own plan is much faster than one for any."""
             with lock:
                 if shape not in compiled and len(compiled) >= _SHAPES:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from metricad.data.datasets import Surface
 from metricad.errors import DataError
@@ -29,8 +30,8 @@ class Task:
 
 def plan(
     surfaces: Sequence[Surface],
-    parts: Sequence[str | os.PathLike],
-    networks: Sequence[str | os.PathLike],
+    parts: Sequence[str | os.PathLike[str]],
+    networks: Sequence[str | os.PathLike[str]],
     *,
     compared: Sequence[Method] = (),
     kinds: Sequence[str] | None = None,
@@ -75,7 +76,7 @@ def plan(
 
 def run(
     tasks: Sequence[Task],
-    networks: Sequence[str | os.PathLike] = (),
+    networks: Sequence[str | os.PathLike[str]] = (),
     *,
     protocol: Protocol | None = None,
     checkpoints: Path | None = None,
@@ -110,7 +111,7 @@ def run(
     return study(found, networks)
 
 
-def study(evaluations: Sequence[Evaluation], networks: Sequence[str | os.PathLike] = ()) -> Study:
+def study(evaluations: Sequence[Evaluation], networks: Sequence[str | os.PathLike[str]] = ()) -> Study:
     """Put evaluations and the networks' training together."""
     logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks if not loading.is_shipped(run)]
     return Study(
@@ -123,7 +124,7 @@ def study(evaluations: Sequence[Evaluation], networks: Sequence[str | os.PathLik
     )
 
 
-def _network(run: str | os.PathLike) -> Network:
+def _network(run: str | os.PathLike[str]) -> Network:
     if loading.is_shipped(run):
         return _shipped(str(run))
     settings, data = runs.read_config(run)
@@ -152,12 +153,12 @@ def _shipped(name: str) -> Network:
     )
 
 
-def _describe(source: dict) -> str:
+def _describe(source: dict[str, Any]) -> str:
     plural = "" if source["classes"] == 1 else "es"
     return f"{source['dataset']}: {source['classes']} class{plural}, {source['images']} images"
 
 
-def _own_surface(part: str | os.PathLike, surfaces: Sequence[Surface]) -> int:
+def _own_surface(part: str | os.PathLike[str], surfaces: Sequence[Surface]) -> int:
     named = [
         number
         for number, surface in enumerate(surfaces)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import binomtest
@@ -11,6 +12,9 @@ from metricad.data.channels import to_luminance
 from metricad.errors import DataError
 from metricad.inspection.inspector import DEFECT, Inspector
 from metricad.synthetic import defects
+
+if TYPE_CHECKING:
+    from metricad.inspection.detector import PartDetector
 
 MARGIN = 16
 """How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's
@@ -181,7 +185,7 @@ class Measurement:
 
     def __init__(
         self,
-        inspector: Inspector,
+        inspector: "Inspector[PartDetector]",
         images: int,
         *,
         tried: Sequence[Setting],
@@ -196,7 +200,7 @@ class Measurement:
         self.chart = Chart(dict.fromkeys(tried, Count()))
         self._inspector, self._rng, self._on_defect = inspector, rng, on_defect
         # Setting by setting, dealt out like cards: none of the images is used up before the others.
-        self._hands = [[] for _ in range(images)]
+        self._hands: list[list[Setting]] = [[] for _ in range(images)]
         for number, setting in enumerate(setting for setting in tried for _ in range(each)):
             self._hands[number % images].append(setting)
 
@@ -214,9 +218,9 @@ class Measurement:
             self._on_defect()
 
     def _count(self, setting: Setting, changed: np.ndarray, mask: np.ndarray) -> None:
-        inspection, _ = self._inspector.inspect(changed)
-        is_found = inspection.verdict == DEFECT
-        is_localised = is_found and _is_near(mask, (inspection.peak_row, inspection.peak_col))
+        found = self._inspector.detector.judge(changed)
+        is_found = found.score > self._inspector.threshold
+        is_localised = is_found and _is_near(mask, found.peak)
         self.chart.counts[setting] += Count(1, int(is_found), int(is_localised))
         kind = setting.kind
         middle = Setting(kind, _middle(self.chart.sizes(kind)), _middle(self.chart.contrasts(kind)))
@@ -226,7 +230,7 @@ class Measurement:
 
 
 def measure(
-    inspector: Inspector,
+    inspector: "Inspector[PartDetector]",
     images: Sequence[np.ndarray],
     *,
     rng: np.random.Generator,

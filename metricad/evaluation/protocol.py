@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
@@ -63,12 +64,12 @@ class Method:
     network: str | None = None
     units: int | None = None
     seed: int | None = None
-    seen: Sequence[dict] | None = None
+    seen: Sequence[dict[str, Any]] | None = None
     is_fitted: bool = False
     threshold: float | None = None
     false_alarm_rate: float | None = None
     architecture: str | None = None
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     epochs: int = 0
 
 
@@ -199,7 +200,7 @@ def step_count(methods: Sequence[Method], surface: Surface) -> int:
     return len(surface.fit) + len(surface.test) + sum(method.epochs for method in methods)
 
 
-def check_unseen(surface: Surface, trained_on: Sequence[dict]) -> None:
+def check_unseen(surface: Surface, trained_on: Sequence[dict[str, Any]]) -> None:
     """Refuse to test a network on images that it was trained on.
 
     Parameters
@@ -264,7 +265,7 @@ def _make(
     return method.make(checkpoint=folder, on_epoch=on_epoch)
 
 
-def _is_known(surface: Surface, seen: Sequence[dict]) -> bool:
+def _is_known(surface: Surface, seen: Sequence[dict[str, Any]]) -> bool:
     return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
 
 
@@ -283,7 +284,15 @@ class Images(Sequence[np.ndarray]):
         """Name of a sample."""
         return self._samples[number].name
 
-    def __getitem__(self, number: int) -> np.ndarray:
+    @overload
+    def __getitem__(self, number: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
+
+    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
         if number >= len(self._samples):
             raise IndexError(number)
         image = self._samples[number].read()
@@ -350,7 +359,7 @@ def _score(
         for k, detector in enumerate(detectors):
             has_pixels = mask is not None and examples.has_map(detector)
             scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
-            if has_pixels:
+            if mask is not None and anomaly is not None:
                 pixels[k].update(anomaly, mask)
     return scores, pixels
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,9 +71,9 @@ class Result:
     fpr_at_95_tpr: float
     pixel_auroc: float | None
     aupro: float | None
-    scores: list[dict]
+    scores: list[dict[str, Any]]
     architecture: str | None = None  # results did not always say, when there was the paper's alone
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def defect(self) -> list[bool]:
@@ -106,7 +107,7 @@ class Network:
     units: int
     seed: int
     trained_on: list[str]
-    settings: dict
+    settings: dict[str, Any]
     epoch_loss: list[float]
     epoch_accuracy: list[float]
 
@@ -212,7 +213,7 @@ def if_any(embeddings: list[np.ndarray | None]) -> list[np.ndarray | None]:
     return embeddings if any(one is not None for one in embeddings) else []
 
 
-def save(path: str | os.PathLike, study: Study) -> None:
+def save(path: str | os.PathLike[str], study: Study) -> None:
     """Write a study's three files; of paths only names below a data set's folder are written."""
     path = Path(path)
     document = {
@@ -231,12 +232,13 @@ def save(path: str | os.PathLike, study: Study) -> None:
         numbers = stack.enter_context(files.replacing(path))
         times = stack.enter_context(files.replacing(_beside(path, "costs.json")))
         pictures = stack.enter_context(files.replacing(_beside(path, "examples.npz")))
-        np.savez_compressed(pictures, **_to_arrays(study.examples, study.embeddings))
+        arrays: dict[str, Any] = {**_to_arrays(study.examples, study.embeddings)}
+        np.savez_compressed(pictures, **arrays)
         times.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
         numbers.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def load(path: str | os.PathLike) -> Study:
+def load(path: str | os.PathLike[str]) -> Study:
     """Read a study; costs and examples are empty where their files are not at hand.
 
     Raises

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ from metricad.density.positional import PositionalGaussian
 from metricad.errors import BundleError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.interface import ImageJudge
 from metricad.networks import factory
 from metricad.preprocessing.regions import KINDS as REGIONS
 from metricad.preprocessing.regions import Region
@@ -41,9 +43,19 @@ _LAYERS = {
 }
 
 
-def save(inspector: Inspector, path: str | os.PathLike) -> None:
-    """Write an inspector to one file, whole or not at all."""
+def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None:
+    """Write an inspector to one file, whole or not at all.
+
+    Raises
+    ------
+    BundleError
+        The inspector is an exported one, which no longer holds what a bundle does.
+    """
     detector = inspector.detector
+    if not isinstance(detector, PartDetector):
+        raise BundleError(
+            "an exported inspector cannot be saved as a bundle; save the one that it was exported from"
+        )
     region = detector.region
     layers = _layers(detector)
     arrays = {
@@ -80,7 +92,7 @@ def save(inspector: Inspector, path: str | os.PathLike) -> None:
             archive.writestr(name, content)
 
 
-def load(path: str | os.PathLike) -> Inspector:
+def load(path: str | os.PathLike[str]) -> Inspector[PartDetector]:
     """Read an inspector.
 
     Raises
@@ -113,12 +125,12 @@ def load(path: str | os.PathLike) -> Inspector:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
 
 
-def read_manifest(path: str | os.PathLike) -> dict:
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a bundle says of itself, its members checked; raises as `load` does."""
     return _read(Path(path))[0]
 
 
-def _read(path: Path) -> tuple[dict, dict[str, bytes]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not path.is_file():
         raise BundleError(f"{path}: no such file; make a bundle with 'metricad prototype'")
     try:
@@ -167,7 +179,7 @@ def _describe_layer(layer: keras.layers.Layer) -> dict[str, object]:
     return {"layer": type(layer).__name__, **config}
 
 
-def _restore_layer(description: Mapping[str, object], weights: list[np.ndarray]) -> keras.layers.Layer:
+def _restore_layer(description: Mapping[str, Any], weights: list[np.ndarray]) -> keras.layers.Layer:
     settings = dict(description)
     layer = _LAYERS[settings.pop("layer")](**settings)
     layer.set_weights(weights)
@@ -178,7 +190,7 @@ def _describe(region: Region) -> dict[str, object]:
     return {"kind": region.kind, "arrays": sorted(region.arrays()), **region.settings()}
 
 
-def _restore_region(description: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Region:
+def _restore_region(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Region:
     settings = dict(description)
     return REGIONS[settings.pop("kind")](**settings).restore(arrays)
 
@@ -198,7 +210,7 @@ def _to_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _from_bytes(content: bytes, path: str | os.PathLike) -> np.ndarray:
+def _from_bytes(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # NumPy's header parser raises many kinds

@@ -1,8 +1,8 @@
 """A part's model: fitted to good images, asked for distances, anomaly maps and scores."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Self
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -73,7 +73,7 @@ class PartDetector:
         self.score_name = checked(score or ("max" if kind == "mean" else DEFAULT))
         self.seed = seed
         self.timer = StageTimer()
-        self.settings: dict[str, object] = {"channels": 1, "curve": "linear", "is_halved": False}
+        self.settings: dict[str, Any] = {"channels": 1, "curve": "linear", "is_halved": False}
         self.likelihood_gain: float | None = None
         """By how much held-out images are likelier under what ``auto`` chose than under the other density."""
         self._build_features()
@@ -204,12 +204,14 @@ class PartDetector:
         """Map of each kind of sources alone, float32 (h', w'), and where these are judged."""
         distances = self.distances(image)
         inside = self.inside(image, distances.shape[:2])
-        if self.standardize is None:
+        if self.standardize is None or self.fuse is None:
             return {self.features.sources[0].kind: distances[..., 0]}, inside
         found = self.fuse.by_kind(self.standardize(distances[np.newaxis]))
         return {kind: one.numpy()[0] for kind, one in found.items()}, inside
 
-    def with_score(self, score: str, kinds: Sequence[str], *, center: float, spread: float) -> "PartDetector":
+    def with_score(
+        self, score: str, kinds: Collection[str], *, center: float, spread: float
+    ) -> "PartDetector":
         """The same detector with another score, of sources of some kinds alone.
 
         Parameters

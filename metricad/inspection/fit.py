@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import overload
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ class ImageFiles(Sequence[np.ndarray]):
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike],
+        paths: Sequence[str | os.PathLike[str]],
         *,
         smallest: int,
         color: bool = True,
@@ -47,7 +48,15 @@ class ImageFiles(Sequence[np.ndarray]):
         """Path of an image."""
         return str(self._paths[number])
 
-    def __getitem__(self, number: int) -> np.ndarray:
+    @overload
+    def __getitem__(self, number: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
+
+    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
         path = self._paths[number]
         image = images.read(path, minimum_size=self._smallest, color=self._color)
         self._on_image()
@@ -55,7 +64,7 @@ class ImageFiles(Sequence[np.ndarray]):
 
 
 def fit_inspector(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     model: keras.Model | None = None,
     *,
     kind: str | None = None,
@@ -66,7 +75,7 @@ def fit_inspector(
     holdout: float = 0.2,
     seed: int = 0,
     on_image: Callable[[], object] = lambda: None,
-) -> Inspector:
+) -> Inspector[PartDetector]:
     """Make an inspector from images of good parts.
 
     Images are read one at a time; memory does not grow with their number.

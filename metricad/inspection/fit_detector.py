@@ -99,7 +99,7 @@ class _Learned:
 
     samples: list[VectorSample]
     moments: list[list[PositionalMoments]] | None  # of each source, fold by fold
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...] | None
     kept: list[tuple[int, list[np.ndarray]]]  # fold and float16 features of images, in a random order
     insides: list[np.ndarray | None]  # where these are judged
 
@@ -196,14 +196,13 @@ def _candidates(detector: "PartDetector", learned: _Learned, folds: np.ndarray) 
     """Fit what may be chosen: densities of all images, and of those outside each fold."""
     sources = detector.features.sources
     found = {}
-    mixed = [
-        None
-        if detector.kind == "positional" and source.kind == NETWORK
-        else _mixture(sample, _tried(detector, source, k), folds, detector.seed)
+    mixed = {
+        k: _mixture(sample, _tried(detector, source, k), folds, detector.seed)
         for k, (source, sample) in enumerate(zip(sources, learned.samples, strict=True))
-    ]
+        if not (detector.kind == "positional" and source.kind == NETWORK)
+    }
     if detector.kind != "positional":
-        found["mixture"] = _Candidate(sources, mixed)
+        found["mixture"] = _Candidate(sources, list(mixed.values()))
     if learned.moments is not None:
         found["positional"] = _Candidate(
             sources,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from metricad.inspection.interface import ImageJudge
 from metricad.scoring.calibration import Calibration
 
 T = TypeVar("T")
-Draw = Callable[[str | os.PathLike, np.ndarray, np.ndarray], object]
+Judge = TypeVar("Judge", bound=ImageJudge, covariant=True)
+Draw = Callable[[str | os.PathLike[str], np.ndarray, np.ndarray], object]
 
 GOOD, DEFECT, ERROR = "good", "defect", "error"
 
@@ -57,8 +58,11 @@ class Inspection:
     error: str | None = None
 
 
+_Judged = tuple[Inspection, np.ndarray | None, np.ndarray | None]
+
+
 @dataclass(frozen=True)
-class Inspector:
+class Inspector(Generic[Judge]):
     """A fitted detector, its calibration, and what both were made from.
 
     Attributes
@@ -69,9 +73,9 @@ class Inspector:
         For the record: counts of images, share held out, seed, and synthetic defects if there were any.
     """
 
-    detector: ImageJudge
+    detector: Judge
     calibration: Calibration
-    fitted_on: dict = field(default_factory=dict)
+    fitted_on: dict[str, Any] = field(default_factory=dict)
 
     @property
     def threshold(self) -> float:
@@ -110,7 +114,7 @@ class Inspector:
         return inspection, found.anomaly
 
     def inspect_files(
-        self, paths: Sequence[str | os.PathLike], *, workers: int = 1, draw: Draw | None = None
+        self, paths: Sequence[str | os.PathLike[str]], *, workers: int = 1, draw: Draw | None = None
     ) -> Iterator[tuple[Inspection, np.ndarray | None, np.ndarray | None]]:
         """Judge image files; a bad file is reported and the rest goes on.
 
@@ -132,7 +136,7 @@ class Inspector:
         anomaly_map : float32 (h', w'), or None for a bad file
         """
 
-        def judge(path: str | os.PathLike, read: Future) -> tuple:
+        def judge(path: str | os.PathLike[str], read: Future[np.ndarray]) -> _Judged:
             try:
                 image = read.result()
                 inspection, anomaly_map = self.inspect(image, path=str(path))
@@ -145,7 +149,7 @@ class Inspector:
             return inspection, image, anomaly_map
 
         with ThreadPoolExecutor(max_workers=workers) as judges:
-            judged = deque()
+            judged: deque[Future[_Judged]] = deque()
             for path, read in _read_ahead(paths, self._read, count=workers):
                 judged.append(judges.submit(judge, path, read))
                 if len(judged) > workers:
@@ -153,7 +157,7 @@ class Inspector:
             while judged:
                 yield judged.popleft().result()
 
-    def _read(self, path: str | os.PathLike) -> np.ndarray:
+    def _read(self, path: str | os.PathLike[str]) -> np.ndarray:
         with self.detector.timer("read"):
             return images.read(
                 path, minimum_size=self.detector.grid.smallest, color=self.detector.channels == 3
@@ -161,7 +165,7 @@ class Inspector:
 
 
 def for_each(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     use: Callable[[np.ndarray], T],
     *,
     smallest: int,
@@ -197,11 +201,14 @@ def for_each(
 
 
 def _read_ahead(
-    paths: Sequence[str | os.PathLike], read: Callable[[str | os.PathLike], np.ndarray], *, count: int = 1
-) -> Iterator[tuple[str | os.PathLike, Future]]:
+    paths: Sequence[str | os.PathLike[str]],
+    read: Callable[[str | os.PathLike[str]], np.ndarray],
+    *,
+    count: int = 1,
+) -> Iterator[tuple[str | os.PathLike[str], Future[np.ndarray]]]:
     """Yield each path with what will be its image; so many further ones are read meanwhile, in threads."""
     with ThreadPoolExecutor(max_workers=count) as readers:
-        ahead = deque()
+        ahead: deque[tuple[str | os.PathLike[str], Future[np.ndarray]]] = deque()
         for path in paths:
             ahead.append((path, readers.submit(read, path)))
             if len(ahead) > count:

@@ -60,10 +60,16 @@ class ImageJudge(Protocol):
     Several threads may ask at once.
     """
 
-    grid: FeatureGrid
-    channels: int
     score_name: str
     timer: StageTimer
+
+    @property
+    def grid(self) -> FeatureGrid:
+        """Where the places of the maps lie on an image's pixels."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image that count: 1 or 3."""
 
     def judge(self, image: np.ndarray) -> Judgement:
         """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; DataError where it cannot be judged."""

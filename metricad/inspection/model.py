@@ -6,6 +6,7 @@ The two halves can be called apart, so that very large images go through the fir
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -64,7 +65,7 @@ class Features:
     model: keras.Model
     sources: tuple[Source, ...]
     grid: FeatureGrid
-    run: Callable
+    run: Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=4)  # many detectors are fitted to one network when methods are compared
@@ -159,7 +160,7 @@ class LocalMean(keras.layers.Layer):
         """Of images (N, H, W, C) of any size: (N, h, w, C)."""
         return tf.nn.avg_pool2d(pixels, self.side, self.side // 2, "VALID")
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Sizes are known only when an image comes."""
         return (pixels_shape[0], None, None, pixels_shape[3])
 
@@ -191,7 +192,7 @@ class OnOneGrid(keras.layers.Layer):
         others = zip(each[1:], self.places[1:], strict=True)
         return tf.concat([like, *(nearest(one, like, grid, own) for one, own in others)], -1)
 
-    def compute_output_shape(self, found_shape: list[tuple]) -> tuple:
+    def compute_output_shape(self, found_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """One number for each source."""
         return (*found_shape[0], len(found_shape))
 
@@ -207,6 +208,8 @@ def verdict(
     inside = keras.Input((None, None), name="inside")
     shares = distances
     if standardize is not None:
+        if fuse is None:
+            raise ValueError("standard scores without what fuses them")
         shares = fuse(standardize(distances))
     found = score(Total(name="anomaly")(shares), shares, inside)
     return keras.Model([distances, inside], found, name="maps_to_verdict")
@@ -220,19 +223,19 @@ class Total(keras.layers.Layer):
         """Of contributions (N, h', w', sources)."""
         return tf.reduce_sum(shares, axis=-1)
 
-    def compute_output_shape(self, shares_shape: tuple) -> tuple:
+    def compute_output_shape(self, shares_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each place."""
         return shares_shape[:3]
 
 
-def compiled(function: Callable, *given: tf.TensorSpec) -> Callable:
+def compiled(function: Callable[..., Any], *given: tf.TensorSpec) -> Callable[..., Any]:
     """Compile a function of tensors when it is first called: one trace serves every image size.
 
     XLA stays off: on CPUs it makes these convolutions slower.
     """
 
     @functools.cache
-    def graph() -> Callable:
+    def graph() -> Callable[..., Any]:
         return tf.function(function, input_signature=given, autograph=False).get_concrete_function()
 
     return lambda *arrays: graph()(*map(tf.convert_to_tensor, arrays))

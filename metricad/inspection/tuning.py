@@ -166,7 +166,7 @@ def choose(trials: Sequence[Trial], tried: Sequence[Choice], *, rng: np.random.G
     share = LEVEL / max(len(tried) - 1, 1)
     least = {one: float(np.quantile(resampled[k] - resampled[0], share)) for k, one in enumerate(tried)}
     better = [one for one in tried if least[one] > 0 and aurocs[one] > aurocs[base]]
-    chosen = max(better, key=aurocs.get, default=base)
+    chosen = max(better, key=aurocs.__getitem__, default=base)
     return Tuning(
         base=base,
         choice=chosen,
@@ -181,7 +181,7 @@ def choose(trials: Sequence[Trial], tried: Sequence[Choice], *, rng: np.random.G
     )
 
 
-def apply(inspector: Inspector, tuning: Tuning, **record: object) -> Inspector:
+def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) -> Inspector[PartDetector]:
     """An inspector with the chosen score, its threshold set anew at the same false-alarm rate.
 
     The good images that the score was chosen with set the threshold. That they chose among so few, by how

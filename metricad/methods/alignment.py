@@ -169,10 +169,10 @@ class Reference:
         found.sort(key=lambda hypothesis: -hypothesis[0])
         # Neighbouring angles gather nearly the same votes; a look at each of them would be one look.
         chosen: list[tuple[float, float, np.ndarray]] = []
-        for votes, angle, place in found:
+        for share, angle, place in found:
             if len(chosen) < _HYPOTHESES and all(_between(angle, other) >= _APART for _, other, _ in chosen):
-                chosen.append((votes, angle, place))
-        return [(votes, self._matrix(angle, place)) for votes, angle, place in chosen]
+                chosen.append((share, angle, place))
+        return [(share, self._matrix(angle, place)) for share, angle, place in chosen]
 
     def _vote(self, angle: float, edges: tuple[np.ndarray, ...]) -> tuple[int, np.ndarray]:
         """Most votes for the centre of the outline, turned by an angle, and where that is: (column, row)."""

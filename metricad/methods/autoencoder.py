@@ -6,7 +6,7 @@ compare it with f-AnoGAN.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -87,7 +87,7 @@ class AutoencoderDetector:
         self.seed = seed
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
-        self.model: keras.Model | None = None
+        self.model: keras.Model
         self.losses: list[float] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
@@ -160,7 +160,7 @@ def build(
     def initial() -> keras.initializers.Initializer:
         return keras.initializers.HeNormal(seed=next_seed())
 
-    def options(activation: str | None) -> dict:
+    def options(activation: str | None) -> dict[str, Any]:
         return {"activation": activation, "kernel_initializer": initial()}
 
     pixels = x = keras.Input((side, side, 1), name="image")

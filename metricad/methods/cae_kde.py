@@ -141,11 +141,11 @@ class CaeKdeDetector:
         self.seed = seed
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
-        self.model: keras.Model | None = None
-        self.pca: PCA | None = None
-        self.kde: KernelDensity | None = None
-        self.density_threshold: float | None = None
-        self.error_threshold: float | None = None
+        self.model: keras.Model
+        self.pca: PCA
+        self.kde: KernelDensity
+        self.density_threshold: float
+        self.error_threshold: float
         self.losses: list[float] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:

@@ -92,7 +92,7 @@ class CpcaeKnnDetector:
         latent: int = 128,
         sparsity: float = 1e-6,
         map_side: int | None = None,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         epochs: int = PUBLISHED_EPOCHS,
         batch_size: int = 64,
         learning_rate: float = 0.001,
@@ -130,8 +130,8 @@ class CpcaeKnnDetector:
         self.autoencoder = build(patch, latent, sparsity=sparsity, seed=seed)
         self._initial = self.autoencoder.get_weights()
         self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
-        self._scaler: StandardScaler | None = None
-        self._nearest: NearestNeighbors | None = None
+        self._scaler: StandardScaler
+        self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1], which are all held; maps are made one by one.

@@ -50,7 +50,7 @@ class DeepFeatureKnnDetector:
         *,
         neighbours: int = 15,
         side: int = 299,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if neighbours < 1:
@@ -58,8 +58,8 @@ class DeepFeatureKnnDetector:
         self.neighbours = neighbours
         self.side = imagenet.checked_side(side, _BACKBONE)
         self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
-        self._scaler: StandardScaler | None = None
-        self._nearest: NearestNeighbors | None = None
+        self._scaler: StandardScaler
+        self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1], one at a time; features alone are kept."""

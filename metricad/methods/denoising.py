@@ -137,8 +137,8 @@ class DenoisingDetector:
         self.seed = seed
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
-        self.model: keras.Model | None = None
-        self.reference: Reference | None = None
+        self.model: keras.Model
+        self.reference: Reference
         self.classifier: Pipeline | None = None
         self.side = 0
         self.pixels = 0
@@ -218,10 +218,10 @@ class DenoisingDetector:
             Labels are missing, or all the same.
         """
         vectors = np.array([self.features(self.anomaly_map(image)) for image in images])
-        labels = np.asarray(labels, bool)
-        if len(labels) != len(vectors):
-            raise ValueError(f"expected a label for each of {len(vectors)} images, received {len(labels)}")
-        if len(np.unique(labels)) < 2:
+        is_defect = np.asarray(labels, bool)
+        if len(is_defect) != len(vectors):
+            raise ValueError(f"expected a label for each of {len(vectors)} images, received {len(is_defect)}")
+        if len(np.unique(is_defect)) < 2:
             raise ValueError("labels must hold both, defects and others; give some of each")
         # L-BFGS, the solver that scikit-learn advises for few samples.
         perceptron = MLPClassifier(
@@ -230,7 +230,7 @@ class DenoisingDetector:
         self.classifier = make_pipeline(StandardScaler(), perceptron)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # few samples are separated to no end
-            self.classifier.fit(vectors, labels)
+            self.classifier.fit(vectors, is_defect)
         return self
 
     def defect_probability(self, image: np.ndarray) -> float:

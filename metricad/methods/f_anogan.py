@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -157,10 +157,10 @@ class FAnoGanDetector:
         RunError
             The checkpoint cannot be gone on from, or a loss is not finite.
         """
-        good = [self._resized(image) for image in images]
-        if not good:
+        resized = [self._resized(image) for image in images]
+        if not resized:
             raise ValueError("no images to fit to; expected at least one good image")
-        good = np.concatenate(good)
+        good = np.concatenate(resized)
         networks = f_anogan_networks.build(self.side, self.latent, self.filters, seed=self.seed)
         training = f_anogan_networks.Training(
             networks,
@@ -205,9 +205,10 @@ class FAnoGanDetector:
         return difference.numpy()[0, ..., 0], float(score[0])
 
     def _compared(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        reconstruction = self.networks.generator(self.networks.encoder(x, training=False), training=False)
+        networks = self._fitted()
+        reconstruction = networks.generator(networks.encoder(x, training=False), training=False)
         return tf.abs(x - reconstruction), f_anogan_networks.anomaly_score(
-            self.networks.features, x, reconstruction, kappa=self.kappa
+            networks.features, x, reconstruction, kappa=self.kappa
         )
 
     def _fitted(self) -> f_anogan_networks.Networks:
@@ -235,7 +236,7 @@ class FAnoGanDetector:
             batch = good[chosen]
             yield np.where(mirrored[chosen, None, None, None], batch[:, :, ::-1], batch)
 
-    def _settings(self, good: np.ndarray) -> dict:
+    def _settings(self, good: np.ndarray) -> dict[str, Any]:
         """All that the training follows from, for a checkpoint to be told by."""
         settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         del settings["networks"]
@@ -243,7 +244,7 @@ class FAnoGanDetector:
 
 
 def _resume(
-    folder: Path | None, training: f_anogan_networks.Training, settings: dict
+    folder: Path | None, training: f_anogan_networks.Training, settings: dict[str, Any]
 ) -> Callable[[], object]:
     """Load what a folder keeps of this training, if any; return the function that keeps its progress."""
     if folder is None:

@@ -76,7 +76,7 @@ class PatchBankDetector:
         side: int = 224,
         backbone: str = "ResNet50",
         layers: Sequence[str] | None = None,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if not 0 < share <= 1:
@@ -89,8 +89,8 @@ class PatchBankDetector:
         self.seed = seed
         layers = imagenet.APPLICATIONS[backbone].stages[1:3] if layers is None else layers
         self._backbone = imagenet.load(backbone, weights=weights, layers=layers, seed=seed)
-        self.bank: np.ndarray | None = None
-        self._squares: np.ndarray | None = None
+        self.bank: np.ndarray
+        self._squares: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1]."""

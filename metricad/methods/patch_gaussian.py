@@ -64,7 +64,7 @@ class PatchGaussianDetector:
         side: int = 224,
         backbone: str = "ResNet50",
         layers: Sequence[str] | None = None,
-        weights: str | os.PathLike = imagenet.IMAGENET,
+        weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if dimensions < 1:
@@ -74,8 +74,8 @@ class PatchGaussianDetector:
         self._backbone = imagenet.load(backbone, weights=weights, layers=layers, seed=seed)
         order = np.random.default_rng(seed).permutation(self._backbone.dimensions)
         self._chosen = np.sort(order[:dimensions])
-        self.mean: np.ndarray | None = None
-        self._whitening: np.ndarray | None = None
+        self.mean: np.ndarray
+        self._whitening: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1], one at a time."""
@@ -122,7 +122,7 @@ class _Gaussians:
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean: np.ndarray | float = 0.0  # (h, w, d)
+        self.mean = np.zeros((), np.float32)  # (h, w, d)
         self._scatter: np.ndarray | None = None  # float32 (h·w, d, d)
 
     def update(self, features: np.ndarray) -> None:
@@ -151,11 +151,12 @@ class _Gaussians:
 
         They take the place of the scatters, which are lost: there is no room for both.
         """
-        regularisation = _REGULARISATION * np.eye(self._scatter.shape[-1])
-        for position, scatter in enumerate(self._scatter):
+        matrices, self._scatter = self._scatter, None
+        assert matrices is not None
+        regularisation = _REGULARISATION * np.eye(matrices.shape[-1])
+        for position, scatter in enumerate(matrices):
             # In float64: features that vary a lot would hide the regularisation in float32.
             covariance = scatter.astype(np.float64) / max(1, self.count - 1) + regularisation
             root = np.linalg.cholesky(covariance)
-            self._scatter[position] = scipy.linalg.lapack.dtrtri(root, lower=1)[0].T
-        matrices, self._scatter = self._scatter, None
+            matrices[position] = scipy.linalg.lapack.dtrtri(root, lower=1)[0].T
         return matrices

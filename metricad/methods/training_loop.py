@@ -32,7 +32,7 @@ def reproduced(examples: list[np.ndarray], rng: np.random.Generator) -> tuple[np
 
 def train(
     model: keras.Model,
-    examples: Sequence[np.ndarray],
+    examples: Sequence[np.ndarray] | np.ndarray,
     *,
     epochs: int,
     batch_size: int,
@@ -149,7 +149,12 @@ def layer_seeds(seed: int) -> Callable[[], int]:
 
 
 def _identity(
-    model: keras.Model, examples: Sequence[np.ndarray], first: tuple, *, batch_size: int, seed: int
+    model: keras.Model,
+    examples: Sequence[np.ndarray] | np.ndarray,
+    first: tuple[np.ndarray, ...],
+    *,
+    batch_size: int,
+    seed: int,
 ) -> str:
     """Digest of all that two trainings must share for one to go on with the other's checkpoint.
 
@@ -161,7 +166,7 @@ def _identity(
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for array in (*(variable.numpy() for variable in model.weights), *first, *examples):
         digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

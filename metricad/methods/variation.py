@@ -23,22 +23,24 @@ class VariationDetector:
     """
 
     def __init__(self) -> None:
-        self.mean: np.ndarray | None = None
-        self.deviation: np.ndarray | None = None
+        self.mean: np.ndarray
+        self.deviation: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Learn from good images, float32 (H, W) in [-1, 1], one at a time (Welford's update)."""
-        count, mean, squares = 0, None, None
+        count = 0
+        mean: np.ndarray | None = None
+        squares: np.ndarray | None = None
         for image in images:
             count += 1
-            if mean is None:
+            if mean is None or squares is None:
                 mean, squares = image.astype(np.float64), np.zeros(image.shape)
                 continue
             image = image_files.resize(image, mean.shape)
             step = image - mean
             mean += step / count
             squares += step * (image - mean)
-        if mean is None:
+        if mean is None or squares is None:
             raise ValueError("no images to fit to; expected at least one good image")
         self.mean = mean.astype(np.float32)
         self.deviation = np.maximum(np.sqrt(squares / count), _SMALLEST_DEVIATION).astype(np.float32)

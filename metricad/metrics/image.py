@@ -11,7 +11,7 @@ from metricad.errors import DataError
 BATCH = 250
 
 
-def auroc(defect: Sequence[bool], scores: Sequence[float]) -> float:
+def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """Area under the ROC curve: the chance that a defect scores above a normal image, ties counting half.
 
     Parameters
@@ -31,13 +31,15 @@ def auroc(defect: Sequence[bool], scores: Sequence[float]) -> float:
     return float(metrics.roc_auc_score(*_checked(defect, scores)))
 
 
-def roc_curve(defect: Sequence[bool], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def roc_curve(
+    defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates for every threshold, both rising from 0 to 1; raises as `auroc` does."""
     false_positive, true_positive, _ = metrics.roc_curve(*_checked(defect, scores))
     return false_positive, true_positive
 
 
-def average_precision(defect: Sequence[bool], scores: Sequence[float]) -> float:
+def average_precision(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """Mean precision over the found defects: Σ (recallₙ − recallₙ₋₁) precisionₙ, without interpolation.
 
     In (0, 1]. By chance alone it is near the share of defects among the images, so that it compares
@@ -46,7 +48,9 @@ def average_precision(defect: Sequence[bool], scores: Sequence[float]) -> float:
     return float(metrics.average_precision_score(*_checked(defect, scores)))
 
 
-def precision_recall_curve(defect: Sequence[bool], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def precision_recall_curve(
+    defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Recall, rising from 0 to 1, and the precision at each; raises as `auroc` does.
 
     The first point is (0, 1), where nothing is marked and precision is 1 by convention; every other
@@ -56,7 +60,7 @@ def precision_recall_curve(defect: Sequence[bool], scores: Sequence[float]) -> t
     return recall[::-1], precision[::-1]
 
 
-def f1_max(defect: Sequence[bool], scores: Sequence[float]) -> float:
+def f1_max(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
     """Largest F1, the harmonic mean of precision and recall, over all thresholds, in (0, 1].
 
     The threshold is chosen with the labels at hand: an upper bound on what a real threshold reaches.
@@ -69,7 +73,9 @@ def f1_max(defect: Sequence[bool], scores: Sequence[float]) -> float:
     return float(f1.max())
 
 
-def fpr_at_tpr(defect: Sequence[bool], scores: Sequence[float], tpr: float = 0.95) -> float:
+def fpr_at_tpr(
+    defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray, tpr: float = 0.95
+) -> float:
     """Smallest false-positive rate at which at least this share of the defects is found.
 
     Parameters
@@ -101,8 +107,8 @@ def fpr_at_tpr(defect: Sequence[bool], scores: Sequence[float], tpr: float = 0.9
 
 
 def auroc_interval(
-    defect: Sequence[bool],
-    scores: np.ndarray,
+    defect: Sequence[bool] | np.ndarray,
+    scores: Sequence[Sequence[float]] | np.ndarray,
     *,
     rng: np.random.Generator,
     level: float = 0.95,
@@ -153,7 +159,11 @@ def auroc_interval(
 
 
 def auroc_resamples(
-    defect: Sequence[bool], scores: np.ndarray, *, rng: np.random.Generator, resamples: int = 2000
+    defect: Sequence[bool] | np.ndarray,
+    scores: Sequence[Sequence[float]] | np.ndarray,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
 ) -> np.ndarray:
     """AUROCs of resampled test images, drawn as `auroc_interval` says, whose arguments these are.
 
@@ -210,17 +220,19 @@ def _weighted_auroc(
     return np.sum(defects * (below + below_or_tied), axis=1) / (2 * len(normal) * len(defect))
 
 
-def _checked(defect: Sequence[bool], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    defect, scores = np.asarray(defect, bool), np.asarray(scores, float)
-    if defect.shape != scores.shape or defect.ndim != 1:
+def _checked(
+    defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    labels, values = np.asarray(defect, bool), np.asarray(scores, float)
+    if labels.shape != values.shape or labels.ndim != 1:
         raise ValueError(
-            f"one score for each label: received {defect.shape} labels and {scores.shape} scores"
+            f"one score for each label: received {labels.shape} labels and {values.shape} scores"
         )
-    if not np.isfinite(scores).all():
-        raise DataError(f"{np.sum(~np.isfinite(scores))} of {len(scores)} scores are not finite")
-    if defect.all() or not defect.any():
+    if not np.isfinite(values).all():
+        raise DataError(f"{np.sum(~np.isfinite(values))} of {len(values)} scores are not finite")
+    if labels.all() or not labels.any():
         raise DataError(
             f"telling defects from good surface needs normal and defective images; "
-            f"received {np.sum(~defect)} and {np.sum(defect)}"
+            f"received {np.sum(~labels)} and {np.sum(labels)}"
         )
-    return defect, scores
+    return labels, values

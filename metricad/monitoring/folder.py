@@ -56,7 +56,11 @@ class WatchedFolder:
     """
 
     def __init__(
-        self, folder: str | os.PathLike, *, stable_seconds: float, now: Callable[[], float] = time.monotonic
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        stable_seconds: float,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = Path(folder)
         if not self.path.is_dir():

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection, Inspector
+from metricad.inspection.interface import ImageJudge
 from metricad.monitoring.drift import LEVEL, DriftTest
 from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
@@ -58,12 +60,12 @@ class Watch:
 
     def __init__(
         self,
-        inspector: Inspector,
+        inspector: Inspector[ImageJudge],
         watched: WatchedFolder,
         journal: Journal,
         *,
         drift_level: float = LEVEL,
-        maps: str | os.PathLike | None = None,
+        maps: str | os.PathLike[str] | None = None,
     ) -> None:
         self.inspector = inspector
         self.folder = watched
@@ -74,7 +76,9 @@ class Watch:
         self.before = 0
         self._resume()
 
-    def run(self, *, once: bool = False, stop: Callable[[], bool] = lambda: False) -> Iterator[dict]:
+    def run(
+        self, *, once: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[dict[str, Any]]:
         """Judge what is in the folder and what arrives; give each line when it has been written.
 
         Parameters
@@ -126,7 +130,7 @@ class Watch:
             if present.get(path) == (record["size"], record["mtime_ns"]):
                 self.folder.done[path] = present[path]
 
-    def _inspect(self, path: str) -> dict | None:
+    def _inspect(self, path: str) -> dict[str, Any] | None:
         """Judge a file that is waiting and write its line; None where it must wait longer, or is gone."""
         file = self.folder.path / path
         try:
@@ -156,7 +160,7 @@ class Watch:
             images.write(self.maps / f"{path}.png", picture)
         return inspection
 
-    def _follow(self, record: Mapping) -> dict:
+    def _follow(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Take a line's score into the drift test, and say what that finds."""
         if record["score"] is not None and record["threshold"] == self.inspector.threshold:
             self.drift.update(record["score"])

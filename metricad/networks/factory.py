@@ -67,13 +67,18 @@ def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     function
         float32 (H, W) in [-1, 1] to float32 (h', w', d). Raises ValueError for an image that is too small.
     """
-    signature = [tf.TensorSpec((1, None, None, 1), tf.float32)]
-    graph = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
-    check = grid(model).check
+    return _Extractor(model)
 
-    def features(image: np.ndarray) -> np.ndarray:
-        check(image.shape)
-        return graph(image[np.newaxis, :, :, np.newaxis]).numpy()[0]
 
-    features.trace_count = graph.experimental_get_tracing_count
-    return features
+class _Extractor:
+    """See `extractor`."""
+
+    def __init__(self, model: keras.Model) -> None:
+        signature = [tf.TensorSpec((1, None, None, 1), tf.float32)]
+        self._graph = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
+        self._check = grid(model).check
+        self.trace_count = self._graph.experimental_get_tracing_count
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        self._check(image.shape)
+        return self._graph(image[np.newaxis, :, :, np.newaxis]).numpy()[0]

@@ -137,7 +137,7 @@ def preprocessed(image: np.ndarray, name: str) -> np.ndarray:
 def load(
     name: str,
     *,
-    weights: str | os.PathLike = IMAGENET,
+    weights: str | os.PathLike[str] = IMAGENET,
     layers: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Backbone:
@@ -189,7 +189,7 @@ def joined(features: Sequence[np.ndarray], *, interpolation: str = "nearest") ->
     return np.concatenate(resized, axis=-1)
 
 
-def describe(weights: str | os.PathLike, *, seed: int = 0) -> str:
+def describe(weights: str | os.PathLike[str], *, seed: int = 0) -> str:
     """What a result is to say of the weights that it was made with."""
     if weights == NONE:
         return f"random weights, seed {seed}"
@@ -213,7 +213,8 @@ def checked_side(side: int, name: str) -> int:
 
 def _enlarged(shape: tuple[int, int], smallest: int) -> tuple[int, int]:
     scale = max(1.0, smallest / min(shape))
-    return tuple(max(smallest, round(side * scale)) for side in shape)
+    rows, columns = (max(smallest, round(side * scale)) for side in shape)
+    return rows, columns
 
 
 @functools.lru_cache(maxsize=_LOADED)
@@ -277,7 +278,7 @@ def _built(name: str, weights: str | None) -> keras.Model:
         return build(include_top=False, weights=weights, input_shape=(None, None, 3))
 
 
-def _randomised(network: keras.Model, module: ModuleType, seed: int) -> keras.Model:
+def _randomised(network: keras.Model, module: ModuleType, seed: int | None) -> keras.Model:
     """Draw all kernels anew, without Keras's global seed, and set the normalisations by images of noise.
 
     With statistics that fit no data, residual blocks would double the features' variance one after the other,

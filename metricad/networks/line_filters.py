@@ -41,7 +41,7 @@ class LineFilters(keras.layers.Layer):
             shrunk = halved(shrunk)
         return found
 
-    def compute_output_shape(self, light_shape: tuple) -> list[tuple]:
+    def compute_output_shape(self, light_shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
         """Sizes are known only when an image comes."""
         return [(light_shape[0], None, None, 2 * DIRECTIONS)] * len(SIZES)
 

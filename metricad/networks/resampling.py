@@ -15,7 +15,7 @@ class Halve(keras.layers.Layer):
         """Of images (N, H, W, C)."""
         return halved(pixels)
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Half of each side."""
         sides = (None if side is None else side // 2 for side in pixels_shape[1:3])
         return (pixels_shape[0], *sides, pixels_shape[3])
@@ -51,7 +51,7 @@ class AtLeast(keras.layers.Layer):
             pixels = tf.gather(pixels, tf.minimum(there_and_back, 2 * side - 1 - there_and_back), axis=axis)
         return pixels
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """As many images and channels; sides that are known only when an image comes."""
         return (pixels_shape[0], None, None, pixels_shape[3])
 
@@ -74,14 +74,16 @@ class Nearest(keras.layers.Layer):
 
     def __init__(self, grid: tuple[float, int], own: tuple[float, int], **named: object) -> None:
         super().__init__(**named)
-        self.grid = tuple(grid)
-        self.own = tuple(own)
+        self.grid = (grid[0], grid[1])
+        self.own = (own[0], own[1])
 
     def call(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         """Gather from `found` (N, h, w, d) what lies nearest to each place of `like` (N, h', w', …)."""
         return nearest(found, like, self.grid, self.own)
 
-    def compute_output_shape(self, found_shape: tuple, like_shape: tuple) -> tuple:
+    def compute_output_shape(
+        self, found_shape: tuple[int | None, ...], like_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """The second map's size with the first one's depth."""
         return (*like_shape[:3], *found_shape[3:])
 

@@ -64,4 +64,5 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
 def feature_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of features that an image of this shape gives; raises as `FeatureGrid.check` does."""
     GRID.check(shape)
-    return tuple((side - RECEPTIVE_FIELD) // STRIDE + 1 for side in shape)
+    rows, columns = ((side - RECEPTIVE_FIELD) // STRIDE + 1 for side in shape)
+    return rows, columns

@@ -17,7 +17,7 @@ class Luminance(keras.layers.Layer):
         red, green, blue = (weight * pixels[..., k : k + 1] for k, weight in enumerate(LUMINANCE))
         return red + green + blue  # as slices: a convolution of three channels takes ten times as long
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One channel."""
         return (*pixels_shape[:3], 1)
 
@@ -31,6 +31,6 @@ class Opponents(keras.layers.Layer):
         red, green, blue = (pixels[..., k : k + 1] for k in range(3))
         return tf.concat([red - green, blue - 0.5 * (red + green)], axis=-1)
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Two channels."""
         return (*pixels_shape[:3], 2)

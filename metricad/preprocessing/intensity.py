@@ -69,7 +69,7 @@ class IntensityTransform(keras.layers.Layer):
         low, high = np.log([DARK, 1 + DARK]).astype(np.float32)
         return (tf.math.log((pixels + 1.0) * 0.5 + DARK) - low) * (2 / (high - low)) - 1.0
 
-    def compute_output_shape(self, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same."""
         return pixels_shape
 

@@ -47,10 +47,16 @@ class MaskRegion:
     kind: ClassVar[str] = "mask"
 
     def __init__(self, mask: np.ndarray | None = None) -> None:
-        self.mask = None if mask is None else _checked_mask(mask)
+        self._mask = None if mask is None else _checked_mask(mask)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """What was drawn, bool (H, W); read-only."""
+        assert self._mask is not None
+        return self._mask
 
     @classmethod
-    def read(cls, path: str | os.PathLike) -> Self:
+    def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a mask from an image file: what is brighter than mid-gray is inside.
 
         Raises
@@ -92,7 +98,7 @@ class MaskRegion:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """See `Region`; raises ValueError as the class does."""
-        self.mask = _checked_mask(arrays["mask"])
+        self._mask = _checked_mask(arrays["mask"])
         return self
 
 

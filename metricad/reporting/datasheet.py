@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -31,7 +32,7 @@ _HOW_TO_READ = (
 
 
 def write(
-    chart: Chart, out: str | os.PathLike, *, name: str, facts: Mapping[str, str] | None = None
+    chart: Chart, out: str | os.PathLike[str], *, name: str, facts: Mapping[str, str] | None = None
 ) -> list[Path]:
     """Write a chart of detectability into a folder.
 
@@ -57,7 +58,7 @@ def write(
 
 def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
     """Put the datasheet together; parameters as of `write`."""
-    blocks = [_summary(chart), _detection_limits(chart), _HOW_TO_READ]
+    blocks: list[str | Table] = [_summary(chart), _detection_limits(chart), _HOW_TO_READ]
     sections = [Section("All sizes and contrasts", [_heat(chart)])]
     if chart.examples:
         sections.append(Section("What the defects look like", [_examples(chart)]))
@@ -165,8 +166,11 @@ def _counts(chart: Chart) -> Iterator[Table]:
             cells = [Cell(percent(contrast), contrast)]
             for size in sizes:
                 count = chart.counts.get(Setting(kind, size, contrast))
-                is_there = count is not None and count.defects
-                cells.append(Cell(f"{count.found} / {count.defects}", count.share) if is_there else Cell("–"))
+                cells.append(
+                    Cell(f"{count.found} / {count.defects}", count.share)
+                    if count is not None and count.defects
+                    else Cell("–")
+                )
             rows.append(cells)
         header = ["contrast" if kind in GRAY else "strength", *(f"{size:g} px" for size in sizes)]
         yield Table(f"{NAMES[kind]}: found / all, by contrast and size", header, rows)
@@ -201,7 +205,12 @@ def _draw_kind(panel: Axes, chart: Chart, kind: str) -> None:
 def _frame(panel: Axes, inside: np.ndarray) -> None:
     """Draw a line around the cells that are inside; it lies on the edges of the cells."""
     padded = np.pad(inside, 1)
-    line = {"color": figures.OUTLINE, "linewidth": 2.5, "clip_on": False, "solid_capstyle": "projecting"}
+    line: dict[str, Any] = {
+        "color": figures.OUTLINE,
+        "linewidth": 2.5,
+        "clip_on": False,
+        "solid_capstyle": "projecting",
+    }
     for row, column in np.argwhere(padded[1:] != padded[:-1]):
         panel.plot([column - 1.5, column - 0.5], [row - 0.5] * 2, **line)
     for row, column in np.argwhere(padded[:, 1:] != padded[:, :-1]):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
@@ -48,7 +49,7 @@ def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure
     """See `pictures`; of one surface."""
     with rc_context(figures.LOOK):
         figure, panels = figures.lay_out(len(found), across=2, ratio=1.0, entries=2)
-        handles = {}
+        handles: dict[str, Artist] = {}
         for (result, vectors), panel in zip(found, panels, strict=True):
             places = flattened(vectors)
             defect = np.array(result.defect)
@@ -56,8 +57,9 @@ def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure
                 (~defect, "good", figures.GOOD, "o"),
                 (defect, "defect", figures.DEFECT, "x"),
             ):
+                x, y = places[chosen].T
                 handles[label] = panel.scatter(
-                    *places[chosen].T, s=12, c=color, marker=marker, linewidths=0.8, label=label
+                    x, y, s=12, c=color, marker=marker, linewidths=0.8, label=label
                 )
             _, setting, method = summary.key(result)
             name = summary.labels[setting] + (f", {method}" if method else "")

@@ -9,13 +9,15 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image
 
 from metricad import metrics
@@ -32,7 +34,7 @@ _UNTRAINED_GRAYS = ("#777777", "#a8a8a8")
 _BASELINE_GRAY = "#333333"
 OUTLINE = "#E69F00"
 _MAP_COLORS = "viridis"
-LOOK = {
+LOOK: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
@@ -100,7 +102,7 @@ def _draw_curves(
     with rc_context(LOOK):
         figure, panels = lay_out(len(summary.titles), across=3, ratio=1.06, entries=len(summary.labels))
         look = styles(summary)
-        handles = {}
+        handles: dict[Setting, Artist] = {}
         for (surface, title), panel in zip(summary.titles.items(), panels, strict=True):
             panel.plot([0, 1], chance[surface], color="#e0e0e0", linewidth=1)
             for setting in [*summary.controls, *summary.judged]:
@@ -137,7 +139,7 @@ def draw_scores(summary: Summary, setting: Setting) -> Figure:
         # One kind of axis for all, so that panels compare.
         ranges = [(min(one.score_values), max(one.score_values)) for one in shown.values()]
         is_log = all(low > 0 for low, _ in ranges) and any(high > 20 * low for low, high in ranges)
-        handles = {}
+        handles: dict[str, Artist] = {}
         for (surface, result), panel in zip(shown.items(), panels, strict=True):
             handles |= _histograms(panel, result, is_log=is_log)
             _title(panel, summary.titles[surface], width=30, below=_decision(result))
@@ -162,13 +164,13 @@ def draw_training(summary: Summary, networks: Sequence[Network]) -> Figure:
     look = styles(summary, settings.values())
     with rc_context(LOOK):
         figure, panels = lay_out(2, across=2, ratio=0.75, entries=len(set(settings.values())))
-        handles = {}
+        handles: dict[str, Artist] = {}
         for network in networks:
             setting = settings[network.name]
             for panel, curve in zip(panels, (network.epoch_loss, network.epoch_accuracy), strict=True):
                 epochs = range(1, len(curve) + 1)
                 (line,) = panel.plot(epochs, curve, linewidth=1.2, gid=network.name, **look[setting])
-            handles[summary.labels.get(setting, plain(setting.name))] = line
+            handles[summary.labels.get(setting, plain(setting.name or ""))] = line
         for panel, title in zip(panels, ("loss", "triplet accuracy"), strict=True):
             panel.set(title=title, xlabel="epoch")
         legend(figure, handles)
@@ -187,7 +189,8 @@ def maps(summary: Summary, examples: Mapping[int, Sequence[Example]]) -> dict[Su
     -------
     dict of Surface to Picture
     """
-    found, names = {}, set()
+    found: dict[Surface, Picture] = {}
+    names: set[str] = set()
     for surface, title in summary.titles.items():
         candidates = [
             (result, setting)
@@ -218,8 +221,9 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
     low = min(float(example.anomaly_map.min()) for example in examples)
     high = max(float(example.anomaly_map.max()) for example in examples)
     # The brightest defect would leave no colors for what happens near the threshold.
-    is_cut = result.threshold is not None and low < 2 * result.threshold < high
-    high = 2 * result.threshold if is_cut else high
+    cut = high if result.threshold is None else 2 * result.threshold
+    is_cut = low < cut < high
+    high = cut if is_cut else high
     with rc_context(LOOK):
         figure = Figure(figsize=(WIDTH, 3.75), layout="constrained")
         rows = figure.subplots(2, len(examples), squeeze=False)
@@ -242,7 +246,7 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
     return figure
 
 
-def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict]:
+def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict[str, Any]]:
     """Color and line of every setting; controls are gray, untrained networks dashed, baselines dotted."""
     found = {}
     for number, setting in enumerate(dict.fromkeys([*summary.judged, *more])):
@@ -277,7 +281,7 @@ def to_jpeg(figure: Figure) -> bytes:
 
 def _draw(figure: Figure) -> Image.Image:
     figure.set_dpi(_DPI)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the text beside the picture has it.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -301,7 +305,9 @@ def lay_out(count: int, *, across: int, ratio: float, entries: int) -> tuple[Fig
 
 def _name_axes(panels: Sequence[Axes], x: str, y: str) -> None:
     """Name the axes once for each row and each column."""
-    across = panels[0].get_gridspec().ncols
+    grid = panels[0].get_gridspec()
+    assert grid is not None
+    across = grid.ncols
     for number, panel in enumerate(panels):
         if number % across == 0:
             panel.set_ylabel(y)
@@ -309,22 +315,24 @@ def _name_axes(panels: Sequence[Axes], x: str, y: str) -> None:
             panel.set_xlabel(x)
 
 
-def _histograms(panel: Axes, result: Result, *, is_log: bool) -> dict[str, object]:
+def _histograms(panel: Axes, result: Result, *, is_log: bool) -> dict[str, Artist]:
     values, defect = np.array(result.score_values), np.array(result.defect)
     low, high = values.min(), values.max()
     if not high > low * (1 + 1e-6):  # all alike: a bar that can be seen
         low, high = 0.9 * low - (low == 0), 1.1 * high + (high == 0)
     edges = np.geomspace(low, high, 25) if is_log else np.linspace(low, high, 25)
-    handles = {}
+    handles: dict[str, Artist] = {}
+    drawn: Any
     for name, chosen, color, hatch in (("good", ~defect, GOOD, None), ("defect", defect, DEFECT, "////")):
-        *_, (handles[name],) = panel.hist(
+        *_, drawn = panel.hist(
             values[chosen],
-            edges,
+            edges.tolist(),
             histtype="stepfilled",
             facecolor=(color, 0.25),
             edgecolor=color,
             hatch=hatch,
         )
+        (handles[name],) = drawn
     if result.threshold is not None:
         handles["threshold"] = panel.axvline(result.threshold, color="black", linestyle="--", linewidth=1.2)
         panel.annotate(
@@ -336,14 +344,17 @@ def _histograms(panel: Axes, result: Result, *, is_log: bool) -> dict[str, objec
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter("")
-    panel.yaxis.get_major_locator().set_params(integer=True)
+    locator = panel.yaxis.get_major_locator()
+    assert isinstance(locator, MaxNLocator)
+    locator.set_params(integer=True)
     return handles
 
 
 def _decision(result: Result) -> str:
-    if result.threshold is None:
+    rates = tables.rates(result)
+    if rates is None:
         return "no threshold" + ("" if result.held_out_normals else ": none held out")
-    false_alarms, misses = tables.rates(result)
+    false_alarms, misses = rates
     return f"false alarms {tables.percent(false_alarms)}, misses {tables.percent(misses)}"
 
 
@@ -369,7 +380,7 @@ def _title(panel: Axes, title: str, *, width: int, below: str = "") -> None:
     panel.set_title("\n".join([*lines, *([below] if below else [])]), parse_math=False)
 
 
-def legend(figure: Figure, handles: Mapping[str, object], columns: int = 2) -> None:
+def legend(figure: Figure, handles: Mapping[str, Artist], columns: int = 2) -> None:
     legend = figure.legend(
         handles.values(),
         [label if len(label) <= 36 else f"{label[:35]}…" for label in handles],

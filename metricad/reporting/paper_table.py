@@ -26,10 +26,12 @@ _ROWS = {
     10: ((0.56, 0.01), (0.57, 0.03), (0.54, 0.02), (0.63, 0.09)),
 }
 
-TABLE_3 = {number: dict(zip(SETTINGS, row, strict=True)) for number, row in _ROWS.items()}
+TABLE_3: dict[int, dict[tuple[int | None, bool | None], tuple[float, float]]] = {
+    number: dict(zip(SETTINGS, row, strict=True)) for number, row in _ROWS.items()
+}
 """Class of DAGM → (units, with objects) → (median, standard deviation) of the AUROC."""
 
-MEANS = dict(zip(SETTINGS, (0.76, 0.83, 0.78, 0.81), strict=True))
+MEANS: dict[tuple[int | None, bool], float] = dict(zip(SETTINGS, (0.76, 0.83, 0.78, 0.81), strict=True))
 """(units, with objects) → mean over the ten classes, as printed; of what, the paper does not say.
 
 The means of the medians above are 0.758, 0.842, 0.777 and 0.799: with CIFAR-100 they differ from the printed

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ _CSV_FIELDS = [each.name for each in fields(Result) if each.name != "scores"]
 _COST_FIELDS = [each.name for each in fields(Cost)]
 
 
-def write(study: Study, out: str | os.PathLike, *, is_embedded: bool = False) -> list[Path]:
+def write(study: Study, out: str | os.PathLike[str], *, is_embedded: bool = False) -> list[Path]:
     """Write the whole report into a folder.
 
     Parameters
@@ -52,7 +53,7 @@ def write(study: Study, out: str | os.PathLike, *, is_embedded: bool = False) ->
 
 def write_document(
     document: Document,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     name: str,
     numbers: str,
@@ -136,7 +137,7 @@ def to_csv(study: Study) -> str:
 def to_json(document: Document) -> str:
     """Tables of a report as data: each cell with its text and, where it is a number, its value."""
 
-    def cell(one: Cell) -> dict:
+    def cell(one: Cell) -> dict[str, Any]:
         return {
             name: value for name, value in asdict(one).items() if value not in (None, "") or name == "text"
         }

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from metricad.errors import DataError
-from metricad.evaluation.results import Cost, Study
+from metricad.evaluation.results import Cost, Network, Study
 from metricad.reporting import embeddings, figures, paper_table, tables
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
-from metricad.reporting.summary import Setting, Summary, plain, setting_of
+from metricad.reporting.summary import Setting, Summary, Surface, plain, setting_of
 
 
 def build(study: Study, *, is_embedded: bool = False) -> Document:
@@ -40,7 +40,7 @@ def _sections(study: Study, summary: Summary, *, is_embedded: bool) -> Iterator[
         why = _why_shown(summary, shown)
         yield Section("All metrics", [*why, _METRICS, tables.all_metrics(summary, shown)])
     if shown and shown.role == "trained":
-        comparison = [tables.densities(summary, shown), *_distances(summary)]
+        comparison: list[str | Table] = [tables.densities(summary, shown), *_distances(summary)]
         yield Section("Densities and distances", [*why, *comparison])
     yield Section("Controls", [_CONTROLS, tables.controls(summary)] if summary.controls else [])
     yield Section("ROC curves", [figures.roc(summary)])
@@ -60,7 +60,7 @@ def _sections(study: Study, summary: Summary, *, is_embedded: bool) -> Iterator[
 def _what_was_run(study: Study, summary: Summary) -> str:
     trained = [setting for setting in summary.judged if setting.role == "trained"]
     networks = {result.network for result in study.results if result.role == "trained"}
-    seeds = sorted({result.seed for result in study.results if result.role == "trained"})
+    seeds = sorted({r.seed for r in study.results if r.role == "trained" and r.seed is not None})
     sentences = []
     if trained:
         labels = "; ".join(summary.labels[setting] for setting in trained)
@@ -101,15 +101,15 @@ def _on_what(study: Study, summary: Summary) -> str:
 
 
 def _how_far_from_the_paper(study: Study, summary: Summary) -> str:
-    sentences, compared = [], {}
+    sentences: list[str] = []
+    compared: dict[Surface, float] = {}
     for setting in summary.judged:
-        found = {s: summary.difference(s, setting) for s in summary.titles}
-        found = {surface: apart for surface, apart in found.items() if apart is not None}
+        differences = {s: summary.difference(s, setting) for s in summary.titles}
+        found = {surface: less for surface, less in differences.items() if less is not None}
         if found:
-            lowest, highest = min(found, key=found.get), max(found, key=found.get)
-            apart = (
-                f"{tables.signed(np.mean(list(found.values())))} on average over {len(found)} classes, from "
-            )
+            lowest, highest = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+            mean = float(np.mean(list(found.values())))
+            apart = f"{tables.signed(mean)} on average over {len(found)} classes, from "
             apart = apart if len(found) > 1 else ""
             places = [
                 f"{tables.signed(found[s])} ({summary.titles[s]})" for s in dict.fromkeys((lowest, highest))
@@ -140,7 +140,8 @@ def _embeddings(study: Study, summary: Summary) -> list[str | Picture]:
             "there are no embeddings in these results; expected those of 'metricad evaluate --embedding'; "
             "evaluate again, or leave out --embedding"
         )
-    found = [pair for pair in zip(study.results, study.embeddings, strict=True) if pair[1] is not None]
+    pairs = zip(study.results, study.embeddings, strict=True)
+    found = [(result, vectors) for result, vectors in pairs if vectors is not None]
     return [_HOW_TO_READ_EMBEDDINGS, *embeddings.pictures(summary, found)]
 
 
@@ -177,7 +178,7 @@ def _why_shown(summary: Summary, shown: Setting) -> list[str]:
 
 def _distances(summary: Summary) -> list[str]:
     """Answer the paper's open question (section 4), Manhattan or Euclidean, where both are there."""
-    differences: dict[tuple, list[float]] = {}
+    differences: dict[Surface, list[float]] = {}
     seeds, settings = set(), set()
     for surface in summary.titles:
         for setting in summary.judged:
@@ -191,7 +192,7 @@ def _distances(summary: Summary) -> list[str]:
         return []
     every = np.concatenate(list(differences.values()))
     means = {surface: float(np.mean(values)) for surface, values in differences.items()}
-    lowest, highest = min(means, key=means.get), max(means, key=means.get)
+    lowest, highest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     return [
         "Manhattan or Euclidean distance to the mean, which the paper leaves open: over "
         f"{_count(len(every), 'pair')} ({_count(len(means), 'surface')}, {_count(len(settings), 'setting')}, "
@@ -217,7 +218,7 @@ def _provenance(study: Study, summary: Summary) -> Iterator[Table]:
 
 
 def _networks(study: Study, summary: Summary) -> Table:
-    groups: dict[Setting, list] = {}
+    groups: dict[Setting, list[Network]] = {}
     for network in study.networks:
         groups.setdefault(setting_of(network.name, network.seed, network.units), []).append(network)
     rows = []
@@ -226,7 +227,7 @@ def _networks(study: Study, summary: Summary) -> Table:
         settings = group[0].settings
         rows.append(
             [
-                Cell(summary.labels.get(setting, plain(setting.name))),
+                Cell(summary.labels.get(setting, plain(setting.name or ""))),
                 Cell(", ".join(str(one.seed) for one in group)),
                 Cell("; ".join(map(plain, dict.fromkeys(s for one in group for s in one.trained_on)))),
                 Cell(f"{settings['triplets_per_round']:,}" if "triplets_per_round" in settings else "–"),
@@ -266,7 +267,9 @@ def _data(study: Study, summary: Summary) -> Table:
 
 
 def _times(study: Study, summary: Summary) -> Table:
-    groups: dict[tuple, list[Cost]] = {(s, m): [] for s in summary.labels for m in (*summary.methods, None)}
+    groups: dict[tuple[Setting, str | None], list[Cost]] = {
+        (s, m): [] for s in summary.labels for m in (*summary.methods, None)
+    }
     for result, cost in zip(study.results, study.costs, strict=True):
         if cost:
             _, setting, method = summary.key(result)

@@ -37,7 +37,7 @@ class Setting:
     units: int | None = None
 
 
-def setting_of(network: str, seed: int, units: int) -> Setting:
+def setting_of(network: str, seed: int | None, units: int | None) -> Setting:
     """Which setting a trained network belongs to."""
     return Setting("trained", network.removesuffix(f"-{seed}"), units)
 
@@ -67,7 +67,7 @@ class Summary:
     """
 
     def __init__(self, results: Sequence[Result], networks: Sequence[Network] = ()) -> None:
-        self._groups: dict[tuple, list[Result]] = {}
+        self._groups: dict[tuple[Surface, Setting, str | None], list[Result]] = {}
         self._first: dict[Surface, Result] = {}
         bundles = {(_surface(result), result.method) for result in results if result.role == "bundle"}
         self._has_many_bundles = len(bundles) > len({surface for surface, _ in bundles})
@@ -138,7 +138,8 @@ class Summary:
     def is_beaten(self, surface: Surface, setting: Setting, method: str) -> bool:
         """Whether a control is as good: then the training has shown nothing here."""
         rivals = self.rivals(surface, setting, method).values()
-        return any(self.median(surface, setting, method) <= rival for rival in rivals)
+        median = self.median(surface, setting, method)
+        return median is not None and any(median <= rival for rival in rivals)
 
     def reference(self, surface: Surface, setting: Setting) -> tuple[float, float] | None:
         """The paper's median and deviation, to compare the headline with."""
@@ -168,6 +169,7 @@ class Summary:
         surface, method = _surface(result), result.method
         match result.role:
             case "trained":
+                assert result.network is not None
                 return surface, setting_of(result.network, result.seed, result.units), method
             case "untrained":
                 return surface, _untrained(result), method
@@ -182,18 +184,19 @@ class Summary:
         # What ships goes by its name; the paper's networks by what sets them apart.
         shipped = {setting for (_, setting, _), group in self._groups.items() if group[0].architecture}
         networks = [setting for setting in trained if setting not in shipped]
-        in_grid = all(_GRID_NAME.fullmatch(setting.name) for setting in networks)
+        in_grid = all(_GRID_NAME.fullmatch(setting.name or "") for setting in networks)
         names = {}
         for one in networks:
-            objects = _GRID_NAME.fullmatch(one.name)[1] if in_grid else None
+            found = _GRID_NAME.fullmatch(one.name or "") if in_grid else None
+            objects = found[1] if found else None
             if objects == "cifar100" or (not in_grid and self.saw_objects.get(one)):
                 objects = "CIFAR-100"
             names[one] = f"h = {one.units}" + (f" + {objects}" if objects else "")
         if not in_grid and len({one.name for one in networks}) > 1:
-            names = {one: one.name for one in networks}
+            names = {one: one.name or "" for one in networks}
         if len(set(names.values())) < len(names):
             names = {one: f"{one.name}, h = {one.units}" for one in networks}
-        names |= {one: one.name for one in trained if one in shipped}
+        names |= {one: one.name or "" for one in trained if one in shipped}
         for one in settings[len(trained) :]:
             shape = f"{one.name}, " if one.name else ""
             names[one] = (

@@ -71,10 +71,10 @@ def _auroc(summary: Summary, surfaces: Sequence[Surface], caption: str) -> Table
         theirs = [summary.reference(surface, setting) for surface in surfaces]
         if any(theirs):
             apart = [summary.difference(surface, setting) for surface in surfaces]
-            theirs = [Cell(f"{found[0]} ± {found[1]}", found[0]) if found else _BLANK for found in theirs]
-            columns.append(_Column("paper", theirs))
-            apart = [_BLANK if found is None else Cell(signed(found), found) for found in apart]
-            columns.append(_Column("difference", apart, signed))
+            paper = [Cell(f"{found[0]} ± {found[1]}", found[0]) if found else _BLANK for found in theirs]
+            columns.append(_Column("paper", paper))
+            cells = [_BLANK if found is None else Cell(signed(found), found) for found in apart]
+            columns.append(_Column("difference", cells, signed))
     for one in summary.controls:
         figures = [figure(summary.values(surface, one, summary.method_of(one))) for surface in surfaces]
         columns.append(_Column(summary.column(one), figures))
@@ -104,7 +104,7 @@ def intervals(summary: Summary) -> Table:
 
 def all_metrics(summary: Summary, setting: Setting) -> Table:
     """Every metric of one setting, and what its thresholds promise and do: medians over the seeds."""
-    taken = {
+    taken: dict[str, Callable[[Result], float | None]] = {
         "AUROC": lambda one: one.auroc,
         "AP": lambda one: one.average_precision,
         "F1-max": lambda one: one.f1_max,
@@ -112,16 +112,18 @@ def all_metrics(summary: Summary, setting: Setting) -> Table:
         "pixel AUROC": lambda one: one.pixel_auroc,
         "AUPRO": lambda one: one.aupro,
         "false alarms promised": lambda one: one.false_alarm_rate,
-        "false alarms": lambda one: rates(one) and rates(one)[0],
-        "misses": lambda one: rates(one) and rates(one)[1],
+        "false alarms": lambda one: (rates(one) or (None, None))[0],
+        "misses": lambda one: (rates(one) or (None, None))[1],
     }
     surfaces, columns = list(summary.titles), []
     for header, take in taken.items():
-        style = percent if header.startswith(("false alarms", "misses")) else "{:.3f}".format
+        style: Callable[[float], str] = "{:.3f}".format
+        if header.startswith(("false alarms", "misses")):
+            style = percent
         cells = []
         for surface in surfaces:
-            found = [take(one) for one in summary.of(surface, setting, summary.method_of(setting))]
-            found = [value for value in found if value is not None]
+            all_found = [take(one) for one in summary.of(surface, setting, summary.method_of(setting))]
+            found = [value for value in all_found if value is not None]
             cells.append(Cell(style(np.median(found)), float(np.median(found))) if found else _BLANK)
         columns.append(_Column(header, cells, style))
     return _table(f"All metrics: {summary.caption(setting)}", summary, surfaces, columns)
@@ -137,10 +139,12 @@ def densities(summary: Summary, setting: Setting) -> Table:
     wins = [Cell(f"better than {used[0]}, all settings")]
     for method in used:
         better = [
-            summary.median(s, each, method) > summary.median(s, each, used[0])
+            own > first
             for s in surfaces
             for each in summary.judged
-            if each.role == "trained" and summary.of(s, each, method) and summary.of(s, each, used[0])
+            if each.role == "trained"
+            and (own := summary.median(s, each, method)) is not None
+            and (first := summary.median(s, each, used[0])) is not None
         ]
         wins.append(_BLANK if method == used[0] else Cell(f"{sum(better)} of {len(better)}"))
     return replace(table, footer=[*table.footer, wins])

@@ -7,6 +7,7 @@ evaluation of one network, one untrained network or the baseline on one surface.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath, PurePosixPath
+from typing import Any
 
 from metricad.data.datasets import Surface
 from metricad.errors import DataError
@@ -130,7 +131,7 @@ def change(
 
     `training` are fields of `settings.Settings`.
     """
-    training = {name: value for name, value in training.items() if value is not None}
+    changed: dict[str, Any] = {name: value for name, value in training.items() if value is not None}
     return replace(
         grid,
         textures=tuple(textures or grid.textures),
@@ -139,7 +140,7 @@ def change(
         novel=(*grid.novel, *(novel or ())),
         units=tuple(units or grid.units),
         seeds=tuple(seeds or grid.seeds),
-        settings=replace(grid.settings, **training),
+        settings=replace(grid.settings, **changed),
         protocol=grid.protocol if holdout is None else replace(grid.protocol, holdout=holdout),
     )
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import portalocker
@@ -62,13 +63,13 @@ class Progress:
     on_failure : function of (cell, failure)
     """
 
-    on_plan: Callable = lambda cells, done: None
-    on_start: Callable = lambda cell: None
-    on_done: Callable = lambda cell, seconds: None
-    on_failure: Callable = lambda cell, failure: None
+    on_plan: Callable[..., object] = lambda cells, done: None
+    on_start: Callable[..., object] = lambda cell: None
+    on_done: Callable[..., object] = lambda cell, seconds: None
+    on_failure: Callable[..., object] = lambda cell, failure: None
 
 
-def plan(grid: Grid, *, data_dir: str | os.PathLike | None) -> list[Cell]:
+def plan(grid: Grid, *, data_dir: str | os.PathLike[str] | None) -> list[Cell]:
     """Look at the data and list a grid's cells.
 
     Raises
@@ -102,9 +103,9 @@ _REFERENCE_SECONDS = 0.045
 
 def reproduce(
     grid: Grid,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Study, list[Cell]]:
@@ -195,6 +196,7 @@ def work(cell: Cell, place: Place) -> None:
 
 
 def _train(cell: Cell, place: Place, folder: Path) -> None:
+    assert cell.network is not None
     settings = replace(place.grid.settings, units=cell.network.units, seed=cell.network.seed)
     triplet_training.train_network(
         folder,
@@ -207,6 +209,7 @@ def _train(cell: Cell, place: Place, folder: Path) -> None:
 
 
 def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
+    assert cell.surface is not None
     source, name = cell.surface
     kinds = place.grid.kinds
     if name in place.grid.in_register:
@@ -240,7 +243,7 @@ def _surfaces(source: str, data_dir: str | None, normals: int | None) -> dict[st
     return {s.name: s for s in datasets.load(source, data_dir=data_dir, normals=normals)}
 
 
-def _plan(grid: Grid, data_dir: str | os.PathLike | None) -> tuple[list[Cell], list[dict]]:
+def _plan(grid: Grid, data_dir: str | os.PathLike[str] | None) -> tuple[list[Cell], list[dict[str, Any]]]:
     """The cells, and what the data holds, for the record."""
     roles = {
         "textures": grid.textures,
@@ -271,12 +274,14 @@ def _absolute(grid: Grid) -> Grid:
 
     return replace(
         grid,
-        **{name: tuple(map(whole, getattr(grid, name))) for name in ("textures", "known", "novel")},
+        textures=tuple(map(whole, grid.textures)),
+        known=tuple(map(whole, grid.known)),
+        novel=tuple(map(whole, grid.novel)),
         objects=grid.objects and whole(grid.objects),
     )
 
 
-def _keep_plan(out: Path, grid: Grid, description: list[dict]) -> None:
+def _keep_plan(out: Path, grid: Grid, description: list[dict[str, Any]]) -> None:
     """Write the plan into a new folder, and refuse a folder with another plan."""
     path = out / PLAN
     # Sources are compared by what they hold: data that was moved is the same data.

@@ -142,7 +142,9 @@ class OnPixels(keras.layers.Layer):
             maps = tf.gather(maps, below, axis=axis) * (1.0 - weight) + above * weight
         return maps
 
-    def compute_output_shape(self, maps_shape: tuple, pixels_shape: tuple) -> tuple:
+    def compute_output_shape(
+        self, maps_shape: tuple[int | None, ...], pixels_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """The images' size."""
         return pixels_shape[:3]
 

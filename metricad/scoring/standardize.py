@@ -1,7 +1,7 @@
 """Distance maps to standard scores, place by place, and their fusion to one anomaly map."""
 
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -50,7 +50,7 @@ class Standardize(keras.layers.Layer):
         super().__init__(**named)
         self.sources = sources
         self.shape = None if shape is None else tuple(shape)
-        size = (EDGE + 1, 1) if shape is None else self.shape
+        size = (EDGE + 1, 1) if self.shape is None else self.shape
         self.center = self.add_weight(
             shape=(*size, sources), initializer="zeros", trainable=False, name="center"
         )
@@ -102,7 +102,7 @@ class Standardize(keras.layers.Layer):
         index = self._index(one.shape[:2])
         return ((np.log(np.maximum(one, LEAST)) - center[index]) / spread[index]).astype(np.float32)
 
-    def _index(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _index(self, size: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Row and column in what is learned, of each place of a map of this size."""
         if self.shape is None:
             return np.minimum(_depth(size).numpy(), EDGE), np.zeros(size, int)
@@ -136,7 +136,7 @@ class Standardize(keras.layers.Layer):
             learned = tf.gather(learned, _along(size[axis], self.shape[axis], tf.range), axis=axis)
         return learned
 
-    def compute_output_shape(self, distances_shape: tuple) -> tuple:
+    def compute_output_shape(self, distances_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same."""
         return distances_shape
 
@@ -181,7 +181,7 @@ class Fuse(keras.layers.Layer):
         def reach(maps: Sequence[np.ndarray]) -> tuple[float, float]:
             """Mean and standard deviation over images of how far each reaches."""
             tops = [top_mean(one, TOP, inside) for one, inside in zip(maps, insides, strict=True)]
-            return float(np.mean(tops)), float(max(np.std(tops), LEAST))
+            return float(np.mean(tops)), max(float(np.std(tops)), LEAST)
 
         gain, offset = np.zeros((2, len(self.kinds)))
         for kind in self._names():
@@ -196,7 +196,7 @@ class Fuse(keras.layers.Layer):
         self.offset.assign(offset)
         return self
 
-    def only(self, kinds: Sequence[str]) -> "Fuse":
+    def only(self, kinds: Collection[str]) -> "Fuse":
         """The same for some of the kinds: the others contribute nothing."""
         other = Fuse(self.kinds, name=self.name)
         is_kept = np.isin(self.kinds, list(kinds))
@@ -232,7 +232,7 @@ class Fuse(keras.layers.Layer):
     def _members(self, kind: str) -> list[int]:
         return [number for number, own in enumerate(self.kinds) if own == kind]
 
-    def compute_output_shape(self, scores_shape: tuple) -> tuple:
+    def compute_output_shape(self, scores_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same."""
         return scores_shape
 
@@ -254,7 +254,7 @@ def _statistics(weight: np.ndarray, total: np.ndarray, squares: np.ndarray) -> t
     return center, np.sqrt(np.maximum(variance, LEAST**2))
 
 
-def _along(count: int, own: int, numbers: Callable = np.arange) -> np.ndarray:
+def _along(count: int, own: int, numbers: Callable[[Any], Any] = np.arange) -> np.ndarray:
     """Which of `own` places lies as far along an axis as each of `count` places does."""
     return (numbers(count) * 2 + 1) * own // (2 * count)
 

@@ -10,9 +10,9 @@ browser posts no image type to another site, and it refuses all other types.
 
 import functools
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.interface import ImageJudge
 from metricad.service.decoding import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
 from metricad.service.judge import Judge, RequestLimits
 from metricad.service.limiter import BusyError
@@ -41,12 +42,14 @@ _IMAGE_BODY = {
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES},
     }
 }
-_PNG = {200: {"description": "The map.", "content": {"image/png": {}}}}
-_TEXT = {200: {"description": "In Prometheus' text format.", "content": {"text/plain": {}}}}
+_PNG: dict[int | str, dict[str, Any]] = {200: {"description": "The map.", "content": {"image/png": {}}}}
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "In Prometheus' text format.", "content": {"text/plain": {}}}
+}
 
 
 def app(
-    parts: Mapping[str, Inspector],
+    parts: Mapping[str, Inspector[ImageJudge]],
     *,
     limits: RequestLimits | None = None,
     token: str | None = None,
@@ -153,7 +156,7 @@ def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
     return router
 
 
-def _authorised(token: str) -> Callable[..., None]:
+def _authorised(token: str) -> Callable[..., Awaitable[None]]:
     """Make the check that a request brings this token."""
     expected = token.encode()
     scheme = HTTPBearer(auto_error=False, description="The token that the service was started with.")

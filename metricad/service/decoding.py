@@ -94,7 +94,8 @@ def decode(
 def _decode_other(content: bytes, most_pixels: int) -> np.ndarray:
     """Pixels (H, W) or (H, W, channels) of all but TIFF, as imageio would make them with Pillow."""
     try:
-        image = PIL.Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name != "TIFF"])
+        others = [name for name in FORMATS if name != "TIFF"]
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=others)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError(f"too many pixels; expected {most_pixels} at most") from error
     with image:
@@ -108,6 +109,7 @@ def _decode_other(content: bytes, most_pixels: int) -> np.ndarray:
         if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MOST_SCANS:
             raise UnreadableError(f"more than {_MOST_SCANS} scans; expected an ordinary JPEG: save it anew")
         if image.mode == "P":
+            assert image.palette is not None
             image = image.convert(image.palette.mode)
         elif image.format == "PNG" and image.mode == "I":
             image = image.convert("I;16")
@@ -118,6 +120,7 @@ def _decode_tiff(content: bytes, most_pixels: int) -> np.ndarray:
     """Pixels (H, W) or (H, W, channels) of a TIFF with one page, as tifffile makes them."""
     with tifffile.TiffFile(io.BytesIO(content), is_ome=False) as file:
         page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
         if _has_another_page(file):
             raise UnreadableError("holds several pages; expected one image: send the pages one by one")
         _check_pixels(page.imagewidth, page.imagelength, most_pixels)
@@ -154,6 +157,7 @@ def _check_segments(page: tifffile.TiffPage, content: bytes, most_pixels: int) -
         raise UnreadableError("strips or tiles unlike any usual file's; save the image anew")
     if _TIFF_COMPRESSIONS[page.compression] == "none":
         return
+    assert page.dtype is not None
     most_bytes = each * page.dtype.itemsize
     for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
         # tifffile inflates all that there is, whatever the header says.

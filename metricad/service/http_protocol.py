@@ -21,7 +21,7 @@ class Protocol(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """See asyncio.Protocol."""
         super().connection_made(transport)
         self._wait()
@@ -46,7 +46,7 @@ class Protocol(H11Protocol):
         try:
             for event in (
                 h11.Response(status_code=HTTP_400_BAD_REQUEST, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=refusal.body),
+                h11.Data(data=bytes(refusal.body)),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event))

@@ -17,10 +17,11 @@ from fastapi import Request
 from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspection, Inspector
+from metricad.inspection.interface import ImageJudge
 from metricad.service import decoding, request_body
 from metricad.service.limiter import WorkerQueue
 from metricad.service.prometheus import ServiceMetrics
-from metricad.service.schemas import COME_BACK, Part, Parts, Peak, Refusal, Verdict
+from metricad.service.schemas import COME_BACK, Part, Parts, Refusal, Verdict
 from metricad.versions import versions
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Judge:
     limits : RequestLimits
     """
 
-    def __init__(self, parts: Mapping[str, Inspector], *, limits: RequestLimits) -> None:
+    def __init__(self, parts: Mapping[str, Inspector[ImageJudge]], *, limits: RequestLimits) -> None:
         self.parts = dict(parts)
         self.limits = limits
         self.version = versions()["metricad"]
@@ -131,28 +132,32 @@ class Judge:
         self.check_ready()
         limits = self.limits
         request_body.check_head(request, most_bytes=limits.body_bytes)
-        with self._queue.place():
+        queue = self._queue
+        assert queue is not None
+        with queue.place():
             content = await request_body.received(
                 request, most_bytes=limits.body_bytes, seconds=limits.upload_seconds
             )
-            return await self._queue.run(functools.partial(work, name, content))
+            return await queue.run(functools.partial(work, name, content))
 
     def verdict(self, name: str, content: bytes) -> Verdict:
         """Judge an image file."""
         began = time.perf_counter()
         found = self._judge(name, self._decode(name, content))[0]
         self.metrics.verdicts.labels(name, found.verdict).inc()
-        return Verdict(
-            part=name,
-            score=found.score,
-            threshold=found.threshold,
-            percentile=found.percentile,
-            verdict=found.verdict,
-            peak=Peak(row=found.peak_row, column=found.peak_col),
-            size_class=found.size_class,
-            source=found.source,
-            version=self.version,
-            milliseconds=round(1000 * (time.perf_counter() - began), 3),
+        return Verdict.model_validate(
+            {
+                "part": name,
+                "score": found.score,
+                "threshold": found.threshold,
+                "percentile": found.percentile,
+                "verdict": found.verdict,
+                "peak": {"row": found.peak_row, "column": found.peak_col},
+                "size_class": found.size_class,
+                "source": found.source,
+                "version": self.version,
+                "milliseconds": round(1000 * (time.perf_counter() - began), 3),
+            }
         )
 
     def picture(self, name: str, content: bytes) -> bytes:

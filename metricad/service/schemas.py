@@ -1,7 +1,7 @@
 """What the service answers: the JSON of its results, and one shape for all that it refuses."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -52,7 +52,7 @@ class Part(BaseModel):
     threshold: float
     false_alarm_rate: float = Field(description="Largest share of good images called defects.")
     smallest: int = Field(description="Least height and width of an image, in pixels.")
-    fitted_on: dict = Field(description="Counts of good images, the share held out, the seed.")
+    fitted_on: dict[str, Any] = Field(description="Counts of good images, the share held out, the seed.")
 
 
 class Parts(BaseModel):
@@ -109,9 +109,11 @@ _REFUSED = {
 }
 
 
-def refused(*statuses: int) -> dict[int, dict]:
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What FastAPI needs to document these refusals."""
-    documented = {status: {"model": Problem, "description": _REFUSED[status]} for status in statuses}
+    documented: dict[int | str, dict[str, Any]] = {
+        status: {"model": Problem, "description": _REFUSED[status]} for status in statuses
+    }
     if 503 in documented:
         documented[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     return documented

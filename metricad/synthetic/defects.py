@@ -157,7 +157,7 @@ def _paste(
     image: np.ndarray, size: float, contrast: float, rng: np.random.Generator, other: np.ndarray | None
 ) -> np.ndarray:
     weight = contrast * blob(image.shape, size, rng, soft=rng.choice([0.05, 0.5]))
-    turned = np.rot90(image, rng.integers(4)) if image.shape[0] == image.shape[1] else image[::-1, ::-1]
+    turned = np.rot90(image, int(rng.integers(4))) if image.shape[0] == image.shape[1] else image[::-1, ::-1]
     shift = [rng.integers(side // 4, 3 * side // 4 + 1) for side in image.shape]
     return image + weight * (np.roll(turned, shift, axis=(0, 1)) - image)
 
@@ -239,7 +239,7 @@ KINDS: dict[str, Callable[..., np.ndarray]] = {
 }
 """The kinds of defects by name."""
 
-_SIZES = {
+_SIZES: dict[str, tuple[float, float]] = {
     "scratch": (1, 5),
     "crack": (1, 5),
     "spots": (2, 8),

@@ -7,6 +7,8 @@ Gradients run through the covariance and its inverse. (Prototypical networks: Sn
 covariances: Bateni et al., 2020.)
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -116,7 +118,7 @@ class CosineToZero(keras.optimizers.schedules.LearningRateSchedule):
         fall = 0.02 + 0.49 * (1 + tf.cos(np.pi * tf.minimum(done / self.steps, 1)))
         return self.peak * fall * tf.minimum(1.0, (done + 1) / max(1, min(50, self.steps // 10)))
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Arguments that make the same schedule."""
         return {"peak": self.peak, "steps": self.steps}
 

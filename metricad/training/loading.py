@@ -11,7 +11,7 @@ from metricad.networks import SHIPPED, pretrained
 from metricad.training import runs
 
 
-def is_shipped(name: str | os.PathLike) -> bool:
+def is_shipped(name: str | os.PathLike[str]) -> bool:
     """Whether this names a network that ships; if not, it has to be a run's folder.
 
     Raises
@@ -27,7 +27,7 @@ def is_shipped(name: str | os.PathLike) -> bool:
     return False
 
 
-def load_network(name: str | os.PathLike) -> keras.Model:
+def load_network(name: str | os.PathLike[str]) -> keras.Model:
     """Load a network.
 
     Parameters

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ CONFIG, LOG, WEIGHTS = "config.json", "log.jsonl", "network.npz"
 _CHECKPOINT = "checkpoint-{:04d}.npz"
 
 
-def start(out: str | os.PathLike, settings: Settings, data: dict) -> Path:
+def start(out: str | os.PathLike[str], settings: Settings, data: dict[str, Any]) -> Path:
     """Make a run folder and write its `config.json`.
 
     Parameters
@@ -47,14 +48,14 @@ def start(out: str | os.PathLike, settings: Settings, data: dict) -> Path:
     return out
 
 
-def check_new(out: str | os.PathLike) -> None:
+def check_new(out: str | os.PathLike[str]) -> None:
     """Raise a RunError unless this is a new or an empty folder."""
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: exists and is not empty; give a new folder, or --resume to go on with a run")
 
 
-def read_config(run: str | os.PathLike) -> tuple[Settings, dict]:
+def read_config(run: str | os.PathLike[str]) -> tuple[Settings, dict[str, Any]]:
     """Read a run's settings and what it is trained on.
 
     Raises
@@ -67,13 +68,15 @@ def read_config(run: str | os.PathLike) -> tuple[Settings, dict]:
         raise RunError(f"{run}: no training run here ({CONFIG} is missing); make one with 'metricad train'")
     try:
         config = json.loads(path.read_text())
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()}
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()
+        }
         return Settings(**settings), config["data"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: damaged or of another version of metricad ({error}); train again") from error
 
 
-def load_network(run: str | os.PathLike) -> keras.Model:
+def load_network(run: str | os.PathLike[str]) -> keras.Model:
     """Load the network of a finished run.
 
     Raises
@@ -91,7 +94,7 @@ def load_network(run: str | os.PathLike) -> keras.Model:
     return model
 
 
-def describe_progress(run: str | os.PathLike) -> str:
+def describe_progress(run: str | os.PathLike[str]) -> str:
     """Say, for an interrupted run, what is kept and how to go on."""
     if not (Path(run) / CONFIG).is_file():
         return "nothing was written"
@@ -102,7 +105,7 @@ def describe_progress(run: str | os.PathLike) -> str:
     )
 
 
-def read_log(run: str | os.PathLike) -> list[dict]:
+def read_log(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read the records of the rounds that are done; empty when there are none.
 
     Raises
@@ -117,7 +120,7 @@ def read_log(run: str | os.PathLike) -> list[dict]:
         raise RunError(f"{path}: damaged ({error}); train again") from error
 
 
-def save_round(run: Path, model: keras.Model, record: dict) -> None:
+def save_round(run: Path, model: keras.Model, record: dict[str, Any]) -> None:
     """Keep what a round has reached: its record, then the checkpoint that makes it count.
 
     In this order, since `restore` goes by the checkpoint, and records beyond it are dropped here.

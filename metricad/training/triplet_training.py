@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,14 +18,14 @@ from metricad.training.settings import Settings
 
 
 def train_network(
-    out: str | os.PathLike,
-    sources: Sequence[str | os.PathLike] = (),
+    out: str | os.PathLike[str],
+    sources: Sequence[str | os.PathLike[str]] = (),
     *,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     normals: int | None = None,
     settings: Settings | None = None,
     resume: bool = False,
-    on_round: Callable[[dict], object] = lambda record: None,
+    on_round: Callable[[dict[str, Any]], object] = lambda record: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.Model:
     """Train a network on folders and prepared data sets, in a run folder of its own.
@@ -84,10 +85,10 @@ def train_network(
 
 
 def train(
-    run: str | os.PathLike,
+    run: str | os.PathLike[str],
     sources: Sequence[triplets.Source],
     *,
-    on_round: Callable[[dict], object] = lambda record: None,
+    on_round: Callable[[dict[str, Any]], object] = lambda record: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a run that `runs.start` has made, from its last checkpoint on.
@@ -101,7 +102,7 @@ def train(
     batches = math.ceil(settings.triplets_per_round / settings.batch_size)
     model = three_branches(embedding, learning_rate=settings.learning_rate, steps_per_execution=batches)
     done = runs.restore(run, model)
-    target = np.tile(np.float32(loss.TARGET), (settings.triplets_per_round, 1))
+    target = np.tile(np.array(loss.TARGET, np.float32), (settings.triplets_per_round, 1))
     for number in range(done + 1, settings.rounds + 1):
         began = time.perf_counter()
         # Of the order of the batches; the triplets have a generator of their own.
@@ -132,7 +133,7 @@ def train(
     runs.finish(run, embedding)
 
 
-def after_each_epoch(on_epoch: Callable[[int, dict], object]) -> keras.callbacks.Callback:
+def after_each_epoch(on_epoch: Callable[[int, dict[str, Any]], object]) -> keras.callbacks.Callback:
     """Make a Keras callback of a function of the epoch's number, from 0, and its loss and accuracy."""
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch)
 
