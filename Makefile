@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test coverage lint bench clean
+.PHONY: demo test quick coverage lint bench clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -16,12 +16,16 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
+quick: $(STAMP)
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not tf and not slow and not browser"
+
 coverage: $(STAMP)
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,13 +42,13 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
-def read_numbers(text: str, kind: type, option: str, *, count: int | None = None) -> tuple:
+def read_numbers(text: str, kind: type, option: str, *, count: int | None = None) -> tuple[Any, ...]:
     """Read numbers with commas between them, as many as `count` if that is given."""
     try:
         numbers = tuple(kind(part) for part in text.split(","))
     except ValueError:
-        numbers = None
-    if numbers is None or count not in (None, len(numbers)):
+        numbers = ()
+    if not numbers or count not in (None, len(numbers)):
         expected = f"{count} numbers with a comma" if count else "numbers with commas"
         raise typer.BadParameter(f"{option} expects {expected} between them; received {text!r}")
     return numbers
@@ -59,7 +59,7 @@ def refuse_all_but(context: typer.Context, *allowed: str) -> None:
     given = [
         name
         for name in context.params
-        if name not in allowed and context.get_parameter_source(name).name == "COMMANDLINE"
+        if name not in allowed and getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
     ]
     if given:
         raise typer.BadParameter(f"--resume goes on with the run's own options; leave out {', '.join(given)}")

@@ -9,7 +9,6 @@ from metricad.cli import display
 from metricad.cli.options import UnseenGood
 from metricad.data import images
 from metricad.deploy.native_output import load_tensorflow
-from metricad.scoring.calibration import check_count
 
 if TYPE_CHECKING:
     pass
@@ -31,25 +30,11 @@ def tune(
     """
     paths = images.find(good)
     load_tensorflow()
-    import numpy as np
-
     from metricad.inspection import bundle, tuning
-    from metricad.inspection import inspector as inspection
 
     given = bundle.load(part)
-    rate = given.calibration.false_alarm_rate
-    check_count(len(paths), rate)
-    rng = np.random.default_rng(seed)
     with display.progress("good parts", len(paths)) as advance:
-        trials = inspection.for_each(
-            paths,
-            lambda image: tuning.measure(given.detector, image, rng=rng, each=defects),
-            smallest=given.detector.grid.smallest,
-            color=given.detector.channels == 3,
-            on_image=advance,
-        )
-        found = tuning.choose(list(trials), tuning.choices(given.detector), rng=rng)
-    tuned = tuning.apply(given, found, seed=seed)
+        tuned, found = tuning.tune_inspector(given, paths, defects_each=defects, seed=seed, on_image=advance)
     bundle.save(tuned, out)
     display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
@@ -62,5 +47,5 @@ def tune(
         )
     typer.echo(
         f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images, false-alarm rate "
-        f"at most {rate:g}"
+        f"at most {given.calibration.false_alarm_rate:g}"
     )

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -25,7 +26,10 @@ _CONTROL_SEED = 0  # of the weights that a network that ships is compared with
 
 
 def of_network(
-    name: str | os.PathLike, kinds: Sequence[str] | None = None, *, metrics: Sequence[str] = ("euclidean",)
+    name: str | os.PathLike[str],
+    kinds: Sequence[str] | None = None,
+    *,
+    metrics: Sequence[str] = ("euclidean",),
 ) -> list[Method]:
     """Densities on a network's features, and the same on an untrained one.
 
@@ -59,17 +63,18 @@ def of_network(
 
 
 def of_run(
-    run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
+    run: str | os.PathLike[str], kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
     """What `of_trained` gives, and the same on the network as it was before its training; raises alike."""
-    trained = of_trained(run, kinds, metrics=metrics)
-    named = trained[0]
-    untrained = of_untrained(named.units, named.seed, kinds, name=named.network, metrics=metrics)
-    return trained + untrained
+    settings, _ = runs.read_config(run)
+    untrained = of_untrained(
+        settings.units, settings.seed, kinds, name=Path(run).resolve().name, metrics=metrics
+    )
+    return of_trained(run, kinds, metrics=metrics) + untrained
 
 
 def of_trained(
-    run: str | os.PathLike, kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
+    run: str | os.PathLike[str], kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
     """Densities of these kinds on a run's network; `metrics` are those of the means.
 
@@ -100,7 +105,7 @@ def of_untrained(
     )
 
 
-def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike | None = None) -> Method:
+def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[str] | None = None) -> Method:
     """A published method that metricad is compared with.
 
     Parameters
@@ -120,7 +125,8 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike 
     """
     make = detector_class(name)
     settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
-    chosen, remarks = {}, []
+    chosen: dict[str, object] = {}
+    remarks = []
     if "epochs" in settings and epochs not in (None, settings["epochs"]):
         chosen["epochs"] = epochs
         remarks.append(f"{epochs} of {settings['epochs']} epochs")
@@ -141,7 +147,7 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike 
     )
 
 
-def of_bundle(path: str | os.PathLike) -> Method:
+def of_bundle(path: str | os.PathLike[str]) -> Method:
     """A ready-made inspector; raises as `bundle.load` does."""
     inspector = bundle.load(path)
     detector = inspector.detector
@@ -174,7 +180,7 @@ def _densities(kinds: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, 
     return [(kind, metric) for kind in kinds for metric in (metrics if kind == "mean" else metrics[:1])]
 
 
-def _of_model(model: keras.Model, densities: Sequence[tuple[str, str]], **named: object) -> list[Method]:
+def _of_model(model: keras.Model, densities: Sequence[tuple[str, str]], **named: Any) -> list[Method]:
     return [
         Method(
             name=density_name(kind, metric),

@@ -1,6 +1,7 @@
 """Which score suits a part: chosen with synthetic defects on held-out good images, without labels."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +10,8 @@ from metricad import metrics
 from metricad.data.channels import to_luminance
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
-from metricad.inspection.inspector import Inspector
-from metricad.scoring.calibration import calibrate
+from metricad.inspection.inspector import Inspector, for_each
+from metricad.scoring.calibration import calibrate, check_count
 from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import SCORES
 from metricad.synthetic import defects
@@ -179,6 +180,54 @@ def choose(trials: Sequence[Trial], tried: Sequence[Choice], *, rng: np.random.G
         least_gain=least[chosen],
         good=good[:, tried.index(chosen)],
     )
+
+
+def tune_inspector(
+    inspector: Inspector[PartDetector],
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    defects_each: int = 5,
+    seed: int = 0,
+    on_image: Callable[[], object] = lambda: None,
+) -> tuple[Inspector[PartDetector], Tuning]:
+    """Choose the image score that suits a part, with synthetic defects, and set the threshold anew.
+
+    Parameters
+    ----------
+    inspector : Inspector
+        Is left as it is; not an export.
+    paths : sequence of path
+        Images of good parts that took no part in fitting it.
+    defects_each : int
+        Synthetic defects put onto each image.
+    seed : int
+        Draws the defects.
+    on_image : function, optional
+        Called after each image, for a progress bar.
+
+    Returns
+    -------
+    tuned : Inspector
+    tuning : Tuning
+        What each choice is worth.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read, or there are too few for the inspector's false-alarm rate.
+    """
+    check_count(len(paths), inspector.calibration.false_alarm_rate)
+    rng = np.random.default_rng(seed)
+    detector = inspector.detector
+    trials = for_each(
+        paths,
+        lambda image: measure(detector, image, rng=rng, each=defects_each),
+        smallest=detector.grid.smallest,
+        color=detector.channels == 3,
+        on_image=on_image,
+    )
+    found = choose(list(trials), choices(detector), rng=rng)
+    return apply(inspector, found, seed=seed), found
 
 
 def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) -> Inspector[PartDetector]:

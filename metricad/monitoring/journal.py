@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import portalocker
 
@@ -36,7 +36,7 @@ class Journal:
         It cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
@@ -57,7 +57,7 @@ class Journal:
         """Let another process write it."""
         os.close(self._file)
 
-    def records(self) -> Iterator[dict]:
+    def records(self) -> Iterator[dict[str, Any]]:
         """Read all lines, one at a time; a half-written last one is cut off the file.
 
         Raises
@@ -129,7 +129,7 @@ class Journal:
                 "done; put it back, then start again"
             )
 
-    def _parsed(self, line: bytes, number: int) -> dict:
+    def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             record = json.loads(line)
             if record.keys() >= _NEEDED:

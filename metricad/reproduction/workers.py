@@ -26,8 +26,13 @@ from metricad.errors import MetricadError, explain_os_error
 class Unit(Protocol):
     """What is run: anything that can be pickled and has these."""
 
-    name: str
-    needs: str | None
+    @property
+    def name(self) -> str:
+        """Unique among the units."""
+
+    @property
+    def needs(self) -> str | None:
+        """Name of the unit that has to be done before; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,16 @@ def run(
                 return
             if not busy:  # all that waits needs what has failed
                 continue
-            for pipe in connection.wait(list(busy)):
-                worker = busy[pipe]
-                unit, failure = worker.unit, _receive(worker)
+            answered = connection.wait(list(busy))
+            for worker in [worker for pipe, worker in busy.items() if pipe in answered]:
+                done, failure = worker.unit, _receive(worker)
+                assert done is not None
                 if failure is None:
-                    unmet.discard(unit.name)
-                    on_done(unit, time.perf_counter() - worker.began)
+                    unmet.discard(done.name)
+                    on_done(done, time.perf_counter() - worker.began)
                 else:
-                    failed.add(unit.name)
-                    on_failure(unit, failure)
+                    failed.add(done.name)
+                    on_failure(done, failure)
                 worker.unit = None
                 if not worker.process.is_alive():
                     workers.remove(worker)
@@ -169,7 +175,9 @@ def _attempt(function: Callable[[Unit, object], object], unit: Unit, context: ob
 
 def _end_with_parent() -> None:
     # A worker whose parent was killed would go on writing into a folder that a second run works in.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
