@@ -25,4 +25,4 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
 def log_peak(whitening: np.ndarray) -> np.ndarray:
     """Logarithm of the normal density with these whitening matrices at its mean, float64 (...)."""
     diagonal = np.abs(np.diagonal(whitening, axis1=-2, axis2=-1)).astype(np.float64)
-    return np.sum(np.log(diagonal) - 0.5 * np.log(2 * np.pi), axis=-1)
+    return np.sum(np.log(diagonal) - np.log(2 * np.pi) / 2, axis=-1)

@@ -84,7 +84,7 @@ class GaussianMixture(keras.layers.Layer):
             squares = (
                 np.square(projected, out=projected).reshape(len(white), self.components, -1).sum(axis=-1)
             )
-            members = np.argmax(log_weights - 0.5 * squares, axis=1)
+            members = np.argmax(log_weights - squares / 2, axis=1)
         self.mean.assign(mean)
         self.projections.assign(whiten @ matrices)
         self.offsets.assign(np.einsum("kd,kde->ke", centers, matrices))
@@ -112,7 +112,7 @@ class GaussianMixture(keras.layers.Layer):
     def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Distances and logarithms of the density at once: (N, h, w) each."""
         squares = tf.stack(list(self._squares(features)), axis=-1)
-        likelihood = tf.reduce_logsumexp(self.log_weights - 0.5 * squares, axis=-1)
+        likelihood = tf.reduce_logsumexp(self.log_weights - squares / 2.0, axis=-1)
         return tf.sqrt(tf.reduce_min(squares, axis=-1)), likelihood
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -66,8 +66,8 @@ class PositionalGaussian(keras.layers.Layer):
         """Distances and logarithms of the density at once: (N, h, w) each."""
         distances = self(features)
         spread = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self.projection))))
-        peak = spread - 0.5 * self.dimensions * np.log(2 * np.pi)
-        return distances, peak - 0.5 * tf.square(distances)
+        peak = spread - self.dimensions * np.log(2 * np.pi) / 2
+        return distances, peak - tf.square(distances) / 2.0
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One number for each feature."""

@@ -28,8 +28,8 @@ class Opponents(keras.layers.Layer):
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
         """Weight the channels; both are 0 for gray, whatever its brightness."""
-        red, green, blue = (pixels[..., k : k + 1] for k in range(3))
-        return tf.concat([red - green, blue - 0.5 * (red + green)], axis=-1)
+        red, green, blue = (pixels[..., k : k + 1] for k in range(pixels.shape[-1]))
+        return tf.concat([red - green, blue - (red + green) / 2.0], axis=-1)
 
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Two channels."""

@@ -59,7 +59,7 @@ class IntensityTransform(keras.layers.Layer):
         self.curve = LINEAR
         if len(means):
             common = np.mean((means - means.mean()) * deviations)
-            self.curve = LOGARITHMIC if common > 0.5 * means.var() else LINEAR  # b nearer to 1 than to 0
+            self.curve = LOGARITHMIC if common > means.var() / 2 else LINEAR  # b nearer to 1 than to 0
         return self
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
@@ -67,7 +67,7 @@ class IntensityTransform(keras.layers.Layer):
         if self.curve == LINEAR:
             return pixels
         low, high = np.log([DARK, 1 + DARK]).astype(np.float32)
-        return (tf.math.log((pixels + 1.0) * 0.5 + DARK) - low) * (2 / (high - low)) - 1.0
+        return (tf.math.log((pixels + 1.0) / 2.0 + DARK) - low) * (2 / (high - low)) - 1.0
 
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The same."""

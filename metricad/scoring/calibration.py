@@ -4,10 +4,14 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from metricad.errors import DataError
+
+ROUNDING = 10_000
+"""Rates are told in so many parts of one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def needed(false_alarm_rate: float) -> int:
     """Fewest held-out images that can promise this false-alarm rate: ⌈1/α⌉ − 1."""
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false-alarm rate must lie between 0 and 1, received {false_alarm_rate}")
-    return max(1, math.ceil(1 / false_alarm_rate - 1e-9) - 1)
+    return max(1, math.ceil(1 / _exact(false_alarm_rate)) - 1)
 
 
 def held_out_count(total: int, holdout: float) -> int:
@@ -77,7 +81,7 @@ def check_count(held_out: int, false_alarm_rate: float, *, remedy: str = "") -> 
     if held_out >= enough:
         return
     # Rounded up: the rate that is named must itself be allowed.
-    allowed = math.ceil(1e4 / (held_out + 1)) / 1e4
+    allowed = math.ceil(ROUNDING / (held_out + 1)) / ROUNDING
     allows = (
         f"{held_out} allow a rate of {allowed:g} at best" if held_out else "with none there is no threshold"
     )
@@ -99,7 +103,7 @@ def check_split(total: int, *, holdout: float, false_alarm_rate: float) -> None:
         raise ValueError(f"holdout must lie between 0 and 1, received {holdout}")
     held_out = held_out_count(total, holdout)
     enough = needed(false_alarm_rate)
-    nearly = math.floor((enough - 0.5) / holdout)
+    nearly = math.floor((enough - 1) / holdout)
     in_all = next(n for n in itertools.count(nearly) if held_out_count(n, holdout) >= enough)
     check_count(
         held_out,
@@ -112,5 +116,9 @@ def check_split(total: int, *, holdout: float, false_alarm_rate: float) -> None:
 
 
 def _rank(count: int, false_alarm_rate: float) -> int:
-    # The small subtraction undoes the rounding of, say, 100 × 0.99, which must stay 99.
-    return math.ceil((count + 1) * (1 - false_alarm_rate) - 1e-9)
+    return math.ceil((count + 1) * (1 - _exact(false_alarm_rate)))
+
+
+def _exact(rate: float) -> Fraction:
+    """Give the fraction that a rate is meant as: 0.01 is 1/100, which its binary number is not quite."""
+    return Fraction(rate).limit_denominator(ROUNDING**2)

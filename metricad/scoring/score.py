@@ -77,8 +77,8 @@ class ImageScore(keras.layers.Layer):
             that contributes most among the places that decide; ``anomaly`` (N, h, w), which has its least
             value wherever nothing is judged.
         """
-        batch, rows, columns = (tf.shape(anomaly)[axis] for axis in range(3))
-        known = tf.where(inside > 0.5, anomaly, anomaly.dtype.max)
+        batch, rows, columns = (tf.shape(anomaly)[axis] for axis in (0, 1, 2))
+        known = tf.where(inside > 0.0, anomaly, anomaly.dtype.max)
         least = tf.reduce_min(known, axis=(1, 2), keepdims=True)
         judged = inside * (anomaly - least)  # 0 or more, and 0 outside
         share = SCORES[self.score]

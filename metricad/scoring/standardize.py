@@ -9,6 +9,7 @@ import scipy
 import tensorflow as tf
 
 from metricad.scoring.score import top_mean
+from metricad.scoring.score_names import DEFAULT, SCORES
 
 SMOOTHING = 5
 """Places, a side, over which mean and deviation are smoothed: parts are never in perfect register."""
@@ -19,7 +20,7 @@ EDGE = 8
 LEAST = 1e-6
 """Smallest distance whose logarithm is taken, and smallest spread of logarithms that is divided by."""
 
-TOP = 0.01
+TOP = SCORES[DEFAULT]
 """Share of a map's places that say how far good images reach in it; the default score looks at as many."""
 
 HANDICAP = 1.0
@@ -97,7 +98,7 @@ class Standardize(keras.layers.Layer):
     def _by_others(self, one: np.ndarray, inside: np.ndarray | None, total: list[np.ndarray]) -> np.ndarray:
         own = self._sums(one, inside)
         others = [each - mine for each, mine in zip(total, own, strict=True)]
-        is_alone = others[0].max() < 0.5
+        is_alone = others[0].max() < 1 / 2
         center, spread = _statistics(*(own if is_alone else others))
         index = self._index(one.shape[:2])
         return ((np.log(np.maximum(one, LEAST)) - center[index]) / spread[index]).astype(np.float32)
