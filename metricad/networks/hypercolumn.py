@@ -1,9 +1,10 @@
 """The shipped networks: features of three stages, joined at every position, at one or three image scales.
 
-Each feature is a *hypercolumn* (Hariharan et al., 2015): what the stages of a fully convolutional network
-know of one place, from 14 to 68 pixels around it, joined by a learned projection. Layers are 3×3 ELU
-convolutions without padding and without batch normalisation, as in the paper's network, but the stride grows
-to 8 while the image shrinks: wide layers cost little there, and large defects are seen whole.
+Each feature is a *hypercolumn* (Hariharan et al., 2015): the outputs of several stages of a fully
+convolutional network at one position, joined by a learned projection. The stages see from 14 to 68 pixels.
+Layers are 3×3 ELU convolutions without padding and without batch normalization, as in the paper's network.
+But the stride grows up to 8: wide layers cost little on a small map, and a large defect fits into the
+receptive field.
 """
 
 import keras
