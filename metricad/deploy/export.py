@@ -51,7 +51,7 @@ Change = Callable[["onnx.ModelProto"], "onnx.ModelProto"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a runtime made of some images, beside what the bundle makes of them.
+    """Differences between the export and the bundle on some images.
 
     Attributes
     ----------

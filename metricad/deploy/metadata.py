@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Description:
-    """All that is known of an inspector but the numbers of its network and density.
+    """Description of an inspector: everything except the weights of its network and density.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ SAMPLES = 32
 
 @dataclass(frozen=True)
 class Cost:
-    """What reduced precision does to an inspector.
+    """Effect of reduced precision on an inspector.
 
     Attributes
     ----------

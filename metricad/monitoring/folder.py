@@ -137,9 +137,7 @@ def _walk(folder: Path, below: str = "") -> Iterator[tuple[str, Identity]]:
             path = below + entry.name
             if entry.name.startswith("."):
                 continue
-            with contextlib.suppress(
-                FileNotFoundError, NotADirectoryError
-            ):  # entries may disappear at any time
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # entries may vanish at any time
                 if entry.is_dir(follow_symlinks=False):
                     yield from _walk(folder, f"{path}/")
                 elif path[path.rfind(".") :].lower() in images.SUFFIXES:

@@ -12,9 +12,7 @@ import portalocker
 
 from metricad.errors import DataError
 
-_BEGINNING = (
-    b'{"time": '  # start of each line, as `Watch` writes it: a file with another start is not a journal
-)
+_BEGINNING = b'{"time": '  # start of each line, as `Watch` writes it; other files are not journals
 _BINARY = getattr(os, "O_BINARY", 0)  # for systems with a text mode of files, such as Windows
 _NEEDED = {"time", "path", "threshold", "score", "verdict", "size", "mtime_ns"}
 
@@ -118,9 +116,7 @@ class Journal:
         self._check_place()
         os.lseek(self._file, 0, os.SEEK_SET)
         beginning = os.read(self._file, len(_BEGINNING))
-        if not _BEGINNING.startswith(
-            beginning
-        ):  # the last line may be cut off, so the file must be a journal
+        if not _BEGINNING.startswith(beginning):  # never cut off lines of other files
             raise DataError(f"{self.path}: not written by 'metricad watch'; give another --out")
 
     def _check_place(self) -> None:

@@ -96,7 +96,7 @@ class ImageScore(keras.layers.Layer):
         weights = tf.cast(tf.expand_dims(ranks, 0) < tf.expand_dims(count, 1), tf.float32)
         weights = weights / tf.expand_dims(count, 1)
         statistic = tf.reduce_sum(values * weights, axis=1) + tf.reshape(least, (-1,))
-        # Rows of all images' places one after the other: runtimes know no gathering by image.
+        # The features of all images are in one list, because some runtimes have no batched gather.
         first = tf.expand_dims(tf.range(batch) * rows * columns, 1)
         number = sources.shape[-1]
         deciding = tf.gather(tf.reshape(sources, (-1, number)), tf.reshape(places + first, (-1,)), axis=0)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What one request, and all of them, may cost.
+    """Limits for one request and for all of them.
 
     Attributes
     ----------
@@ -183,7 +183,5 @@ class Judge:
         anomaly_map = inspector.detector.on_pixels(anomaly, image)
         picture = images.overlay(image, anomaly_map, **inspector.map_scale())
         file = io.BytesIO()
-        PIL.Image.fromarray(picture).save(
-            file, "PNG", compress_level=1
-        )  # higher levels take longer than the inspection
+        PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # more is slow
         return file.getvalue()

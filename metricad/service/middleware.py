@@ -58,9 +58,7 @@ class RequestMiddleware:
         with self.metrics.in_flight.track_inprogress():
             try:
                 await self._answer(scope, exchange)
-            except (
-                Exception
-            ):  # any error is logged and counted, and answered with 500 if no answer was started
+            except Exception:  # log and count any error; answer with 500 if no answer was started
                 log.exception("request %s failed", exchange.id)
                 self.metrics.rejected.labels("fault").inc()
                 if exchange.status is None:
