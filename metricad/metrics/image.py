@@ -77,7 +77,7 @@ def f1_max(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.nda
 def fpr_at_tpr(
     defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray, tpr: float = 0.95
 ) -> float:
-    """Smallest false-positive rate at which at least this share of the defects is found.
+    """Compute the smallest false-positive rate at which at least this share of the defects is found.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _WIDE = (
     "scratch",
     "crack",
     "gap",
-)  # kinds with a width that are many times longer; all others have a diameter
+)  # kinds with a width; all others have a diameter
 
 
 @dataclass(frozen=True)

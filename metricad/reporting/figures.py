@@ -296,7 +296,7 @@ def _draw(figure: Figure) -> Image.Image:
 def lay_out(count: int, *, across: int, ratio: float, entries: int) -> tuple[Figure, list[Axes]]:
     """Make a figure with panels of this ratio of height to width, and with space for a legend below."""
     across = min(across, count)
-    # One panel alone needs no full width; two columns of a legend do.
+    # A single panel does not need the full width; a legend with two columns does.
     width, columns = (WIDTH, 2) if across > 1 else (4, 1)
     down = -(-count // across)
     height = down * ratio * width / across + 0.3 - 0.22 * (-entries // columns)

@@ -21,7 +21,7 @@ _GRID_NAME = re.compile(r"h\d+(?:-(.+))?")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a column is about: networks that differ by their seed alone, bundles, or a control.
+    """One column of a table: networks that differ only in their seed, a bundle, or a control.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ PLAN, LOCK, ERRORS = "plan.json", ".lock", "errors"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a grid's data is and where its results go: what a worker needs besides the cell."""
+    """Paths and settings that a worker needs besides the cell."""
 
     grid: Grid
     data_dir: str | None
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Progress:
-    """What `reproduce` calls on the way, all with nothing to do unless given.
+    """Callbacks of `reproduce`; by default they do nothing.
 
     Attributes
     ----------
@@ -308,7 +308,7 @@ def _note_failure(out: Path, progress: Progress, cell: Cell, failure: workers.Fa
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock falls with the process, however it ends."""
+    """Lock the folder for this process; the lock ends with the process."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as file:
         try:

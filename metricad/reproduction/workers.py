@@ -1,8 +1,8 @@
 """Run units of work in parallel processes, each with its share of the machine's threads.
 
-Not joblib or another executor: there, a process that dies ends all that is pending, and nobody says which
-unit it was. Here it ends its own unit alone, units wait for those that they need, and no worker outlives its
-parent.
+Joblib and other executors are not used: if one of their processes dies, all pending work ends, and the failed
+unit is unknown. Here only the unit of the dead process fails. Units can depend on other units, and no worker
+outlives its parent.
 """
 
 import contextlib

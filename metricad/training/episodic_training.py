@@ -19,9 +19,7 @@ from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
 _SHRINKAGE = 1e-2  # more than in a density, because three crops are few and gradients must stay small
 _FLOOR = 1e-3  # lower limit of squared distances before the logarithm
-_FARTHEST = (
-    5  # number of features of a crop that are compared; one alone trains slowly and misses faint defects
-)
+_FARTHEST = 5  # features of a crop that are compared; one alone trains slowly and misses faint defects
 _COVERED = 0.25  # share of a feature's stride² pixels from which it counts as defective
 _STEEP, _MARGIN = 4.0, 1.0  # slope and margin for comparing logarithms of squared distances
 _NOWHERE = -7.0  # value of features excluded from a maximum; below log(_FLOOR)
