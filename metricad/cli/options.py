@@ -16,7 +16,7 @@ Normals = Annotated[
     ),
 ]
 Holdout = Annotated[
-    float, typer.Option(min=0, help="Share of these good images that is held out for the threshold.")
+    float, typer.Option(min=0, help="Share of the good images that is held out for the threshold.")
 ]
 FalseAlarmRate = Annotated[
     float, typer.Option(help="Largest share of good images that may be called defects.")
