@@ -1,7 +1,7 @@
-"""metricad inspects textured surfaces and parts, from images of good parts alone.
+"""metricad inspects textured surfaces and parts. It learns from images of good parts only.
 
-The names below are the library's interface; what is not among them is private and may change. They are
-imported when first used, so that the command line can answer without TensorFlow.
+The names below are the public interface. All other names are private and may change. Modules are imported at
+first use, so that the command line can answer without TensorFlow.
 
     inspector = metricad.fit_inspector(metricad.find_images(["good"]), false_alarm_rate=0.01)
     metricad.save_inspector(inspector, "part.metricad")

@@ -1,6 +1,6 @@
-"""`python -m metricad` is the command line."""
+"""Run the command line with `python -m metricad`."""
 
 from metricad.cli.app import main
 
-if __name__ == "__main__":  # a process that `workers` begins imports this module as well
+if __name__ == "__main__":  # processes started by `workers` import this module, too
     main()

@@ -1,33 +1,35 @@
-"""The few kinds of error that metricad raises about the world; a wrong argument is a ValueError.
+"""Errors that metricad raises for bad data, files and runs; a wrong argument is a ValueError.
 
-Every message is one line that says what is wrong, what was expected and what to do.
+Every message is one line. It says what is wrong, what was expected and what to do.
 """
 
 import errno
 
 
 class MetricadError(Exception):
-    """Something outside the program is not as it must be. The command line prints it and exits with 2."""
+    """Base class: data, a file or a run cannot be used. The command line prints the message and exits with
+    2.
+    """
 
 
 class DataError(MetricadError):
-    """An image, a folder or a data set cannot be used as it is."""
+    """An image, a folder or a data set cannot be used."""
 
 
 class RunError(MetricadError):
-    """A training run's folder is missing something, damaged, or of other settings."""
+    """The folder of a training run is incomplete, damaged, or has other settings."""
 
 
 class BundleError(MetricadError):
-    """A ``.metricad`` file is damaged, of an unknown version, or no bundle at all."""
+    """A ``.metricad`` file is damaged, of an unknown version, or no bundle."""
 
 
 class ExportError(MetricadError):
-    """An exported inspector does not say what the one says that it was made from."""
+    """The results of an exported inspector differ from those of the original."""
 
 
 def explain_os_error(error: OSError) -> str:
-    """Say what the operating system refused, and for the common cases what to do."""
+    """Describe an error of the operating system, with advice for common cases."""
     where = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

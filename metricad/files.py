@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then moved."""
+"""Write files completely or not at all: write under a temporary name, then rename."""
 
 import contextlib
 import os
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial-"
-"""What temporary names begin with; a file of such a name is left over from a process that was killed."""
+"""Prefix of temporary names. Such a file is left over from a process that was killed."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path` for a file or a new folder; move it to `path` when all went well.
+    """Give a temporary name beside `path` for a file or a new folder; rename it to `path` on success.
 
-    The temporary name keeps the suffix, for writers that choose their format by it. After any
-    failure, a full disk or Ctrl-C, it is removed and `path` is as it was.
+    The temporary name has the same suffix, for writers that choose the format by it. After any failure, such
+    as a full disk or Ctrl-C, it is removed and `path` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        # Name what the caller asked for, not the temporary.
+        # Report the requested path, not the temporary one.
         if error.errno and error.filename in (None, temporary, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
@@ -35,6 +35,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

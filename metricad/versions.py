@@ -1,4 +1,4 @@
-"""The versions that a result names."""
+"""Versions of the software, to record with results."""
 
 import functools
 import platform
@@ -10,12 +10,14 @@ _PACKAGES = ("metricad", "tensorflow", "keras", "numpy", "scikit-image", "scikit
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, metricad and what its numbers depend on, and metricad's commit where it has one."""
+    """Return the versions of Python, metricad and its numeric packages, and metricad's commit if it is
+    known.
+    """
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # run from a source tree that was not installed
+        except PackageNotFoundError:  # run from a source tree without installation
             found[package] = "unknown"
     commit = _commit()
     return found | ({"commit": commit} if commit else {})
@@ -23,9 +25,9 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> str | None:
-    """Commit of the source tree that runs, with a plus sign where it was changed; None when installed."""
+    """Return the commit of the running source tree, with a plus sign if it was changed; None if installed."""
     root = Path(__file__).parent.parent
-    if not (root / ".git").exists():  # a repository further up is not ours
+    if not (root / ".git").exists():  # do not use a repository in a parent folder
         return None
     try:
         found = [

@@ -1,4 +1,4 @@
-"""The command line: the program, and its verbs in the order of its help."""
+"""The command line program and its verbs, in the order of its help."""
 
 from typing import Annotated
 
@@ -18,10 +18,10 @@ from metricad.cli.train import train
 from metricad.cli.tune import tune
 from metricad.cli.watch import watch
 
-# No verb's module may import TensorFlow at its top: --help and option errors answer at once.
+# Modules of verbs must not import TensorFlow at the top, so that --help and option errors answer at once.
 app = typer.Typer(
     name="metricad",
-    help="Inspect textured surfaces: learn from good parts only, mark what lies far from them.",
+    help="Inspect textured surfaces: learn from images of good parts only, mark what differs from them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,9 +31,9 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def metricad(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Inspect textured surfaces: learn from good parts only, mark what lies far from them."""
+    """Inspect textured surfaces: learn from images of good parts only, mark what differs from them."""
     if version:
         from metricad.versions import versions
 
@@ -59,5 +59,5 @@ for verb in (
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; entry point of the console script."""
     console.run(app, prog="metricad")

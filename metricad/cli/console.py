@@ -1,4 +1,4 @@
-"""What both command lines share: how a verb ends, and what it says then."""
+"""Shared by both command lines: run a verb, print errors, set the exit status."""
 
 import difflib
 import io
@@ -12,19 +12,21 @@ import typer
 from metricad.errors import MetricadError, explain_os_error
 
 EXIT_DONE, EXIT_DEFECT, EXIT_ERROR = 0, 1, 2
-_OURS = ("", "metricad", "data_prep")  # whose modules cannot be missing but through a fault of ours
-INTERRUPTED = 130  # what typer gives back after Ctrl-C
+_OURS = ("", "metricad", "data_prep")  # our own packages; a missing module of these is a bug
+INTERRUPTED = 130  # returned by typer after Ctrl-C
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line on standard error and leave with exit status 2."""
+    """Print one line on standard error and exit with status 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(EXIT_ERROR)
 
 
 def run(app: typer.Typer, *, prog: str) -> NoReturn:
-    """Run a command line; every expected failure becomes one line and exit status 2, without traceback."""
-    # File names need not be UTF-8; what cannot be printed is escaped and does not end the run.
+    """Run a command line. Print every expected error as one line without traceback, and exit with status
+    2.
+    """
+    # File names may not be UTF-8: characters that cannot be printed are escaped and do not stop the run.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -37,7 +39,7 @@ def run(app: typer.Typer, *, prog: str) -> NoReturn:
         fail(str(error))
     except OSError as error:
         fail(explain_os_error(error))
-    except Exception as error:  # a fault of ours, with its traceback; status 1 would mean a defect was found
+    except Exception as error:  # a bug, printed with traceback; status 1 would mean a defect was found
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in _OURS:
             fail(
                 f"this needs {error.name}, which is not installed here: install it, or the whole of metricad "
@@ -51,9 +53,9 @@ def run(app: typer.Typer, *, prog: str) -> NoReturn:
 
 
 def fail_on_options(error: typer.TyperException, prog: str) -> NoReturn:
-    """Say which option is wrong and where help is."""
+    """Print which option is wrong and how to get help."""
     message = error.format_message()
-    if not message:  # typer has answered a bare command with its help
+    if not message:  # typer has already printed the help
         raise SystemExit(EXIT_ERROR)
     context = getattr(error, "ctx", None)
     message = message.replace("Value error, ", "").rstrip(".")
@@ -63,7 +65,7 @@ def fail_on_options(error: typer.TyperException, prog: str) -> NoReturn:
 
 
 def _suggestion(message: str) -> str:
-    """Name what may have been meant by a value that is none of those an option takes."""
+    """Suggest the most similar allowed value of an option."""
     found = re.search(r"'([^']*)' is not one of (.+)", message)
     near = difflib.get_close_matches(found[1], re.findall(r"'(.*?)'", found[2]), n=1) if found else []
     return f"; did you mean '{near[0]}'?" if near else ""

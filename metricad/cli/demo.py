@@ -1,4 +1,4 @@
-"""`metricad demo`: the commands that a user would type, on synthetic surfaces, each shown before it runs."""
+"""`metricad demo`: run typical commands on synthetic surfaces; each is printed before it runs."""
 
 import shlex
 import subprocess
@@ -25,28 +25,28 @@ metricad report {out}/results.json --out {out}/report
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="A new folder for everything the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="New folder for all files of the demo.")] = Path("demo"),
 ) -> None:
-    """Run the whole path on four synthetic surfaces, in a minute or two."""
+    """Run all steps on four synthetic surfaces; takes one or two minutes."""
     from metricad.cli.app import app
 
     run(out, invoke=lambda arguments: app(arguments, standalone_mode=False))
 
 
 def run(out: Path, *, invoke: Callable[[list[str]], object]) -> None:
-    """Generate surfaces, make an inspector and let it judge, evaluate, report.
+    """Generate surfaces, fit an inspector, inspect images, evaluate, write a report.
 
     Parameters
     ----------
     out : path
         A new or empty folder.
     invoke : function
-        Runs metricad's command line with these arguments, in this process.
+        Function that runs metricad's command line with these arguments in this process.
 
     Raises
     ------
     DataError
-        The folder holds something already.
+        The folder is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is not empty; remove it or give another --out")
@@ -57,7 +57,7 @@ def run(out: Path, *, invoke: Callable[[list[str]], object]) -> None:
         program, *arguments = shlex.split(command)
         if program == "metricad":
             invoke(arguments)
-        # data_prep stands beside metricad, not below it: its command runs in a process of its own.
+        # data_prep is not part of metricad, so its command runs in its own process.
         elif subprocess.run([sys.executable, "-m", "data_prep", *arguments], check=False).returncode:
             raise DataError("the synthetic surfaces could not be generated; see the line above")
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)

@@ -1,4 +1,4 @@
-"""`metricad detectability`: measure which synthetic defects an inspector finds."""
+"""`metricad detectability`: measure which synthetic defects an inspector detects."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 def detectability(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
     good: UnseenGood,
-    out: Annotated[Path, typer.Option(help="Folder of the datasheet.")],
+    out: Annotated[Path, typer.Option(help="Folder for the datasheet.")],
     kind: Annotated[
         list[DefectKind] | None,
-        typer.Option(help="Kinds of defects to try; several can be given.", show_default="all"),
+        typer.Option(help="Kinds of defects to test; may be repeated.", show_default="all"),
     ] = None,
-    defects: Annotated[int, typer.Option(min=1, help="Defects of each kind, size and contrast.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the defects.")] = 0,
+    defects: Annotated[
+        int, typer.Option(min=1, help="Number of defects of each kind, size and contrast.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
 ) -> None:
-    """Measure which defects are found, by kind, size and contrast, with synthetic ones on good images.
+    """Measure which defects are found by kind, size and contrast: synthetic defects on good images.
 
-    Writes a datasheet as a web page, Markdown and CSV.
+    Write a datasheet as a web page, Markdown and CSV.
 
     Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
     """

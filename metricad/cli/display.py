@@ -1,4 +1,4 @@
-"""What the command line shows: progress on standard error, verdicts and tables on standard output."""
+"""Output of the command line: progress on standard error, verdicts and tables on standard output."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metricad.reproduction.grid import Cell
     from metricad.reproduction.runner import Progress as Calls
 
-# A pipe or a file has no width of its own; this one keeps long paths whole.
+# Width of the table if the output is a pipe or a file; wide enough for long paths.
 _WIDTH_OF_A_FILE = 200
 _VERDICT_STYLES = {"good": "green", "defect": "bold red", "error": "yellow"}
 
@@ -42,7 +42,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 @contextlib.contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error while the block runs; give the function that moves it one step."""
+    """Show a progress bar on standard error during the block; yield the function that advances it."""
     with _bar() as bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
@@ -52,10 +52,10 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 def training(
     settings: Settings,
 ) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[int, dict[str, Any]], None]]]:
-    """Show a training run: a bar that moves at each epoch, and a line for each round.
+    """Show the progress of training: a bar that advances with each epoch, and a line for each round.
 
-    Gives what `train_network` calls after a round, with its record, and after an epoch, with its
-    number from 0 and its loss and accuracy.
+    Yields two functions for `train_network`. The first is called after a round with its record. The second is
+    called after an epoch with its number from 0 and its loss and accuracy.
     """
     with _bar() as bar:
         task = bar.add_task("reading images", total=settings.rounds * settings.epochs)
@@ -74,7 +74,7 @@ def training(
 
 @contextlib.contextmanager
 def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]]:
-    """Print inspections in this format, line by line, or as a table when all are there."""
+    """Print inspections in this format: line by line, or as one table at the end."""
     if format == "table":
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("verdict", "score", "threshold", "percentile", "peak (row, column)"):
@@ -97,12 +97,12 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         writer.writeheader()
         yield lambda inspection: writer.writerow(asdict(inspection))
     else:
-        # Escaped beyond ASCII: file names need not be UTF-8, and JSON must be.
+        # Non-ASCII characters are escaped: file names may not be UTF-8, but JSON must be.
         yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
 
 
 def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -> None:
-    """Print on standard error where the time of an inspection went, and how fast it was."""
+    """Print on standard error how much time each stage of an inspection took, and the images per second."""
     shown = Table(box=box.SIMPLE_HEAD)
     for name in ("stage", "ms per image", "share"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
@@ -119,10 +119,10 @@ def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -
 
 @contextlib.contextmanager
 def grid(jobs: int) -> Iterator["Calls"]:
-    """Show a grid: a line for each cell that is done, and below it what runs, what is left and how long.
+    """Show the progress of a grid: a line for each finished cell, and a bar with running cells and time left.
 
-    Gives what `runner.reproduce` calls. The time to go is the estimated cost of what is left, at the
-    pace so far.
+    Yields the callbacks of `runner.reproduce`. The time left is estimated from the cost of the cells left and
+    the speed so far.
     """
     from metricad.reproduction.runner import Progress as Calls
 
@@ -139,7 +139,7 @@ def grid(jobs: int) -> Iterator["Calls"]:
     cost = {"done": 0.0, "all": 0.0}
 
     def left() -> str:
-        # What runs is half done, on average.
+        # Running cells count as half done.
         done = cost["done"] + sum(running.values()) / 2
         if not cost["done"] or done >= cost["all"]:
             return ""
@@ -181,7 +181,7 @@ def grid(jobs: int) -> Iterator["Calls"]:
 
 
 def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:
-    """Print a grid's plan: how many cells of which kind, and how long they would take."""
+    """Print the plan of a grid: the number of cells of each kind, and the estimated time."""
     total = sum(cell.cost for cell in found)
     shown = Table(title="plan", box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("cells", "number", "estimated time"):
@@ -209,7 +209,7 @@ def _duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, title: str) -> None:
-    """Print a table whose first row is its header and whose last row sums it up."""
+    """Print a table whose first row is its header and whose last row is a summary."""
     header, *body, last = rows
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for number, name in enumerate(header):

@@ -1,4 +1,4 @@
-"""`metricad evaluate`: measure AUROC on labelled surfaces."""
+"""`metricad evaluate`: measure AUROC on labeled surfaces."""
 
 import shutil
 from pathlib import Path
@@ -23,11 +23,9 @@ from metricad.networks import SHIPPED
 def evaluate(
     data: Annotated[
         list[str],
-        typer.Option(help="Labelled surfaces: a folder in the MVTec layout, or a prepared data set."),
+        typer.Option(help="Labeled surfaces: a folder in the MVTec layout, or a prepared data set."),
     ],
-    out: Annotated[
-        Path, typer.Option(help="The results to write, one JSON file with its pictures beside it.")
-    ],
+    out: Annotated[Path, typer.Option(help="Results to write: a JSON file; pictures are written beside it.")],
     parts: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[PART...]", help="Inspectors made by 'metricad prototype'."),
@@ -35,43 +33,47 @@ def evaluate(
     network: Annotated[
         list[str] | None,
         typer.Option(
-            help="A network that ships, accurate or fast, or a run folder of 'metricad train'; or several.",
+            help="Shipped network (accurate, fast) or run folder of 'metricad train'; may be repeated.",
             show_default="accurate, unless there are inspectors",
         ),
     ] = None,
     method: Annotated[
         list[Method] | None,
-        typer.Option(help="Published methods to put beside them; several can be given.", show_default=False),
+        typer.Option(help="Published methods to compare with; may be repeated.", show_default=False),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Epochs of the methods that train.", show_default="as published: long"),
+        typer.Option(min=1, help="Epochs of methods that are trained.", show_default="as published: long"),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Pre-trained weights of the methods that need some: imagenet, a file, or none (random).",
+            help="Pre-trained weights for methods that need them: imagenet, a file, or none (random).",
             show_default="imagenet",
         ),
     ] = None,
     kind: Annotated[
         list[Kind] | None,
-        typer.Option(help="Densities to fit on the networks.", show_default="auto; mean for a run folder"),
+        typer.Option(
+            help="Densities to fit to the features of the networks.",
+            show_default="auto; mean for a run folder",
+        ),
     ] = None,
     metric: Annotated[
-        list[Metric], typer.Option(help="Distances to the mean; several stand side by side.")
+        list[Metric], typer.Option(help="Metrics of the mean density; this option may be repeated.")
     ] = [Metric.euclidean],  # noqa: B006
     data_dir: DataDir = None,
     normals: Normals = None,
     holdout: Holdout = 0.2,
     false_alarm_rate: FalseAlarmRate = 0.05,
     embedding: Annotated[
-        bool, typer.Option("--embedding", help="Keep the test images' embeddings for 'metricad report'.")
+        bool, typer.Option("--embedding", help="Store embeddings of the test images for 'metricad report'.")
     ] = False,
 ) -> None:
-    """Measure the AUROC per surface (the paper's protocol), beside an untrained network and a baseline.
+    """Measure the AUROC of each surface (the paper's protocol), with an untrained network and a baseline as
+    controls.
 
-    After an interruption the same command goes on with the training of a method where it was.
+    After an interruption, run the same command again: training of a method continues where it stopped.
 
     Example: metricad evaluate --data tiles/ --out results.json
     """

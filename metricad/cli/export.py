@@ -1,4 +1,4 @@
-"""`metricad export`: write an inspector for another runtime."""
+"""`metricad export`: export an inspector to another runtime."""
 
 from functools import partial
 from pathlib import Path
@@ -21,41 +21,40 @@ _BY_SUFFIX = {".onnx": Format.onnx, ".tflite": Format.litert}
 
 def export(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
-    out: Annotated[
-        Path, typer.Option(help="The .onnx or .tflite file, or the new folder of the other formats.")
-    ],
+    out: Annotated[Path, typer.Option(help="An .onnx or .tflite file; for the other formats, a new folder.")],
     format: Annotated[
         Format | None,
-        typer.Option(help="What to write.", show_default="by the name: .onnx, .tflite, else openvino"),
+        typer.Option(help="Format to write.", show_default="by the name: .onnx, .tflite, else openvino"),
     ] = None,
     input_type: Annotated[
-        InputType, typer.Option(help="What pixels are given as: levels 0 to 255, uint8 only whole ones.")
+        InputType,
+        typer.Option(help="Data type of the pixels: levels from 0 to 255, for uint8 only whole ones."),
     ] = InputType.float32,
     compare: Annotated[
         list[Path] | None,
-        typer.Option(help="Images, or folders of them, to compare on.", show_default="made-up textures"),
+        typer.Option(help="Images or folders for the comparison.", show_default="made-up textures"),
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="Of the network's numbers: faster and coarser than float32.")
+        Precision,
+        typer.Option(help="Precision of the network: less than float32 is faster but less accurate."),
     ] = Precision.float32,
     good: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Good images that took no part in fitting it, for reduced precision.", show_default=False
-        ),
+        typer.Option(help="Good images not used for fitting; for reduced precision.", show_default=False),
     ] = None,
     labelled: Annotated[
         str | None,
-        typer.Option(help="Surface, as of 'evaluate', on which the AUROC is compared.", show_default=False),
+        typer.Option(help="Labeled surface, as for 'evaluate', to compare the AUROC.", show_default=False),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Write an inspector for another runtime: from pixels to anomaly map, score and verdict.
+    """Export an inspector to another runtime: one model from pixels to anomaly map, score and verdict.
 
-    Both are run on images, and nothing is kept when a score differs by more than 0.01 %. Reduced precision
-    moves scores: it gets a threshold of its own from more good images, and its cost is measured.
+    The inspector and the export are run on the same images. If a score differs by more than 0.01 %, nothing
+    is written. Reduced precision changes scores. So the threshold is calibrated again with more good images,
+    and the loss is measured.
 
-    OpenVINO is the fastest on most processors, ONNX the one that most programs read.
+    OpenVINO is the fastest on most processors. ONNX is supported by most programs.
 
     Example: metricad export part.metricad --out part.onnx
     """
@@ -102,7 +101,7 @@ def _reduced(
     data_dir: Path | None,
     **settings: Any,
 ) -> str:
-    """Export in reduced precision; say what it costs."""
+    """Export in reduced precision; return a summary of the differences."""
     from metricad.data import datasets
     from metricad.deploy import reduced_precision
 

@@ -1,4 +1,4 @@
-"""`metricad inspect`: score images and print verdicts."""
+"""`metricad inspect`: inspect images and print verdicts."""
 
 import os
 import time
@@ -21,24 +21,23 @@ if TYPE_CHECKING:
 
 def inspect(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype', or an export of it.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of them.")],
-    maps: Annotated[
-        Path | None, typer.Option(help="Write heat maps over the images into this folder.")
-    ] = None,
-    format: Annotated[Format, typer.Option(help="How the verdicts are printed.")] = Format.table,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
+    maps: Annotated[Path | None, typer.Option(help="Folder for heat maps drawn over the images.")] = None,
+    format: Annotated[Format, typer.Option(help="Output format of the verdicts.")] = Format.table,
     fail_on_defect: Annotated[
-        bool, typer.Option("--fail-on-defect", help="Leave with exit status 1 when a defect was found.")
+        bool, typer.Option("--fail-on-defect", help="Exit with status 1 if a defect was found.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Images judged at once.", show_default="one for each core")
+        int | None,
+        typer.Option(min=1, help="Number of images inspected at once.", show_default="one for each core"),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Say on standard error where the time went.")
+        bool, typer.Option("--profile", help="Print the time of each stage on standard error.")
     ] = False,
 ) -> None:
-    """Judge images: score, threshold, percentile among good images, verdict, and where the peak is.
+    """Inspect images: score, threshold, percentile among good images, verdict, and position of the peak.
 
-    A file that cannot be read is reported, the rest goes on, and the exit status is 2.
+    A file that cannot be read is reported. The other files are still inspected, and the exit status is 2.
 
     Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
     """

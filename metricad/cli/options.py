@@ -1,4 +1,4 @@
-"""Options that several verbs of the command line share, and how their values are read."""
+"""Options that several verbs share, and functions to read their values."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 DataDir = Annotated[
-    Path | None, typer.Option(help="Where metricad-data put the prepared data sets.", show_default=False)
+    Path | None, typer.Option(help="Folder of the data sets prepared by metricad-data.", show_default=False)
 ]
 Normals = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Good images of each labelled surface to learn from.", show_default="half of them"
+        min=1, help="Number of good images of each labeled surface to fit to.", show_default="half of them"
     ),
 ]
 Holdout = Annotated[
-    float, typer.Option(min=0, help="Share of the good images to learn from kept for setting the threshold.")
+    float, typer.Option(min=0, help="Share of the good images that is held out for the threshold.")
 ]
 FalseAlarmRate = Annotated[
     float, typer.Option(help="Largest share of good images that may be called defects.")
@@ -24,18 +24,18 @@ FalseAlarmRate = Annotated[
 
 UnseenGood = Annotated[
     list[Path],
-    typer.Argument(help="Images of good parts, or folders of them, that took no part in fitting it."),
+    typer.Argument(help="Images of good parts, or folders, not used for fitting."),
 ]
 
 
 class PartPreset(StrEnum):
-    """Methods by name."""
+    """Names of presets."""
 
     paper = "paper"
 
 
 class Format(StrEnum):
-    """How verdicts are printed."""
+    """Output formats of verdicts."""
 
     table = "table"
     csv = "csv"
@@ -43,7 +43,7 @@ class Format(StrEnum):
 
 
 def read_numbers(text: str, kind: type, option: str, *, count: int | None = None) -> tuple[Any, ...]:
-    """Read numbers with commas between them, as many as `count` if that is given."""
+    """Parse numbers separated by commas; exactly `count` of them if given."""
     try:
         numbers = tuple(kind(part) for part in text.split(","))
     except ValueError:
@@ -55,7 +55,7 @@ def read_numbers(text: str, kind: type, option: str, *, count: int | None = None
 
 
 def refuse_all_but(context: typer.Context, *allowed: str) -> None:
-    """Refuse every option on the command line but these: an interrupted run knows its own."""
+    """Reject all other options on the command line: an interrupted run has stored its own."""
     given = [
         name
         for name in context.params

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def prototype(
-    good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="The inspector to write, one .metricad file.")],
+    good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders.")],
+    out: Annotated[Path, typer.Option(help="Inspector to write, a .metricad file.")],
     network: Annotated[
-        str, typer.Option(help="A network that ships, accurate or fast, or a run folder of 'metricad train'.")
+        str, typer.Option(help="Shipped network (accurate, fast) or run folder of 'metricad train'.")
     ] = SHIPPED[0],
     kind: Annotated[
         Kind | None,
@@ -33,31 +33,36 @@ def prototype(
         ),
     ] = None,
     metric: Annotated[
-        Metric | None, typer.Option(help="Distance to the mean.", show_default="euclidean")
+        Metric | None, typer.Option(help="Metric of the mean density.", show_default="euclidean")
     ] = None,
     preset: Annotated[
         PartPreset | None,
-        typer.Option(help="paper: the mean, its Euclidean distance, the maximum, on the network of a run."),
+        typer.Option(help="paper: mean density, Euclidean distance and maximum, on the network of a run."),
     ] = None,
     gray: Annotated[
-        bool, typer.Option("--gray", help="Inspect the luminance alone, also of color images.")
+        bool, typer.Option("--gray", help="Use only the luminance, also of color images.")
     ] = False,
     false_alarm_rate: FalseAlarmRate = 0.01,
-    holdout: Annotated[float, typer.Option(help="Share of the images kept for setting the threshold.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the images held out.")] = 0,
+    holdout: Annotated[float, typer.Option(help="Share of the images held out for the threshold.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the choice of held-out images.")] = 0,
     mask: Annotated[
         Path | None,
-        typer.Option(help="Image of the parts' size, white where they are judged.", show_default=False),
+        typer.Option(
+            help="Image of the same size as the parts' images; white is inspected.", show_default=False
+        ),
     ] = None,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Judge only the part, found before its even background.")
+        bool,
+        typer.Option("--foreground", help="Inspect only the part: find it in front of an even background."),
     ] = False,
     margin: Annotated[
         int | None,
-        typer.Option(min=0, help="Pixels left out along the edge of the foreground.", show_default="8"),
+        typer.Option(
+            min=0, help="Width in pixels of the rim of the part that is left out.", show_default="8"
+        ),
     ] = None,
 ) -> None:
-    """Make an inspector from images of good parts: a density of their features and a threshold.
+    """Make an inspector from images of good parts: fit a density to their features, set a threshold.
 
     Example: metricad prototype parts/good/ --out part.metricad
     """
@@ -74,7 +79,7 @@ def prototype(
     from metricad.inspection import bundle, fit
     from metricad.training.loading import load_network
 
-    # A metric is one of the distance to the mean.
+    # --metric only applies to the mean density.
     wanted = Kind.mean if kind is None and metric is not None else kind
     with display.progress("good parts", len(paths)) as advance:
         made = fit.fit_inspector(
@@ -102,7 +107,7 @@ def prototype(
 
 
 def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind, Metric]:
-    """Kind and metric of the paper; whatever else was asked for is refused."""
+    """Return kind and metric of the paper; reject other choices."""
     if network in SHIPPED:
         raise typer.BadParameter(
             "--preset paper needs the paper's network: give --network RUN of 'metricad train'"
@@ -116,7 +121,7 @@ def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind
 
 
 def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Region | None:
-    """Make what three options ask for; None is the whole image."""
+    """Make the region of interest from the options; None is the whole image."""
     if mask is not None and foreground:
         raise typer.BadParameter("--mask and --foreground are two ways to say where; leave out one")
     if margin is not None and not foreground:

@@ -7,14 +7,15 @@ import typer
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Results made by 'metricad evaluate'.")],
-    out: Annotated[Path, typer.Option(help="Folder of the report.")],
+    results: Annotated[list[Path], typer.Argument(help="Results written by 'metricad evaluate'.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
     embedding: Annotated[
         bool,
-        typer.Option("--embedding", help="Also a t-SNE plot of the embeddings kept by 'metricad evaluate'."),
+        typer.Option("--embedding", help="Add t-SNE plots of the embeddings stored by 'metricad evaluate'."),
     ] = False,
 ) -> None:
-    """Write the per-class AUC report as Markdown, CSV, JSON and one web page: tables, curves, heat maps.
+    """Write a report of the AUROC per surface as Markdown, CSV, JSON and one web page: tables, curves, heat
+    maps.
 
     Example: metricad report results.json --out report/
     """

@@ -16,7 +16,7 @@ from metricad.reproduction import Preset
 
 
 def reproduce(
-    out: Annotated[Path, typer.Option(help="Folder of the grid: new, or one that was begun.")],
+    out: Annotated[Path, typer.Option(help="Folder of the grid: new, or one to continue.")],
     data_dir: DataDir = None,
     preset: Annotated[
         Preset,
@@ -27,17 +27,19 @@ def reproduce(
     ] = Preset.surfaces,
     textures: Annotated[
         list[str] | None,
-        typer.Option(help="Texture classes to train on, instead of the preset's.", show_default=False),
+        typer.Option(help="Texture classes to train on, instead of those of the preset.", show_default=False),
     ] = None,
     objects: Annotated[
-        str | None, typer.Option(help="Objects to train on, instead of the preset's.", show_default=False)
+        str | None,
+        typer.Option(help="Objects to train on, instead of those of the preset.", show_default=False),
     ] = None,
     known: Annotated[
         list[str] | None,
-        typer.Option(help="Labelled surfaces to train and test on, besides the preset's."),
+        typer.Option(help="Labeled surfaces to train and test on, in addition to those of the preset."),
     ] = None,
     novel: Annotated[
-        list[str] | None, typer.Option(help="Labelled surfaces only to test on, besides the preset's.")
+        list[str] | None,
+        typer.Option(help="Labeled surfaces to test on only, in addition to those of the preset."),
     ] = None,
     units: Annotated[
         str | None, typer.Option(help="Sizes of the network, such as 16,32.", show_default="the preset's")
@@ -46,31 +48,32 @@ def reproduce(
         str | None, typer.Option(help="Seeds of each setting, such as 0,1,2.", show_default="the preset's")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Fresh sets of triplets.", show_default="the preset's")
+        int | None,
+        typer.Option(
+            min=1, help="Number of rounds, each with a new set of triplets.", show_default="the preset's"
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs on each set.", show_default="the preset's")
+        int | None, typer.Option(min=1, help="Epochs in each round.", show_default="the preset's")
     ] = None,
     triplets: Annotated[
-        int | None, typer.Option(min=1, help="Triplets in a set.", show_default="the preset's")
+        int | None, typer.Option(min=1, help="Triplets in each round.", show_default="the preset's")
     ] = None,
     holdout: Annotated[
         float | None,
-        typer.Option(
-            help="Share of the good images kept for setting a threshold.", show_default="the preset's"
-        ),
+        typer.Option(help="Share of the good images held out for a threshold.", show_default="the preset's"),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Cells at a time.", show_default="one for each core")
+        int | None, typer.Option(min=1, help="Number of cells run at once.", show_default="one for each core")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would run, and how long.")
+        bool, typer.Option("--dry-run", help="Only print the plan and the estimated time.")
     ] = False,
 ) -> None:
-    """Reproduce the paper's table: train every network, test each on every surface, write the report.
+    """Reproduce the paper's table: train every network, test it on every surface, write the report.
 
-    What is done is kept: after an interruption the same command goes on. A cell that fails is reported, the
-    others go on, and the exit status is 2.
+    Finished cells are kept: after an interruption, run the same command again to continue. If a cell fails,
+    it is reported, the others still run, and the exit status is 2.
 
     Example: metricad reproduce --preset paper --data-dir prepared/ --out grid/ --dry-run
     """

@@ -1,7 +1,7 @@
-"""`metricad serve`: judge images that are sent over HTTP."""
+"""`metricad serve`: inspect images that are sent over HTTP."""
 
-# Nothing here may import TensorFlow, FastAPI or uvicorn at module level: --help and option errors answer at
-# once, and the last two are an extra.
+# This module must not import TensorFlow, FastAPI or uvicorn at the top: --help and option errors must answer
+# at once, and FastAPI and uvicorn are optional.
 
 import importlib.util
 import ipaddress
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _EXTRA = ("fastapi", "uvicorn", "prometheus_client")
-_TOKEN = "METRICAD_TOKEN"  # the name of the variable
+_TOKEN = "METRICAD_TOKEN"  # name of the environment variable
 _SHORTEST_TOKEN = 16
-# A connection stays between a line's images: closed meanwhile, it would fail simple clients on the next one.
+# Keep connections open between images of a line: simple clients would fail if they were closed meanwhile.
 _IDLE_SECONDS = 75
-_LAST_SECONDS = 30  # for requests that are being answered when the service is to end
+_LAST_SECONDS = 30  # time for requests in progress when the service stops
 
 
 def serve(
@@ -36,28 +36,32 @@ def serve(
         typer.Argument(metavar="PART...", help="Inspectors made by 'metricad prototype', or exports."),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")
+    ] = 8000,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with the token that requests must bring; or the environment variable METRICAD_TOKEN.",
+            help="File with the token that requests must send; or set the variable METRICAD_TOKEN.",
             show_default=False,
         ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let other computers in without a token.")
+        bool, typer.Option("--insecure", help="Allow other computers without a token.")
     ] = False,
-    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Largest body, in MiB.")] = 32,
+    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Largest request body, in MiB.")] = 32,
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Largest image, in 10⁶ pixels.")] = 8,
-    workers: Annotated[int, typer.Option(min=1, help="Images judged at the same time.")] = 2,
-    queue: Annotated[int, typer.Option(min=0, help="Further requests that wait.")] = 16,
-    wait: Annotated[float, typer.Option(min=0.01, help="Seconds that one waits for a worker.")] = 10,
-    upload: Annotated[float, typer.Option(min=0.01, help="Seconds for a body to come.")] = 20,
+    workers: Annotated[int, typer.Option(min=1, help="Number of images inspected at the same time.")] = 2,
+    queue: Annotated[int, typer.Option(min=0, help="Number of further requests that may wait.")] = 16,
+    wait: Annotated[float, typer.Option(min=0.01, help="Longest wait for a worker, in seconds.")] = 10,
+    upload: Annotated[
+        float, typer.Option(min=0.01, help="Time limit for receiving a body, in seconds.")
+    ] = 20,
     log_requests: Annotated[
-        bool, typer.Option("--log-requests", help="A line on standard error for each request.")
+        bool, typer.Option("--log-requests", help="Log each request on standard error.")
     ] = False,
 ) -> None:
-    """Judge images that are sent over HTTP; a page to try it is at the address itself.
+    """Inspect images that are sent over HTTP. Open the address in a browser for a test page.
 
     Example: metricad serve part.metricad & curl -H 'Content-Type: image/png' --data-binary @image.png
     http://127.0.0.1:8000/parts/part/inspect
@@ -86,18 +90,19 @@ def serve(
             queue=queue,
             wait_seconds=wait,
         )
-        # Without a token, a page whose name is made to point to this computer must not get in: by that name.
+        # Without a token, only local host names are allowed. A web page whose name was redirected to this
+        # computer uses another name, so it is refused.
         hosts = {"localhost", "127.0.0.1", "[::1]", host} if is_local and token is None else None
         loaded = {name: loading.load(path, workers=workers) for name, path in names.items()}
         api = service.app(loaded, limits=limits, token=token, hosts=hosts)
-        listener.listen()  # from here on requests wait and are not turned away
+        listener.listen()  # from now on, requests wait and are not refused
         secured = "" if token is None else ", with a token"
         typer.echo(f"serving {', '.join(names)} at {_address(listener)}{secured}")
         _run(api, listener, log_requests=log_requests)
 
 
 def _names(parts: Sequence[Path]) -> dict[str, Path]:
-    """Parts by the names of their files."""
+    """Return the paths of parts by file name."""
     names: dict[str, Path] = {}
     for path in parts:
         if path.stem in names:
@@ -109,7 +114,7 @@ def _names(parts: Sequence[Path]) -> dict[str, Path]:
 
 
 def _token(file: Path | None) -> str | None:
-    """Read the token where the list of processes does not show it; None where there is none."""
+    """Read the token from a file or the environment, so that the list of processes does not show it."""
     if file is not None:
         source, token = str(file), file.read_text(encoding="utf-8", errors="replace").strip()
     elif _TOKEN in os.environ:
@@ -131,7 +136,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the address before anything slow is done; requests are let in once the service runs."""
+    """Bind the address before slow work starts. Requests are accepted once the service runs."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -154,14 +159,15 @@ def _address(listener: socket.socket) -> str:
 
 
 def _run(api: "FastAPI", listener: socket.socket, *, log_requests: bool) -> None:
-    """Answer until SIGTERM or Ctrl-C, and finish what has been begun."""
+    """Serve until SIGTERM or Ctrl-C, and finish requests in progress."""
     import uvicorn
 
     from metricad.service.http_protocol import Protocol
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # Not on the root: by what decoders log and warn about odd files anybody could fill disk and memory.
+    # Not on the root logger: decoders log warnings about odd files, and a client could fill disk and memory
+    # with them.
     for name, level in (
         ("metricad", logging.INFO if log_requests else logging.WARNING),
         ("uvicorn", logging.ERROR),
@@ -179,7 +185,7 @@ def _run(api: "FastAPI", listener: socket.socket, *, log_requests: bool) -> None
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    # uvicorn raises a signal once more when it is done; to end as asked is no failure.
+    # uvicorn raises the signal again when it stops. It is ignored, because a requested stop is no error.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listener])

@@ -22,7 +22,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run: new, or an interrupted one with --resume.")],
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Folder of classes, or name of a prepared data set; several can be given."),
+        typer.Option(help="Folder of classes, or name of a prepared data set; may be repeated."),
     ] = None,
     data_dir: DataDir = None,
     normals: Normals = None,
@@ -30,17 +30,19 @@ def train(
         str | None, typer.Option(help="Share of each source, such as 1,1,2.", show_default="equal")
     ] = None,
     units: Annotated[int, typer.Option(min=1, help="Filters of every layer: 16 or 32 in the paper.")] = 16,
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh sets of triplets.")] = 6,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs on each set.")] = 15,
-    triplets: Annotated[int, typer.Option(min=1, help="Triplets in a set.")] = 3_840,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds, each with a new set of triplets.")
+    ] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs in each round.")] = 15,
+    triplets: Annotated[int, typer.Option(min=1, help="Triplets in each round.")] = 3_840,
     batch_size: Annotated[int, typer.Option(min=1, help="Triplets in a batch.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, fixed.")] = 1e-4,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam, constant.")] = 1e-4,
     pyramid: Annotated[
-        str, typer.Option(help="Sides, in pixels, that textures are resized to.")
+        str, typer.Option(help="Sides, in pixels, that texture images are resized to.")
     ] = "512,256,128,64",
     noise_share: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of texture triplets whose negative is corrupted by noise."),
+        typer.Option(min=0, max=1, help="Share of texture triplets whose negative gets a noise patch."),
     ] = 0.5,
     noise_side: Annotated[
         str, typer.Option(help="Smallest and largest side of a noise patch, in pixels.")
@@ -49,12 +51,12 @@ def train(
         str,
         typer.Option(help="Smallest and largest standard deviation of the noise; 2 is the whole gray range."),
     ] = "0.05,0.6",
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, triplets and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, triplets and batches.")] = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run; it knows its own options.")
+        bool, typer.Option("--resume", help="Continue an interrupted run; its options are stored.")
     ] = False,
 ) -> None:
-    """Train a network on textures and objects. The defaults are the paper's.
+    """Train a network on textures and objects. The defaults are those of the paper.
 
     Example: metricad train --out run --source textures/ --source cifar100_gray --data-dir prepared/
     """

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def tune(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
     good: UnseenGood,
-    out: Annotated[Path, typer.Option(help="The tuned inspector to write, one .metricad file.")],
-    defects: Annotated[int, typer.Option(min=1, help="Synthetic defects put onto each image.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the defects.")] = 0,
+    out: Annotated[Path, typer.Option(help="Tuned inspector to write, a .metricad file.")],
+    defects: Annotated[int, typer.Option(min=1, help="Number of synthetic defects on each image.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
 ) -> None:
-    """Choose how a map becomes a score, with synthetic defects on good images, and set the threshold anew.
+    """Choose the image score with synthetic defects on good images, and calibrate the threshold again.
 
-    Which sizes of defects the score looks for, and which sources it takes. The inspector's own choice stays
-    unless another is better by more than chance.
+    The score determines which sizes of defects are found best and which kinds of feature maps are used. The
+    inspector keeps its score unless another one is significantly better.
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """

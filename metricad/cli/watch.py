@@ -1,4 +1,4 @@
-"""`metricad watch`: judge images as they arrive in a folder."""
+"""`metricad watch`: inspect images as they arrive in a folder."""
 
 import contextlib
 import signal
@@ -27,31 +27,35 @@ _DRIFTED = {
 
 def watch(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype', or an export of it.")],
-    folder: Annotated[Path, typer.Argument(help="Where images arrive, also in folders below it.")],
-    out: Annotated[Path, typer.Option(help="The JSON lines; an existing file is gone on with.")],
+    folder: Annotated[Path, typer.Argument(help="Folder where images arrive; subfolders are included.")],
+    out: Annotated[Path, typer.Option(help="Journal of JSON lines; an existing file is continued.")],
     maps: Annotated[
         Path | None,
-        typer.Option(help="Write heat maps into this folder, outside the watched one.", show_default=False),
+        typer.Option(help="Folder for heat maps, outside the watched folder.", show_default=False),
     ] = None,
     stable_seconds: Annotated[
         float,
         typer.Option(
             min=0,
-            help="Seconds without a change after which a file is complete; 0 if files are moved in whole.",
+            help="Seconds without a change until a file is complete; 0 for files moved in complete.",
         ),
     ] = 1.0,
     drift_level: Annotated[
         float,
         typer.Option(
-            min=0, max=0.5, help="Largest probability of ever calling drift where there is none; 0: never."
+            min=0, max=0.5, help="Largest probability of a false drift alarm, ever; 0 turns it off."
         ),
     ] = 0.001,
-    once: Annotated[bool, typer.Option("--once", help="Judge what is there, then leave.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Inspect the images in the folder, then exit.")
+    ] = False,
 ) -> None:
-    """Judge images as they arrive in a folder, one JSON line each, and tell when their scores drift.
+    """Inspect images as they arrive in a folder, write one JSON line for each, and report drift of the
+    scores.
 
-    Each image is judged once, also when the watch is stopped, or killed, and started again with the same
-    --out. Files that cannot be read are lines, too. Ends with SIGTERM or Ctrl-C, after the current image.
+    Each image is inspected once, even if the watch is stopped or killed and started again with the same
+    --out. Files that cannot be read get a line, too. SIGTERM or Ctrl-C stops the watch after the current
+    image.
 
     Example: metricad watch part.metricad line/ --out line.jsonl
     """
@@ -76,7 +80,7 @@ def watch(
 
 
 def _warn(watching: Watch) -> bool:
-    """Say on standard error how the scores have drifted, if they have."""
+    """Print on standard error how the scores have drifted, if they have."""
     drift = watching.drift
     if drift.alarm is not None:
         print(
@@ -90,7 +94,9 @@ def _warn(watching: Watch) -> bool:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether SIGTERM or Ctrl-C has come; a second Ctrl-C interrupts at once."""
+    """Yield a function that tells whether SIGTERM or Ctrl-C was received; a second Ctrl-C interrupts at
+    once.
+    """
     caught: set[int] = set()
 
     def note(number: int, _: FrameType | None) -> None:

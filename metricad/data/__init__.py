@@ -1,4 +1,4 @@
-"""Reading what inspectors are fitted to and judge: image files, labelled data sets, patches."""
+"""Read image files, labeled data sets and patches."""
 
 from typing import TYPE_CHECKING
 

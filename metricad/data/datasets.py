@@ -1,4 +1,4 @@
-"""Surfaces read from folders and from prepared TFDS directories, one image at a time.
+"""Read surfaces from folders and from prepared TFDS directories, one image at a time.
 
 Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
 (``DIR/<class>/{train/good,test/<kind>,ground_truth/<kind>}``), and TFDS directories, either of classes
@@ -26,18 +26,18 @@ _LABELS = ["normal", "defect"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One image that is read when it is asked for.
+    """One image that is read when needed.
 
     Attributes
     ----------
     name : str
-        Unique in its data set.
+        Name, unique in its data set.
     kind : str
         ``good``, or the kind of defect.
     read : function
-        Gives the image, float32 (H, W), or (H, W, 3) of a color image, in [-1, 1].
+        Returns the image, float32 (H, W), or (H, W, 3) for a color image, in [-1, 1].
     read_mask : function or None
-        Gives the defect's pixels, bool (H, W), where they are known.
+        Returns the mask of the defect, bool (H, W), if it is known.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Surface:
-    """One class of surface: good images to learn from and labelled ones to test on.
+    """One class of surface: good images to fit to and labeled images to test on.
 
     Attributes
     ----------
     dataset, name : str
     fit : tuple of Sample
-        Good images; training and densities see these and no others.
+        Good images; training and densities use only these.
     test : tuple of Sample
-        The remaining good images and all defects; empty where nothing is labelled.
+        All other good images and all defects; empty if there are no labels.
     """
 
     dataset: str
@@ -76,25 +76,25 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     normals: int | None = None,
 ) -> list[Surface]:
-    """Read what surfaces a folder or a prepared data set holds; images are read later.
+    """Find the surfaces in a folder or a prepared data set. Images are read later.
 
     Parameters
     ----------
     source : path or str
-        A folder in one of the layouts above, or the name of a data set below `data_dir`, with its
-        configuration where there are several: ``kylberg``, ``dagm2007/class1``. A colon and names choose
-        some of its surfaces or classes: ``dagm2007/all:class1,class2``.
+        A folder in one of the layouts above, or the name of a data set in `data_dir`. If it has several
+        configurations, add one: ``kylberg``, ``dagm2007/class1``. A colon and names select some of its
+        surfaces or classes: ``dagm2007/all:class1,class2``.
     data_dir : path, optional
-        Where ``metricad-data`` put the prepared data sets.
+        Folder of the data sets prepared by ``metricad-data``.
     normals : int, optional
-        How many good images of each labelled surface to learn from. Of a TFDS data set they are chosen
-        by a fixed shuffle, half of them when not given, so that every run has the same split; in the
-        MVTec layout they are the first of train/good, all when not given. Class data is learned whole.
+        Number of good images of each labeled surface to fit to. In a TFDS data set they are chosen by a fixed
+        shuffle, so that every run has the same split; the default is half of them. In the MVTec layout they
+        are the first of train/good; the default is all. Data sets of classes are always used completely.
 
     Raises
     ------
     DataError
-        There is nothing of that name, it has no known layout, or fewer good images than asked for.
+        The data set does not exist, has no known layout, or has fewer good images than requested.
     """
     if normals is not None and normals < 1:
         raise ValueError(f"normals must be at least 1, received {normals}")
@@ -110,7 +110,7 @@ def load(
 
 
 def read_all(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
-    """Read images one after the other: their luminance, float32 (H, W) in [-1, 1]."""
+    """Read images one by one and yield their luminance, float32 (H, W) in [-1, 1]."""
     return (to_luminance(sample.read()) for sample in samples)
 
 
@@ -156,7 +156,7 @@ def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
 
 def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) -> Sample:
     read = functools.partial(images.read, path, minimum_size=patches.PATCH_SIZE, color=True)
-    read_mask = None if mask is None else lambda: images.read(mask) > -1  # whatever is not black
+    read_mask = None if mask is None else lambda: images.read(mask) > -1  # every pixel that is not black
     return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
 
 
@@ -180,7 +180,7 @@ def _find_prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _newest(folder: Path, name: str) -> Path:
-    """The newest version of the one configuration below `folder`."""
+    """Find the newest version of the only configuration in `folder`."""
     found = sorted(info.parent for info in folder.rglob("dataset_info.json"))
     if not found:
         raise DataError(f"{folder}: no prepared data set here (dataset_info.json is missing)")
@@ -194,7 +194,7 @@ def _newest(folder: Path, name: str) -> Path:
 def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
     try:
         name, samples, is_labelled = _read_tfds(folder)
-    except Exception as error:  # TFDS, protobuf and TensorFlow each raise kinds of their own
+    except Exception as error:  # TFDS, protobuf and TensorFlow raise their own types of error
         raise DataError(
             f"{folder}: damaged, or no images with labels ({type(error).__name__}); prepare it again"
         ) from error
@@ -208,11 +208,13 @@ def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
 
 
 def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
-    """The data set's name, the samples of each class or surface, and whether they are normal or defect."""
-    import tensorflow_datasets as tfds  # slow, and folders do without it
+    """Read a data set: its name, the samples of each class or surface, and whether it has good/defect
+    labels.
+    """
+    import tensorflow_datasets as tfds  # slow to import, and not needed for folders
 
     builder = tfds.builder_from_directory(folder)
-    # Without the version, and the same whether it was found by its name or by its folder.
+    # The name has no version. It is the same whether the data set was found by name or by folder.
     name = builder.info.full_name.rpartition("/")[0]
     features = builder.info.features
     is_labelled = features["label"].names == _LABELS
@@ -225,7 +227,7 @@ def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
                 split=split,
                 decoders=undecoded,
                 shuffle_files=False,
-                read_config=tfds.ReadConfig(try_autocache=False),  # read once: a cache only takes memory
+                read_config=tfds.ReadConfig(try_autocache=False),  # read once: no cache needed
             )
         )
         for number, example in enumerate(examples):
@@ -237,7 +239,7 @@ def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
 
 
 def _tfds_sample(example: dict[str, Any], name: str, is_labelled: bool) -> Sample:
-    # Only the encoded bytes are kept: the images of a surface fit in memory that way.
+    # Only the encoded bytes are kept, so that the images of a surface fit into memory.
     encoded = example["image"]
     is_defect = is_labelled and _LABELS[example["label"]] == "defect"
     mask = example.get("mask")
@@ -262,7 +264,7 @@ def _decode(encoded: bytes, name: str) -> np.ndarray:
 
 def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: int | None) -> Surface:
     good = [sample for sample in samples if not sample.is_defect]
-    # A fixed shuffle, whatever the run's seed: training and evaluation must agree on what was seen.
+    # The shuffle does not depend on the run's seed, so that training and evaluation use the same split.
     shuffled = [good[i] for i in np.random.default_rng(0).permutation(len(good))]
     fit = _first(shuffled, len(good) // 2 if normals is None else normals, surface)
     seen = {sample.name for sample in fit}
@@ -270,9 +272,9 @@ def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: 
 
 
 def describe(surfaces: Sequence[Surface]) -> dict[str, Any]:
-    """What training sees of a data set, for a run's record.
+    """Describe the training images of a data set, for the record of a run.
 
-    The images of labelled surfaces are named one by one, so that evaluation can refuse to test on them.
+    The images of labeled surfaces are listed by name, so that evaluation can refuse to test on them.
     """
     return {
         "dataset": surfaces[0].dataset,

@@ -1,4 +1,4 @@
-"""Image files to arrays and back: read any file, walk a folder, resize, draw a map over an image."""
+"""Read, find, resize and write image files; draw an anomaly map over an image."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ import skimage
 from metricad import files
 from metricad.errors import DataError
 
-# tifffile logs what it dislikes in a file, and without a handler that is printed; `read` says it in an error.
+# tifffile logs problems of a file, and prints them if there is no handler; `read` reports them as errors.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
@@ -29,44 +29,47 @@ def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = F
     path : path
         8- or 16-bit integer, boolean or float image; gray, gray with alpha, RGB or RGBA. Float images
         hold values in [0, 1], as everywhere in scikit-image.
-    minimum_size : int
+    Smallest allowed height and width, in pixels.
         Smallest height and width, in pixels, that the caller can use.
     color : bool
-        Keep the three channels of a color image.
+        Keep the three channels of color images.
 
     Returns
     -------
-    float32 (H, W), or (H, W, 3) of a color image where `color`, in [-1, 1]
+    float32 (H, W), or (H, W, 3) for a color image if `color` is true, in [-1, 1]
         Integers are scaled by the range of their type; alpha is dropped.
 
     Raises
     ------
     DataError
-        The file is missing, no image, truncated, not finite, out of range or too small.
+        The file is missing, no image, truncated or too small, or its values are not finite or out of range.
     """
     return to_image(decode(path), name=str(path), minimum_size=minimum_size, color=color)
 
 
 def decode(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the pixels of an image file as they are: what `to_image` takes; raises DataError as `read`."""
+    """Read the raw pixels of an image file, as input of `to_image`; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # the readers warn about odd tags; what matters is checked below
-            # TIFF is told by its name; of other kinds imageio would leave a damaged file open.
+            warnings.simplefilter(
+                "ignore"
+            )  # the readers warn about odd tags; relevant errors are checked below
+            # TIFF is recognized by its suffix. Other formats are opened here, because imageio leaves a
+            # damaged file open.
             return skimage.io.imread(path if path.suffix.lower() in _TIFF else file)
     except MemoryError:
         raise
-    except Exception as error:  # each format's plugin raises kinds of its own
+    except Exception as error:  # each format's plugin raises its own types of error
         raise DataError(f"{path}: not a readable image: damaged, truncated, or of another kind") from error
 
 
 def to_image(
     pixels: np.ndarray, *, name: str = "image", minimum_size: int = 1, color: bool = False
 ) -> np.ndarray:
-    """Turn decoded pixels (H, W) or (H, W, 1 to 4) into an image in [-1, 1]; see `read`."""
+    """Convert decoded pixels (H, W) or (H, W, 1 to 4) to an image in [-1, 1]; see `read`."""
     pixels = np.asarray(pixels)
     if pixels.ndim == 2:
         pixels = pixels[..., np.newaxis]
@@ -94,23 +97,23 @@ def to_image(
         gray = channels
     else:
         gray = skimage.color.rgb2gray(channels) if channels.shape[2] == 3 else channels[..., 0]
-    # rgb2gray has scaled integers to [0, 1] already; gray integers are scaled by their type's maximum.
+    # rgb2gray returns [0, 1] for integers, too; gray integers are divided by the maximum of their type.
     maximum = np.iinfo(gray.dtype).max if gray.dtype.kind == "u" else 1
     return gray.astype(np.float32) * np.float32(2 / maximum) - np.float32(1)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Turn an image in [-1, 1] into 8-bit levels, 0 to 255, of the same shape."""
+    """Convert an image in [-1, 1] to 8-bit levels, 0 to 255, of the same shape."""
     return np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def from_uint8(levels: np.ndarray) -> np.ndarray:
-    """Turn 8-bit levels into float32 in [-1, 1], of the same shape."""
+    """Convert 8-bit levels to float32 in [-1, 1], of the same shape."""
     return levels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize (H, W, …) to `shape`: bilinear, smoothed before shrinking. Returns float32 in the same range."""
+    """Resize (H, W, …) to `shape`: bilinear, smoothed before shrinking; return float32 in the same range."""
     if image.shape[:2] == tuple(shape):
         return image.astype(np.float32, copy=False)
     shrinks = shape[0] < image.shape[0] or shape[1] < image.shape[1]
@@ -120,18 +123,18 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> list[Path]:
-    """List image files, each once: files as they are named, folders walked in sorted order.
+    """List image files, each once. Folders are searched in sorted order.
 
     Parameters
     ----------
     paths : iterable of path
     missing_ok : bool
-        List a path that does not exist as it is named, for `read` to report.
+        Also list paths that do not exist; `read` will report them.
 
     Raises
     ------
     DataError
-        A path does not exist, or a folder holds no image files.
+        A path does not exist, or a folder has no image files.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -156,7 +159,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def map_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Name a PNG file for each image's map: its path below the folder that all of them share."""
+    """Make the name of a PNG file for each image's map: its path below the common parent folder."""
     absolute = [Path(path).resolve() for path in paths]
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
     return [f"{path.relative_to(shared).as_posix()}.png" for path in absolute]
@@ -172,23 +175,23 @@ def overlay(
     image : float32 (H, W) or (H, W, 3) in [-1, 1]
     anomaly_map : float32 (H, W)
     low, high : float
-        Map values shown with the first and the last color; give all images the same two.
+        Map values of the first and the last color; use the same two for all images.
     threshold : float, optional
-        Outline the region above this value.
+        Outline the area above this value.
 
     Returns
     -------
     uint8 (H, W, 3)
     """
-    from matplotlib import colormaps  # slow to import, and only pictures need it
+    from matplotlib import colormaps  # slow to import, and only needed for pictures
 
-    # In float64: where good images never vary the range is 0, and the quotient overflows float32.
+    # In float64: if good images never vary the range is 0, and the quotient would overflow float32.
     position = np.clip(
         (anomaly_map - np.float64(low)) / max(high - low, float(np.finfo(np.float32).tiny)), 0, 1
     )
     colors = colormaps[_COLORMAP](position)[..., :3]
     surface = (image + 1) / 2 if image.ndim == 3 else ((image + 1) / 2)[..., np.newaxis]
-    # A clear view of the surface where the map is low, strong color where it is high.
+    # Low map values leave the surface visible; high values get a strong color.
     opacity = (0.1 + 0.6 * position)[..., np.newaxis]
     picture = np.rint(255 * ((1 - opacity) * surface + opacity * colors)).astype(np.uint8)
     if threshold is not None:
@@ -198,6 +201,6 @@ def overlay(
 
 
 def write(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
-    """Write uint8 pixels (H, W) or (H, W, 3) as PNG, under a temporary name that is then moved."""
+    """Write uint8 pixels (H, W) or (H, W, 3) as PNG, first under a temporary name."""
     with files.replacing(path) as temporary:
         skimage.io.imsave(temporary, pixels, check_contrast=False)

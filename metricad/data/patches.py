@@ -1,6 +1,6 @@
-"""Patches of surface: the scale pyramid, crops at given positions, and corruption with noise.
+"""Patches of surfaces: image pyramid, crops, and noise patches.
 
-The paper's sections 2.5 (patches of 32×32 at random positions) and 2.6 (augmentation).
+See the paper, sections 2.5 (patches of 32×32 at random positions) and 2.6 (augmentation).
 """
 
 import itertools
@@ -21,12 +21,13 @@ def pyramid(image: np.ndarray, sides: Sequence[int] = PYRAMID) -> list[np.ndarra
     ----------
     image : float32 (H, W) in [-1, 1]
     sides : sequence of int
-        Sides in pixels, in falling order; each level is made from the one before it.
+        Sides in pixels, in descending order; each level is made from the previous one.
 
     Returns
     -------
     list of uint8 (side, side)
-        8-bit levels, a quarter of the memory of float32: all the images of a large data set are held.
+        8-bit levels. They need a quarter of the memory of float32, because all images of a large data set are
+        kept.
     """
     if any(small >= large for large, small in itertools.pairwise(sides)):
         raise ValueError(f"sides must fall, received {tuple(sides)}")
@@ -47,7 +48,7 @@ def add_noise_patches(
 ) -> np.ndarray:
     """Replace a random rectangle of each patch by Gaussian noise (the paper, section 2.6).
 
-    The noise stands around the rectangle's own mean, so that brightness alone does not give it away.
+    The mean of the noise is the mean of the rectangle, so that brightness alone does not reveal it.
 
     Parameters
     ----------
@@ -55,8 +56,8 @@ def add_noise_patches(
     side : (int, int)
         Smallest and largest height and width of the rectangle, in pixels.
     strength : (float, float)
-        Smallest and largest standard deviation of the noise, on the scale of the patches; each patch
-        has one of its own, evenly drawn.
+        Smallest and largest standard deviation of the noise, in units of the patches. It is drawn uniformly
+        for each patch.
     rng : numpy.random.Generator
 
     Returns

@@ -1,10 +1,10 @@
-"""Densities of good features: each is a Keras layer that turns a feature map into a distance map."""
+"""Densities of good features. Each is a Keras layer that turns a feature map into a distance map."""
 
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Densities by name; ``gaussian`` is a mixture of one component."""
+    """Names of the densities; ``gaussian`` is a mixture with one component."""
 
     mean = "mean"
     mixture = "mixture"
@@ -14,7 +14,7 @@ class Kind(StrEnum):
 
 
 class Metric(StrEnum):
-    """Distances to the mean."""
+    """Distance metrics of the mean density."""
 
     euclidean = "euclidean"
     manhattan = "manhattan"

@@ -1,4 +1,4 @@
-"""Distance to the mean feature of good surface, as in the paper."""
+"""Distance to the mean of good features, as in the paper."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -12,14 +12,14 @@ from metricad.density import Metric
 
 @keras.saving.register_keras_serializable("metricad")
 class MeanDistance(keras.layers.Layer):
-    """Distance of each feature to the mean feature (the paper, section 2.9).
+    """Layer that computes the distance of each feature to the mean feature (the paper, section 2.9).
 
     Parameters
     ----------
     dimensions : int
-        Numbers of a feature, d.
+        Length of a feature vector, d.
     metric : {"euclidean", "manhattan"}
-        Euclidean in the paper, which leaves Manhattan as an open question (section 4).
+        The paper uses Euclidean and leaves Manhattan as an open question (section 4).
     """
 
     needs_positions = False
@@ -33,12 +33,12 @@ class MeanDistance(keras.layers.Layer):
         self.mean = self.add_weight(shape=(dimensions,), trainable=False, name="mean")
 
     def adapt(self, features: Iterable[np.ndarray]) -> Self:
-        """Take the mean of feature vectors.
+        """Learn the mean of feature vectors.
 
         Parameters
         ----------
         features : iterable of float32 (..., d)
-            Of any number of images, one after the other; accumulated in float64.
+            Features of any number of images, one after the other; summed in float64.
         """
         total, count = np.zeros(self.dimensions), 0
         for one in features:
@@ -51,14 +51,14 @@ class MeanDistance(keras.layers.Layer):
         return self
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Distances (N, h, w), 0 or more, of features (N, h, w, d)."""
+        """Compute distances (N, h, w), 0 or more, of features (N, h, w, d)."""
         difference = features - self.mean
         if self.metric == "manhattan":
             return tf.reduce_sum(tf.abs(difference), axis=-1)
         return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=-1))
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One number for each feature."""
+        """Return the shape: one distance for each feature."""
         return features_shape[:3]
 
     def get_config(self) -> dict[str, object]:

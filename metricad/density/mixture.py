@@ -1,4 +1,4 @@
-"""A mixture of Gaussians over the features of good surface."""
+"""A mixture of Gaussians, fitted to the features of good images."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,26 +13,28 @@ from metricad.density.covariance import log_peak, shrunk, whitening
 from metricad.density.sampling import VectorSample
 
 WEIGHT = 200
-"""Feature vectors as which the pooled covariance counts in that of each component."""
+"""Weight of the pooled covariance in each component's covariance, in feature vectors."""
 
 ITERATIONS = 1
-"""Rounds in which vectors go to their likeliest component after k-means: more change nothing that shows."""
+"""Rounds after k-means that assign vectors to their most likely component. More rounds change nothing
+visible.
+"""
 
 
 @keras.saving.register_keras_serializable("metricad")
 class GaussianMixture(keras.layers.Layer):
-    """Mahalanobis distance of each feature to the nearest component of a mixture of Gaussians.
+    """Layer that computes the Mahalanobis distance of each feature to the nearest component of the mixture.
 
-    With one component this is the Mahalanobis distance to a single Gaussian. Several describe a part with
-    several regions: each has a mean and a covariance of its own, drawn towards the one of all components
-    together (a compromise of k-means and of quadratic discriminant analysis: Friedman, 1989).
+    With one component this is the Mahalanobis distance to a single Gaussian. Several components describe a
+    part with several different regions. Each has its own mean and covariance. The covariance is shrunk toward
+    that of all components (a compromise of k-means and quadratic discriminant analysis: Friedman, 1989).
 
     Parameters
     ----------
     dimensions : int
-        Numbers of a feature, d.
+        Length of a feature vector, d.
     components : int
-        Gaussians, K.
+        Number of Gaussians, K.
     """
 
     needs_positions = False
@@ -52,14 +54,14 @@ class GaussianMixture(keras.layers.Layer):
         self.log_weights = weight("log_weights", components)
 
     def adapt(self, features: Iterable[np.ndarray], *, seed: int = 0) -> Self:
-        """Fit to a seeded sample of feature vectors.
+        """Fit the mixture to a random sample of feature vectors.
 
         Parameters
         ----------
         features : iterable of float32 (h, w, d)
             Feature maps of good images.
         seed : int
-            Draws the sample and the first centers of k-means.
+            Seed of the sample and of the first centers of k-means.
         """
         sample = VectorSample(np.random.default_rng(seed))
         for one in features:
@@ -67,7 +69,7 @@ class GaussianMixture(keras.layers.Layer):
         return self.fit(sample.vectors, seed=seed)
 
     def fit(self, vectors: np.ndarray, *, seed: int = 0) -> Self:
-        """Fit to feature vectors, float32 (n, d): k-means on whitened ones, then hard assignments."""
+        """Fit the mixture to feature vectors, float32 (n, d): whitening, k-means, then hard assignments."""
         vectors = vectors.astype(np.float64)
         mean = vectors.mean(axis=0)
         whiten = whitening(shrunk(np.cov(vectors.T, bias=True).reshape(2 * [self.dimensions])))
@@ -92,13 +94,14 @@ class GaussianMixture(keras.layers.Layer):
         return self
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Distances (N, h, w), 0 or more, of features (N, h, w, d)."""
+        """Compute distances (N, h, w), 0 or more, of features (N, h, w, d)."""
         return tf.sqrt(reduce(tf.minimum, self._squares(features)))
 
     def _squares(self, features: tf.Tensor) -> Iterator[tf.Tensor]:
-        """Squared Mahalanobis distances (N, h, w) to one component after the other."""
-        # The mean goes first: where good features never vary, projections are so large that nothing would
-        # cancel after them. One component at a time, as what it needs fits into a processor's cache.
+        """Yield squared Mahalanobis distances (N, h, w) to each component."""
+        # The mean is subtracted before projecting. If good features never vary, projections are very large,
+        # and a difference after them would lose all digits. One component at a time fits into a processor's
+        # cache.
         centered = features - self.mean
         projections = tf.unstack(tf.expand_dims(tf.expand_dims(self.projections, 1), 1))
         for projection, offset in zip(projections, tf.unstack(self.offsets), strict=True):
@@ -106,17 +109,17 @@ class GaussianMixture(keras.layers.Layer):
             yield tf.reduce_sum(tf.square(projected - offset), axis=-1)
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
-        """Natural logarithm of the mixture's density at each feature: (N, h, w)."""
+        """Compute the natural logarithm of the mixture's density at each feature: (N, h, w)."""
         return self.judged(features)[1]
 
     def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Distances and logarithms of the density at once: (N, h, w) each."""
+        """Compute distances and log likelihoods together: (N, h, w) each."""
         squares = tf.stack(list(self._squares(features)), axis=-1)
         likelihood = tf.reduce_logsumexp(self.log_weights - squares / 2.0, axis=-1)
         return tf.sqrt(tf.reduce_min(squares, axis=-1)), likelihood
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One number for each feature."""
+        """Return the shape: one distance for each feature."""
         return features_shape[:3]
 
     def get_config(self) -> dict[str, object]:
@@ -125,18 +128,18 @@ class GaussianMixture(keras.layers.Layer):
 
 
 def _clusters(white: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Cluster of each vector by k-means: int (n,)."""
+    """Cluster vectors by k-means; return the cluster of each: int (n,)."""
     if count == 1:
         return np.zeros(len(white), int)
     from sklearn.cluster import KMeans  # slow to import
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct vectors than clusters leave some empty
+        warnings.simplefilter("ignore")  # clusters stay empty if there are too few distinct vectors
         return KMeans(min(count, len(white)), n_init=1, max_iter=10, random_state=seed).fit_predict(white)
 
 
 def _moments(white: np.ndarray, members: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean (K, d) and shrunk covariance (K, d, d) of each cluster of vectors (n, d), and counts (K,)."""
+    """Compute mean (K, d), shrunk covariance (K, d, d) and size (K,) of each cluster of vectors (n, d)."""
     size = white.shape[1]
     counts = np.bincount(members, minlength=count)
     centers, scatters = np.zeros((count, size)), np.zeros((count, size, size))
@@ -146,7 +149,7 @@ def _moments(white: np.ndarray, members: np.ndarray, count: int) -> tuple[np.nda
             centers[number] = own.mean(axis=0)
             centered = own - centers[number].astype(np.float32)
             scatters[number] = centered.T @ centered
-    centers[counts == 0] = centers[counts.argmax()]  # else the mean of all would seem good
+    centers[counts == 0] = centers[counts.argmax()]  # else the mean of all vectors would count as good
     pooled = shrunk(scatters.sum(axis=0) / len(white))
     shares = (counts + WEIGHT)[:, None, None]
     return centers, (scatters + WEIGHT * pooled) / shares, counts

@@ -1,4 +1,4 @@
-"""Good surface that is always seen in register: a Gaussian with a mean of its own at each position."""
+"""A Gaussian with its own mean at each position, for parts that are always aligned in the image."""
 
 import copy
 from collections.abc import Iterable
@@ -13,17 +13,18 @@ from metricad.density.covariance import shrunk, whitening
 
 @keras.saving.register_keras_serializable("metricad")
 class PositionalGaussian(keras.layers.Layer):
-    """Mahalanobis distance to the mean feature at each position, for parts always seen in register.
+    """Layer that computes the Mahalanobis distance to the mean feature at each position; parts must be
+    aligned.
 
-    A global pattern (the starburst of a DAGM class) is normal where it belongs and a defect elsewhere, which
-    no density without positions can tell. The covariance about the positions' means is one for all of them;
-    how much good surface varies from place to place is for standardising to say. (PaDiM, Defard et al., 2021,
-    keeps a covariance for every position, d times as much.)
+    A global pattern (the starburst of a DAGM class) is normal at its position and a defect elsewhere. Only a
+    density with positions can tell the two apart. All positions share one covariance about their means. How
+    much good surface varies from position to position is handled by the standard scores. (PaDiM, Defard et
+    al., 2021, keeps one covariance per position, which takes d times as much memory.)
 
     Parameters
     ----------
     dimensions : int
-        Numbers of a feature, d.
+        Length of a feature vector, d.
     shape : (int, int)
         Rows and columns of every feature map.
     """
@@ -41,36 +42,36 @@ class PositionalGaussian(keras.layers.Layer):
         self.projection = weight("projection", dimensions, dimensions)
 
     def adapt(self, features: Iterable[np.ndarray]) -> Self:
-        """Fit to feature maps of good images, float32 (h, w, d), of which one is held at a time."""
+        """Fit to feature maps of good images, float32 (h, w, d); only one is kept in memory at a time."""
         moments = PositionalMoments()
         for one in features:
             moments.update(one)
         return self.fit(moments)
 
     def fit(self, moments: "PositionalMoments") -> Self:
-        """Take mean and covariance from moments of good images."""
+        """Compute mean and covariance from the moments of good images."""
         self.mean.assign(moments.mean)
         self.projection.assign(whitening(shrunk(moments.covariance)))
         return self
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Distances (N, h, w), 0 or more, of features (N, h, w, d)."""
+        """Compute distances (N, h, w), 0 or more, of features (N, h, w, d)."""
         projected = tf.nn.conv2d(features - self.mean, self.projection[None, None], 1, "VALID")
         return tf.sqrt(tf.reduce_sum(tf.square(projected), axis=-1))
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
-        """Natural logarithm of the density at each feature: (N, h, w)."""
+        """Compute the natural logarithm of the density at each feature: (N, h, w)."""
         return self.judged(features)[1]
 
     def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Distances and logarithms of the density at once: (N, h, w) each."""
+        """Compute distances and log likelihoods together: (N, h, w) each."""
         distances = self(features)
         spread = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self.projection))))
         peak = spread - self.dimensions * np.log(2 * np.pi) / 2
         return distances, peak - tf.square(distances) / 2.0
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One number for each feature."""
+        """Return the shape: one distance for each feature."""
         return features_shape[:3]
 
     def get_config(self) -> dict[str, object]:
@@ -79,22 +80,24 @@ class PositionalGaussian(keras.layers.Layer):
 
 
 class PositionalMoments:
-    """Sums over feature maps, from which the mean at each position and the covariance about it follow.
+    """Sums over feature maps, to compute the mean at each position and the covariance about it.
 
-    They are taken about the first map: where features vary little about a large mean, nothing cancels.
-    Moments of parts of the images can be added, so that each fold can be left out.
+    The first map is subtracted before summing, so that no digits are lost if features vary little about a
+    large mean. The moments of several sets of images can be added. So each fold can be left out.
     """
 
     def __init__(self) -> None:
         self.count = 0
 
     def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
-        """Add one more feature map, float32 (h, w, d); the covariance is of what is `inside`, bool (h, w)."""
+        """Add one feature map, float32 (h, w, d). Only features `inside`, bool (h, w), count for the
+        covariance.
+        """
         if not self.count:
             self._origin = features.copy()
             self._sum, self._inside_sum = np.zeros(features.shape), np.zeros(features.shape)
             self._inside_count = np.zeros((*features.shape[:2], 1))
-            self._products = np.zeros(2 * features.shape[2:])  # of what is inside, summed over positions
+            self._products = np.zeros(2 * features.shape[2:])  # of features inside, summed over positions
         away = features - self._origin
         self._sum += away
         if inside is not None:
@@ -119,12 +122,12 @@ class PositionalMoments:
 
     @property
     def mean(self) -> np.ndarray:
-        """At each position: float64 (h, w, d)."""
+        """Mean at each position: float64 (h, w, d)."""
         return self._origin + self._sum / self.count
 
     @property
     def covariance(self) -> np.ndarray:
-        """About the positions' means, unbiased: float64 (d, d)."""
+        """Unbiased covariance about the means of the positions: float64 (d, d)."""
         mean = self._sum / self.count
         cross = _product(mean, self._inside_sum)
         scatter = self._products - cross - cross.T + _product(mean, self._inside_count * mean)
@@ -132,5 +135,5 @@ class PositionalMoments:
 
 
 def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Sum over positions of the outer products of vectors (h, w, d): (d, d)."""
+    """Sum the outer products of vectors (h, w, d) over positions: (d, d)."""
     return one.reshape(-1, one.shape[-1]).T @ other.reshape(-1, other.shape[-1])

@@ -1,16 +1,18 @@
-"""A bounded random sample of feature vectors, drawn while feature maps stream by."""
+"""Random sample of feature vectors with bounded size, drawn from a stream of feature maps."""
 
 import numpy as np
 
 SIZE = 16_000
-"""Feature vectors a density is fitted to: 500 for each of 32 components, more than twice their weight."""
+"""Number of feature vectors to fit to: 500 for each of 32 components, more than twice the prior weight of
+200.
+"""
 
 
 class VectorSample:
-    """A uniform sample of at most `SIZE` vectors of a stream, each with the number of its image.
+    """Uniform sample of at most `SIZE` vectors from a stream, each with the number of its image.
 
-    Each vector draws a random number and those with the smallest are kept: one pass, bounded memory, and the
-    same sample for the same seed.
+    Each vector draws a random number; the vectors with the smallest numbers are kept. This takes one pass and
+    bounded memory. The same seed gives the same sample.
 
     Parameters
     ----------
@@ -24,15 +26,15 @@ class VectorSample:
         self._cutoff = np.inf
 
     def update(self, features: np.ndarray, image: int, inside: np.ndarray | None = None) -> None:
-        """Draw from one more feature map.
+        """Add the vectors of one more feature map.
 
         Parameters
         ----------
         features : float32 (h, w, d)
         image : int
-            Its number.
+            Number of the image.
         inside : bool (h, w), optional
-            Which features may be drawn; all when not given.
+            Features that may be drawn; all by default.
         """
         vectors = features.reshape(-1, features.shape[-1]) if inside is None else features[inside]
         keys = self._rng.random(len(vectors))
@@ -44,13 +46,13 @@ class VectorSample:
 
     @property
     def vectors(self) -> np.ndarray:
-        """The sample: float32 (n, d)."""
+        """The sampled vectors: float32 (n, d)."""
         self._trim()
         return self._kept[0][1]
 
     @property
     def images(self) -> np.ndarray:
-        """Number of each vector's image: int (n,)."""
+        """Image number of each sampled vector: int (n,)."""
         self._trim()
         return self._kept[0][2]
 

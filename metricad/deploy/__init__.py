@@ -1,10 +1,10 @@
-"""Inspectors in other formats: writing them, running them without TensorFlow, reading them back."""
+"""Exports of inspectors: write other formats, run them without TensorFlow, load them."""
 
 from enum import StrEnum
 
 
 class Format(StrEnum):
-    """Formats that inspectors are exported to."""
+    """Formats for export."""
 
     onnx = "onnx"
     openvino = "openvino"
@@ -13,14 +13,14 @@ class Format(StrEnum):
 
 
 class InputType(StrEnum):
-    """What an exported inspector is given pixels as."""
+    """Data types of the pixels that an exported inspector takes."""
 
     float32 = "float32"
     uint8 = "uint8"
 
 
 class Precision(StrEnum):
-    """Numbers that an exported network counts with."""
+    """Number formats that an exported network computes with."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"

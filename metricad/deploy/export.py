@@ -1,4 +1,4 @@
-"""Writing an inspector for other runtimes, and proof that it says the same there."""
+"""Export an inspector to another format, and check that it gives the same results there."""
 
 import hashlib
 import logging
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     import onnx
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2, "int8": 1.0}
-"""Largest difference of a score, as a share of it, with which an export of a precision is kept."""
+"""Largest relative difference of a score at which an export of a precision is kept."""
 
 SMALLEST_SCORE = 5.0
-"""Smallest standard score that a difference is a share of: about where thresholds lie."""
+"""Lower limit of the standard score that differences are divided by; thresholds lie near it."""
 
 FASTER = {"bfloat16": ("openvino",), "int8": ("onnx", "openvino")}
-"""Reduced precisions, and the formats that know them."""
+"""Reduced precisions and the formats that support them."""
 
-_OPSET = 18  # of ONNX: what ONNX Runtime and OpenVINO have known for years
-_GENERATED = ((0, 0), (1, 3), (62, 31), (93, 138))  # pixels beyond the smallest image
+_OPSET = 18  # ONNX version that ONNX Runtime and OpenVINO have supported for years
+_GENERATED = ((0, 0), (1, 3), (62, 31), (93, 138))  # rows and columns added to the smallest image size
 
 
 Change = Callable[["onnx.ModelProto"], "onnx.ModelProto"]
@@ -51,14 +51,15 @@ Change = Callable[["onnx.ModelProto"], "onnx.ModelProto"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a runtime made of some images, beside what the bundle makes of them.
+    """Differences between the export and the bundle on some images.
 
     Attributes
     ----------
     images : int
     difference : float
-        Largest difference of a score, or of a map anywhere, as a share of the score; that of a map as a share
-        of its largest value, where that is more: standard scores of very ordinary places lie far below 0.
+        Largest difference of a score or a map value, divided by the score. Map values are divided by the
+        map's largest absolute value if that is larger than the score, because standard scores of very good
+        places lie far below 0.
     """
 
     images: int
@@ -76,32 +77,32 @@ def export(
     bundle: str | os.PathLike[str] | None = None,
     images: Iterable[np.ndarray] | None = None,
 ) -> Comparison:
-    """Write an inspector in another format, run it there, and keep it only if it says the same.
+    """Export an inspector, run the export, and keep it only if its results agree with the inspector's.
 
     Parameters
     ----------
     inspector : Inspector
-        As `bundle.load` gives it.
+        Inspector, as returned by `bundle.load`.
     path : path
-        File to write, of the format's suffix; a new folder for ``openvino`` and ``saved-model``.
+        File to write, with the suffix of the format; for ``openvino`` and ``saved-model`` a new folder.
     format : {"onnx", "litert", "openvino", "saved-model"}
     input_type : {"float32", "uint8"}
-        What pixels are given as; see `graph.build`.
+        Data type of the pixels; see `graph.build`.
     precision : {"float32", "bfloat16", "int8"}
-        Of the network's numbers; what less than float32 costs is told by `reduced_precision.export`.
+        Precision of the network. `reduced_precision.export` measures the cost of less than float32.
     samples : sequence of float32 (H, W) in [-1, 1]
-        Good images, of which int8 learns the range of the network's numbers.
+        Good images. For int8, the ranges of the network's values are learned from them.
     bundle : path, optional
-        Where the inspector is from: its name and checksum are written down.
+        File that the inspector was loaded from; its name and checksum are stored in the export.
     images : iterable of float32 (H, W) in [-1, 1], optional
-        To compare on; textures of several sizes that are made for it when not given.
+        Images to compare on. The default is generated textures of several sizes.
 
     Raises
     ------
     DataError
-        The inspector cannot be exported, or an image does not suit it.
+        The inspector cannot be exported, or an image does not fit it.
     ExportError
-        The runtime does not say the same. Nothing is written.
+        The results of the runtime differ. Nothing is written.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, received {format!r}")
@@ -152,7 +153,7 @@ def export(
 def compare(
     inspector: Inspector[PartDetector], description: Description, run: Run, images: Iterable[np.ndarray]
 ) -> Comparison:
-    """Run images both ways; raises ExportError when they differ by more than `TOLERANCE`."""
+    """Compare bundle and export on images; raise ExportError if they differ by more than `TOLERANCE`."""
     tolerance = TOLERANCE[description.precision]
     worst, count = 0.0, 0
     for count, image in enumerate(images, start=1):
@@ -171,7 +172,7 @@ def compare(
         scale = max(scale, float(np.finfo(np.float32).tiny))
         for name, difference in differences.items():
             share = abs(float(difference)) / (scale if name == "score" else max(scale, np.abs(anomaly).max()))
-            if not share <= tolerance:  # so that NaN is a difference, too
+            if not share <= tolerance:  # written so that NaN counts as a difference
                 raise ExportError(
                     f"the exported {name} differs by {share:.1e} of the score on image {count} (score "
                     f"{found['score']:.6g}, expected {expected.score:.6g}); at most {tolerance:.0e} is kept: "
@@ -191,7 +192,9 @@ def compare(
 def _lower(
     anomaly: np.ndarray, found: Sequence[int], expected: Sequence[int], description: Description
 ) -> float:
-    """How much lower the map is at a peak than at the expected one: where two are alike, either will do."""
+    """Compute how much lower the map is at the found peak than at the expected one; equal maxima are
+    allowed.
+    """
     grid = description.grid
     values = anomaly
     if SCORES[description.score]:
@@ -203,7 +206,9 @@ def _lower(
 
 
 def generated(description: Description) -> Iterator[np.ndarray]:
-    """Textures to compare on, of several sizes where a part has no size of its own: 8-bit gray levels."""
+    """Generate textures to compare on, with 8-bit gray levels; of several sizes unless the part has a fixed
+    size.
+    """
     rng = np.random.default_rng(0)
     for rows, columns in _GENERATED:
         shape = description.smallest
@@ -228,16 +233,16 @@ def _source(bundle: str | os.PathLike[str] | None) -> dict[str, str]:
 
 
 def quantised(model: "onnx.ModelProto", pixels: Sequence[np.ndarray], *, network: str) -> "onnx.ModelProto":
-    """Give a network's convolutions weights and inputs of 8 bits, by ONNX Runtime's quantiser.
+    """Quantize the network's convolutions to 8-bit weights and inputs, with ONNX Runtime's quantizer.
 
-    Densities, color and line filters stay as they are, and so do the network's projections, 1×1, which cost
-    little: a density whitens features, and what 8 bits round off would count there like a defect.
+    Densities, color, line filters and the network's 1×1 projections are not quantized. Projections cost
+    little time. Densities whiten features, so a rounding error of 8 bits would look like a defect.
 
     Parameters
     ----------
     model : onnx.ModelProto
     pixels : sequence of array (1, H, W)
-        Of good images, as the model takes them; of their numbers' ranges 8 bits are made.
+        Good images in the form that the model takes. They set the ranges of the 8-bit values.
     network : str
         Name of the network in the model.
     """
@@ -245,7 +250,7 @@ def quantised(model: "onnx.ModelProto", pixels: Sequence[np.ndarray], *, network
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
-        """Gives one image after the other, as the quantiser asks for them."""
+        """Reader that returns one image at each call of the quantizer."""
 
         def __init__(self) -> None:
             self._images = iter(pixels)
@@ -275,25 +280,25 @@ def quantised(model: "onnx.ModelProto", pixels: Sequence[np.ndarray], *, network
 
 
 def _exported(model: keras.Model, path: Path, format: str, **options: object) -> None:
-    """Write a model by Keras's own export, without its account of its work."""
+    """Write a model with Keras's export and suppress the log of the converter."""
     with _quiet("tf2onnx"), _quiet("tensorflow"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converters, about the packages that they stand on
+        warnings.simplefilter("ignore")  # converters warn about the packages that they use
         model.export(str(path), format=format, verbose=False, **options)
 
 
 def _to_onnx(model: keras.Model, change: Change) -> "onnx.ModelProto":
     try:
         import onnx
-        import tf2onnx  # noqa: F401 (Keras asks for it later, in other words)
+        import tf2onnx  # noqa: F401 (Keras imports it later, with another error message)
     except ImportError as error:
         raise _missing(error) from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        # Said here, as Keras asks only a model that was called before.
+        # The signature is given because Keras can only infer it for a model that was called before.
         signature = [tf.TensorSpec(model.input.shape, model.input.dtype, name=PIXELS)]
         _exported(model, path, "onnx", opset_version=_OPSET, input_signature=signature)
         made = onnx.load(path)
-    # In their own order: whoever looks at the file sees the score first.
+    # Restore the order of the outputs, so that viewers of the file show the score first.
     outputs = {output.name: output for output in made.graph.output}
     del made.graph.output[:]
     made.graph.output.extend(outputs[name] for name in graph.OUTPUTS)
@@ -317,23 +322,23 @@ def _write_openvino(model: keras.Model, text: str, path: Path, change: Change | 
             written = Path(folder) / OPENVINO
             _exported(model, written, "openvino")
             made = openvino.Core().read_model(written)
-        else:  # what changes a model knows ONNX
+        else:  # `change` works on ONNX models
             made = openvino.Core().read_model(_to_onnx(model, change).SerializeToString())
         made.set_rt_info(text, KEY)
         path.mkdir()
         openvino.save_model(made, path / OPENVINO, compress_to_fp16=False)
-        del made  # which holds the file that it was read from
+        del made  # it keeps the file open that it was read from
 
 
 def _write_litert(model: keras.Model, text: str, path: Path) -> None:
     operations = [
         tf.lite.OpsSet.TFLITE_BUILTINS
-    ]  # others need TensorFlow, which the exporter admits silently
+    ]  # other operations need TensorFlow; the exporter adds them silently
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "model.tflite"
         _exported(model, written, "litert", target_spec={"supported_ops": operations})
         path.write_bytes(written.read_bytes())
-    # A zip behind the model, where TensorFlow Lite's own metadata keeps its files.
+    # The zip archive is appended to the model, where TensorFlow Lite's own metadata is stored, too.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(DESCRIPTION, text)
 
@@ -358,7 +363,7 @@ def _missing(error: ImportError) -> BundleError:
 
 @contextmanager
 def _quiet(logger: str) -> Iterator[None]:
-    """Without a converter's account of its work."""
+    """Suppress the log of a converter during the block."""
     found = logging.getLogger(logger)
     level = found.level
     found.setLevel(logging.ERROR)

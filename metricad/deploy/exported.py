@@ -1,4 +1,4 @@
-"""Exported inspectors, read back: the same verdicts without TensorFlow."""
+"""Load exported inspectors and run them without TensorFlow."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,17 +19,17 @@ from metricad.scoring import anomaly_maps
 _FILES = {".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert, ".xml": runtimes.open_openvino}
 _FOLDERS = {runtimes.OPENVINO: runtimes.open_openvino, "saved_model.pb": runtimes.open_saved_model}
 _JUDGED = ("score", "peak", "source", "distance_map")
-_STEP = 1e-3  # of a gray level, by which levels may miss whole ones through rounding
+_STEP = 1e-3  # tolerance for whole gray levels, because of rounding
 
 
 class ExportedDetector:
-    """An inspector's model, by a runtime; follows `interface.ImageJudge`.
+    """Model of an exported inspector, run by a runtime; follows `interface.ImageJudge`.
 
     Parameters
     ----------
     description : Description
     run : Run
-        Gives the outputs that a judgement is made of.
+        Returns the outputs needed for a judgement.
     """
 
     def __init__(self, description: Description, run: Run) -> None:
@@ -42,7 +42,7 @@ class ExportedDetector:
         self._run = run
 
     def judge(self, image: np.ndarray) -> Judgement:
-        """See `ImageJudge`."""
+        """Judge an image; see `ImageJudge`."""
         pixels = to_pixels(image, self._description)
         with self.timer("network and distance"):
             found = self._run(pixels)
@@ -51,42 +51,42 @@ class ExportedDetector:
         return Judgement(float(found["score"][0]), (row, column), source, found["distance_map"][0])
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """See `ImageJudge`."""
+        """Resample an anomaly map to pixels; see `ImageJudge`."""
         return anomaly_maps.on_pixels(anomaly, image, self.grid, self.region)
 
     def map_value(self, score: float) -> float:
-        """See `ImageJudge`."""
+        """Return the anomaly map's value that corresponds to an image score; see `ImageJudge`."""
         return score * self._description.spread + self._description.center
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Whether there is an exported file or folder, going by names alone."""
+    """Whether the path is an exported file or folder; only file names are checked."""
     return _opener(Path(path)) is not None
 
 
 def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
-    """Whether an inspector, exported or not, is one that TensorFlow has to run."""
+    """Whether TensorFlow is needed to run this bundle or export."""
     return _opener(Path(path)) in (None, runtimes.open_saved_model)
 
 
 def load(
     path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
 ) -> Inspector[ExportedDetector]:
-    """Read what 'metricad export' wrote.
+    """Load an inspector written by 'metricad export'.
 
     Parameters
     ----------
     path : path
         An .onnx or .tflite file, or the folder of an OpenVINO model or a SavedModel.
     workers : int
-        Images that will be inspected at once.
+        Number of images that will be inspected at once.
     threads : int, optional
-        Processor cores to use in all; those that there are when not given.
+        Total number of processor cores to use; all by default.
 
     Raises
     ------
     BundleError
-        It is missing, damaged or not from metricad, or its runtime is not installed.
+        The file is missing, damaged or not from metricad, or its runtime is not installed.
     """
     found, run = open_runtime(path, workers=workers, threads=threads)
     return Inspector(ExportedDetector(found, run(_JUDGED)), found.calibration, dict(found.facts))
@@ -95,9 +95,9 @@ def load(
 def open_runtime(
     path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
 ) -> tuple[Description, Callable[[Sequence[str]], Run]]:
-    """Open an exported file: its `Description`, and what makes a `Run` of the names of some outputs.
+    """Open an exported file: return its `Description` and a function from output names to a `Run`.
 
-    See `load`.
+    Parameters and errors are those of `load`.
     """
     path = Path(path)
     if not path.exists():
@@ -111,19 +111,19 @@ def open_runtime(
         text, run = opener(path, threads=runtimes.cores() if threads is None else threads, workers=workers)
     except BundleError:
         raise
-    except Exception as error:  # each runtime raises kinds of its own
+    except Exception as error:  # each runtime raises its own types of error
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path}: damaged, or no model of its kind ({reason}); export it again") from error
     return metadata.read(text, path), run
 
 
 def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
-    """Turn an image in [-1, 1] into what a graph takes: levels (1, H, W), or (1, H, W, 3) of a part in color.
+    """Convert an image in [-1, 1] to the input of a graph: levels (1, H, W), or (1, H, W, 3) for color.
 
     Raises
     ------
     DataError
-        It is too small, of another size than the part's, or finer than 8 bits where those are expected.
+        The image is too small, has another size than the part, or has more than 8 bits where 8 are expected.
     """
     image = to_channels(image, found.channels)
     image = image[..., 0] if found.channels == 1 else image

@@ -1,7 +1,7 @@
-"""An inspector as one Keras model, from pixels to verdict: what is exported.
+"""Build an inspector as one Keras model for export, from pixels to verdict.
 
-The layers are those of the inspector itself; only the scale of the pixels, the threshold and the map on the
-image's pixels are added.
+The layers are those of the inspector. Added are only the scaling of the pixels, the threshold, and the
+anomaly map on pixels.
 """
 
 import keras
@@ -22,28 +22,28 @@ OUTPUTS = ("score", "is_defect", "peak", "source", "distance_map", "anomaly_map"
 
 
 def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") -> keras.Model:
-    """Turn an inspector into one Keras model.
+    """Build one Keras model from an inspector.
 
     Parameters
     ----------
     inspector : Inspector
-        Fitted, or as `bundle.load` gives it.
+        A fitted or loaded inspector.
     input_type : {"float32", "uint8"}
-        What pixels are given as.
+        Data type of the pixels.
 
     Returns
     -------
     keras.Model
-        Of `pixels`, (N, H, W), or (N, H, W, 3) of a part in color: levels from 0 to 255, with fractions where
-        they are float32. Gives a dictionary: `score` float32 (N,), `is_defect` bool (N,), `peak` int32
-        (N, 2), row and column, `source` int32 (N,), number of the feature map that contributes most,
-        `distance_map` float32 (N, h', w') and `anomaly_map` float32 (N, H, W). H and W are free but for a
-        part that is always seen in register.
+        Takes `pixels`, (N, H, W), or (N, H, W, 3) for color: levels from 0 to 255, which may have fractions
+        if float32. Returns a dictionary: `score` float32 (N,), `is_defect` bool (N,), `peak` int32 (N, 2),
+        row and column, `source` int32 (N,), number of the feature map that contributes most, `distance_map`
+        float32 (N, h', w') and `anomaly_map` float32 (N, H, W). H and W may vary, unless the part has a mask
+        or a positional density.
 
     Raises
     ------
     DataError
-        The inspector finds its region anew in every image, which no graph says.
+        The region of interest is found anew in every image, which a graph cannot do.
     """
     if input_type not in list(InputType):
         raise ValueError(f"input type must be one of {', '.join(InputType)}, received {input_type!r}")
@@ -71,7 +71,9 @@ def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") ->
 
 
 def sizes(detector: PartDetector) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Least and largest height, least and largest width, in pixels, of a part's images; None for any."""
+    """Return smallest and largest height, smallest and largest width, in pixels; None if any size is
+    allowed.
+    """
     if isinstance(detector.region, MaskRegion):
         height, width = detector.region.mask.shape
     elif detector.needs_positions:
@@ -91,37 +93,39 @@ def _mask(detector: PartDetector) -> np.ndarray | None:
 
 
 class FromLevels(keras.layers.Layer):
-    """Levels (N, H, W) or (N, H, W, 3) from 0 to 255 to images (N, H, W, channels) in [-1, 1]."""
+    """Layer that scales levels (N, H, W) or (N, H, W, 3), 0 to 255, to images (N, H, W, channels) in [-1,
+    1].
+    """
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Scale, and give gray images a channel."""
+        """Scale the levels, and add a channel axis to gray images."""
         image = tf.cast(pixels, tf.float32) * np.float32(2 / 255) - 1.0
         return image if len(pixels.shape) == 4 else tf.expand_dims(image, -1)
 
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One channel at least."""
+        """Return the shape, with a channel axis."""
         return pixels_shape if len(pixels_shape) == 4 else (*pixels_shape, 1)
 
 
 class Inside(keras.layers.Layer):
-    """Where images are judged: a constant, or everywhere."""
+    """Layer that returns the region of interest on the feature grid: a constant mask, or 1 everywhere."""
 
     def __init__(self, inside: np.ndarray | None, **named: object) -> None:
         super().__init__(**named)
         self.inside = inside
 
     def call(self, distances: tf.Tensor) -> tf.Tensor:
-        """1 or 0 at each place of distances (N, h', w', sources): (N, h', w')."""
+        """Return 1 inside and 0 outside, for distances (N, h', w', sources): (N, h', w')."""
         ones = tf.ones_like(distances[:, :, :, 0])
         return ones if self.inside is None else ones * tf.constant(self.inside.astype(np.float32))
 
     def compute_output_shape(self, distances_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One number for each place."""
+        """Return the shape: one value for each feature position."""
         return distances_shape[:3]
 
 
 class Verdict(keras.layers.Layer):
-    """The outputs of an exported inspector by their names."""
+    """Layer that returns the outputs of an exported inspector by name."""
 
     def __init__(
         self, threshold: float, grid: tuple[int, int], mask: np.ndarray | None, **named: object
@@ -132,7 +136,7 @@ class Verdict(keras.layers.Layer):
     def call(
         self, score: tf.Tensor, place: tf.Tensor, source: tf.Tensor, anomaly: tf.Tensor, placed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Compare with the threshold, and put the peak on the image's pixels."""
+        """Compare the score with the threshold, and convert the peak to pixels."""
         stride, first = self.grid
         if self.mask is not None:
             least = tf.reduce_min(anomaly, axis=(1, 2), keepdims=True)
@@ -154,7 +158,7 @@ class Verdict(keras.layers.Layer):
         anomaly_shape: tuple[int | None, ...],
         placed_shape: tuple[int | None, ...],
     ) -> dict[str, tuple[int | None, ...]]:
-        """As given."""
+        """Return the shapes of the outputs."""
         return {
             "anomaly_map": placed_shape,
             "distance_map": anomaly_shape,

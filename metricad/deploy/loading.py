@@ -1,4 +1,4 @@
-"""Inspectors from disk, whatever they were written as: a bundle, or an export of one."""
+"""Load inspectors from disk: bundles and exports."""
 
 import os
 
@@ -8,20 +8,20 @@ from metricad.inspection.interface import ImageJudge
 
 
 def load(path: str | os.PathLike[str], *, workers: int = 1) -> Inspector[ImageJudge]:
-    """Read a bundle, a .metricad file, or what 'metricad export' wrote.
+    """Load a bundle (a .metricad file) or a file or folder written by 'metricad export'.
 
-    TensorFlow is imported only for a bundle and for a SavedModel.
+    TensorFlow is imported only for a bundle or a SavedModel.
 
     Parameters
     ----------
     path : path
     workers : int
-        Images that will be inspected at once, so that a runtime can divide the processor.
+        Number of images that will be inspected at once; a runtime divides the processor cores among them.
 
     Raises
     ------
     BundleError
-        The file is missing, damaged, of an unknown version, or its runtime is not installed.
+        The file is missing, damaged or of an unknown version, or its runtime is not installed.
     """
     if exported.needs_tensorflow(path):
         native_output.load_tensorflow()

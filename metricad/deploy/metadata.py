@@ -1,4 +1,4 @@
-"""What an exported inspector says of itself: the text that travels inside the file, in every format."""
+"""The description stored in an exported inspector: a JSON text inside the file, in every format."""
 
 import base64
 import json
@@ -17,16 +17,16 @@ from metricad.scoring.calibration import Calibration
 from metricad.scoring.score_names import checked
 
 KEY = "metricad"
-"""Under which formats with metadata of their own keep the text."""
+"""Key of the text in formats that have their own metadata."""
 
 FORMAT_VERSION = 1
 
-"""What pixels can be given as."""
+"""Version of the description's format."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """All that is known of an inspector but the numbers of its network and density.
+    """Description of an inspector: everything except the weights of its network and density.
 
     Attributes
     ----------
@@ -35,22 +35,22 @@ class Description:
     score : str
         One of `score_names.SCORES`.
     center, spread : float
-        Value of the anomaly map at a score of 0, and what one unit of the score is worth there.
+        Value of the anomaly map at a score of 0, and difference of map values for one unit of the score.
     sources : tuple of str
-        Names of the feature maps, in the order of their numbers.
+        Names of the feature maps; the output `source` is an index into them.
     channels : {1, 3}
-        Of the images: gray or color.
+        1 for gray, 3 for color images.
     input_type : {"float32", "uint8"}
-        What pixels are given as.
+        Data type of the pixels.
     precision : {"float32", "bfloat16", "int8"}
-        Of the network's numbers inside.
+        Precision of the network.
     sizes : ((int, int), (int, int)) or None
-        Least and largest height, least and largest width of an image, in pixels; None for any from
-        `grid.smallest` up.
+        Smallest and largest height, smallest and largest width of an image, in pixels. None allows any size
+        from `grid.smallest`.
     mask : MaskRegion or None
-        Where images are judged; everywhere when None.
+        Region of interest; None for the whole image.
     facts : mapping
-        For the record: what it was fitted on, versions, the bundle's name and SHA-256.
+        Record: the images it was fitted on, versions, name and SHA-256 of the bundle.
     """
 
     calibration: Calibration
@@ -68,19 +68,21 @@ class Description:
 
     @property
     def is_standardized(self) -> bool:
-        """Whether scores are in standard deviations, which may be 0 or less; the paper's are distances."""
+        """Whether scores are in standard deviations, and may be negative; in the paper's method they are
+        distances.
+        """
         return self.spread != 1.0 or self.center != 0.0
 
     @property
     def smallest(self) -> tuple[int, int]:
-        """Height and width of the smallest image, in pixels."""
+        """Height and width of the smallest allowed image, in pixels."""
         if self.sizes is None:
             return self.grid.smallest, self.grid.smallest
         (height, _), (width, _) = self.sizes
         return height, width
 
     def to_text(self) -> str:
-        """Write as JSON."""
+        """Write the description as JSON."""
         return json.dumps(
             {
                 "format": "metricad-export",
@@ -104,12 +106,12 @@ class Description:
 
 
 def read(text: str | None, path: str | os.PathLike[str]) -> Description:
-    """Read what `Description.to_text` wrote.
+    """Read a text written by `Description.to_text`.
 
     Raises
     ------
     BundleError
-        There is no such text in the file, or one of a version that this metricad does not know.
+        The file has no such text, or its version is unknown to this metricad.
     """
     if not text:
         raise BundleError(f"{path}: not written by 'metricad export'; expected a file that was")
@@ -146,7 +148,7 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
 
 
 def precision(text: str | None) -> str | None:
-    """Only the precision in a text, None where there is none: for a runtime that has to know it first."""
+    """Read only the precision from a text, or None; the OpenVINO runtime needs it before loading."""
     try:
         return json.loads(text or "")["precision"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Suppress what native libraries print on standard error."""
+"""Suppress output of native libraries to standard error."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def suppress_stderr() -> Iterator[None]:
-    """Let nothing reach standard error during the block; Python errors are raised as ever."""
-    with _lock:  # two at once would each restore what the other has put in place
+    """Suppress all output to standard error during the block; Python errors are still raised."""
+    with _lock:  # two threads at once would restore each other's redirection
         if sys.stderr is not None:
             sys.stderr.flush()
         try:
             saved = os.dup(2)
-        except OSError:  # closed: there is nothing to silence
+        except OSError:  # closed, so there is nothing to suppress
             yield
             return
         null = os.open(os.devnull, os.O_WRONLY)
@@ -31,13 +31,13 @@ def suppress_stderr() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without the lines that its C++ part prints meanwhile.
+    """Import TensorFlow without the messages that its C++ part prints during import.
 
-    They come before its own log level counts, and a command line that promises one line for each error
-    cannot have them. Python errors are not touched: they travel as exceptions.
+    These messages come before TensorFlow's log level takes effect. The command line must print one line per
+    error only. Python errors are still raised.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with suppress_stderr():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # looking for GPUs prints as well
+        tf.config.list_physical_devices()  # the search for GPUs also prints messages

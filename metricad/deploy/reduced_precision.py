@@ -1,4 +1,4 @@
-"""Exports of less than float32: faster where the processor has such numbers, and what that costs."""
+"""Export with less than float32: faster on processors that support it. Measure the loss of accuracy."""
 
 import os
 import tempfile
@@ -20,23 +20,25 @@ from metricad.metrics.image import auroc
 from metricad.scoring.calibration import calibrate, check_count
 
 SAMPLES = 32
-"""Good images, at most, of which int8 learns ranges; a third of those given where there are fewer than 96."""
+"""Largest number of good images used to learn ranges for int8; one third of all if there are fewer than
+96.
+"""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What reduced precision does to an inspector.
+    """Effect of reduced precision on an inspector.
 
     Attributes
     ----------
     inspector : Inspector
-        The exported one, with its own threshold.
+        The exported inspector, with its own threshold.
     images : int
-        Good images that the threshold is from, and the differences.
+        Number of good images used for the threshold and the differences.
     median, largest : float
-        Difference of their scores, as a share of those that are above 1.
+        Differences of their scores, relative to the score or to 1 if that is larger.
     aurocs : (float, float) or None
-        On labelled images, in float32 and in reduced precision.
+        AUROC on labeled images, in float32 and in reduced precision.
     """
 
     inspector: Inspector[ImageJudge]
@@ -57,19 +59,20 @@ def export(
     input_type: str = "float32",
     bundle: str | os.PathLike[str] | None = None,
 ) -> Cost:
-    """Write an inspector in reduced precision, with a threshold of its own, and measure what it costs.
+    """Export an inspector in reduced precision, calibrate it again, and measure the effect.
 
-    Scores move, those of good images most: the threshold is set anew, at the same false-alarm rate.
+    Reduced precision changes scores, mostly those of good images. So the threshold is calibrated again at the
+    same false-alarm rate.
 
     Parameters
     ----------
     good : sequence of path
-        Good images that took no part in fitting it: the first for the range of its numbers, the others for
-        its threshold.
+        Good images that were not used for fitting. For int8 the first ones set the ranges of values; all
+        others set the threshold.
     labelled : iterable of (float32 (H, W) in [-1, 1], bool)
-        Images, and whether each is a defect, for the AUROC of both.
+        Images with their labels (true for a defect), to compare the AUROC.
     inspector, path, format, precision, input_type, bundle
-        As for `export.export`, which says what is raised, too.
+        Parameters and errors of `export.export`.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def export(
     others = good[count:]
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / Path(path).name
-        # The threshold is part of the graph, and is known only when the graph has been run.
+        # The threshold is part of the graph, but is known only after the graph has been run.
         exporting.export(inspector, draft, images=[read(others[0])], **settings)
         faster = exported.load(draft)
         scores = for_each(

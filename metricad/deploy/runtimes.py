@@ -1,4 +1,4 @@
-"""The runtimes by which exported files are run: none of them needs TensorFlow, but that of its own format."""
+"""Runtimes for exported files. Only SavedModel needs TensorFlow."""
 
 import contextlib
 import os
@@ -18,36 +18,38 @@ PIXELS = "pixels"
 """Name of the input."""
 
 OPENVINO = "model.xml"
-"""File in the folder of an OpenVINO model; its numbers lie beside it."""
+"""File name of an OpenVINO model in its folder; the weights are in a second file there."""
 
 DESCRIPTION = "metricad.json"
-"""File in a folder, or in a zip behind a model, that holds the description."""
+"""File name of the description, in a folder or in a zip archive appended to a model."""
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Of pixels (N, H, W); gives the outputs asked for, by name. Several threads may call it at once."""
+"""Function from pixels (N, H, W) or (N, H, W, 3) to the requested outputs, by name. Safe to call from several
+threads.
+"""
 
 Opened = tuple[str | None, Callable[[Sequence[str]], Run]]
-"""The description's text, and what makes a `Run` of the names of some outputs."""
+"""Text of the description, and a function from output names to a `Run`."""
 
-_SHAPES = 4  # image sizes that OpenVINO is given a plan of its own for: each takes a while to make
+_SHAPES = 4  # number of image sizes that OpenVINO compiles a plan for; compiling is slow
 
 
 def open_onnx(path: Path, *, threads: int, workers: int) -> Opened:
-    """Open an ONNX file in ONNX Runtime, on the CPU.
+    """Open an ONNX file with ONNX Runtime on the CPU.
 
     Parameters
     ----------
     path : Path
     threads : int
-        Processor cores to use in all.
+        Total number of processor cores to use.
     workers : int
-        Images that will be run at once.
+        Number of images that will be run at once.
     """
     with _installed("onnxruntime", path):
         import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads // workers)
-    options.log_severity_level = 3  # errors: the rest is about its own optimizer
+    options.log_severity_level = 3  # errors only: the other messages are about its optimizer
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(outputs: Sequence[str]) -> Run:
@@ -58,10 +60,10 @@ def open_onnx(path: Path, *, threads: int, workers: int) -> Opened:
 
 
 def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
-    """Open an OpenVINO model, its folder or the .xml file in it, on the CPU; see `open_onnx`.
+    """Open an OpenVINO model on the CPU: its folder or the .xml file in it; see `open_onnx`.
 
-    In full float32, unless it was exported for less: where a processor has faster, coarser numbers OpenVINO
-    would take them unasked.
+    It runs in float32 unless it was exported with less. Without this setting OpenVINO would use lower
+    precision wherever the processor supports it.
     """
     with _installed("openvino", path):
         import openvino
@@ -80,7 +82,7 @@ def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
         lock, requests = threading.Lock(), threading.local()
 
         def request(shape: tuple[int, ...] | None) -> Any:
-            """This thread's request for images of a shape; its own plan is much faster than one for any."""
+            """Return this thread's request for images of a shape. A plan for a fixed shape is much faster."""
             with lock:
                 if shape not in compiled and len(compiled) >= _SHAPES:
                     shape = None
@@ -118,7 +120,7 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
         return Interpreter(model_content=content, num_threads=max(1, threads // workers))
 
     def run(outputs: Sequence[str]) -> Run:
-        own = threading.local()  # an interpreter is for one thread
+        own = threading.local()  # an interpreter may be used by one thread only
 
         def infer(pixels: np.ndarray) -> dict[str, np.ndarray]:
             if not hasattr(own, "runner"):
@@ -133,15 +135,15 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
         return None, run
     found = metadata.read(text, path)
     shape = (1, *found.smallest, *([3] if found.channels == 3 else []))
-    with native_output.suppress_stderr():  # where the first of a process says by what means it runs
+    with native_output.suppress_stderr():  # the first interpreter of a process prints how it runs
         first = interpreter()
         first.resize_tensor_input(first.get_input_details()[0]["index"], shape)
-        first.allocate_tensors()  # so that a damaged model is found now
+        first.allocate_tensors()  # so that a damaged model is detected now
     return text, run
 
 
 def open_saved_model(path: Path, *, threads: int, workers: int) -> Opened:
-    """Open a SavedModel folder in TensorFlow, which must be installed and chooses its threads itself."""
+    """Open a SavedModel folder with TensorFlow, which must be installed and chooses its own threads."""
     with _installed("tensorflow", path):
         import tensorflow as tf
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
@@ -158,8 +160,8 @@ def open_saved_model(path: Path, *, threads: int, workers: int) -> Opened:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    with contextlib.suppress(AttributeError):  # not on every system
+    """Return the number of processor cores that this process may use."""
+    with contextlib.suppress(AttributeError):  # not available on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

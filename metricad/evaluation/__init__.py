@@ -1,4 +1,4 @@
-"""Measuring inspectors and methods on labelled surfaces, under one protocol."""
+"""Evaluate inspectors and methods on labeled surfaces with one protocol."""
 
 from typing import TYPE_CHECKING
 

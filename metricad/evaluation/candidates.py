@@ -1,4 +1,4 @@
-"""What `metricad evaluate` can put side by side: networks, bundles, the controls, and other methods."""
+"""Methods that `metricad evaluate` can compare: networks, bundles, controls and published methods."""
 
 import inspect
 import os
@@ -22,7 +22,7 @@ BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
 _PLAIN = (bool, int, float, str, list, tuple)
 
-_CONTROL_SEED = 0  # of the weights that a network that ships is compared with
+_CONTROL_SEED = 0  # seed of the untrained network that a shipped network is compared with
 
 
 def of_network(
@@ -31,17 +31,17 @@ def of_network(
     *,
     metrics: Sequence[str] = ("euclidean",),
 ) -> list[Method]:
-    """Densities on a network's features, and the same on an untrained one.
+    """Make a method for each density on a network, and the same on an untrained network.
 
     Parameters
     ----------
     name : str or path
-        A network that ships, by its name, or a run's folder.
+        Name of a shipped network, or folder of a run.
     kinds : sequence of str, optional
-        Of densities, see `PartDetector`. When not given, what suits the network: ``auto`` on one that ships,
-        the paper's ``mean`` on a run's.
+        Kinds of densities, see `PartDetector`. The default is ``auto`` for a shipped network and the paper's
+        ``mean`` for a run.
     metrics : sequence of str
-        Of the means.
+        Metrics of the mean densities.
 
     Raises
     ------
@@ -65,7 +65,9 @@ def of_network(
 def of_run(
     run: str | os.PathLike[str], kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """What `of_trained` gives, and the same on the network as it was before its training; raises alike."""
+    """Make the methods of `of_trained`, and the same on the untrained network of the run; raises the same
+    errors.
+    """
     settings, _ = runs.read_config(run)
     untrained = of_untrained(
         settings.units, settings.seed, kinds, name=Path(run).resolve().name, metrics=metrics
@@ -76,7 +78,7 @@ def of_run(
 def of_trained(
     run: str | os.PathLike[str], kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Densities of these kinds on a run's network; `metrics` are those of the means.
+    """Make a method for each kind of density on the network of a run; `metrics` are those of the mean.
 
     Raises
     ------
@@ -98,7 +100,9 @@ def of_trained(
 def of_untrained(
     units: int, seed: int, kinds: Sequence[str], *, name: str, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Densities of these kinds on a network with the weights that a training with this seed begins with."""
+    """Make a method for each kind of density on an untrained network with the initial weights of this
+    seed.
+    """
     model = residual.build(units, seed=seed)
     return _of_model(
         model, _densities(kinds, metrics), role="untrained", network=name, units=units, seed=seed
@@ -106,22 +110,22 @@ def of_untrained(
 
 
 def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[str] | None = None) -> Method:
-    """A published method that metricad is compared with.
+    """Make a published method to compare with.
 
     Parameters
     ----------
     name : str
         One of `methods.Method`.
     epochs : int, optional
-        To train for instead of the published number, where it trains; the name then says so.
+        Number of epochs, instead of the published one, if it is trained. Another number is added to the name.
     weights : str or path, optional
-        Of the network that it takes its features from: ``imagenet``, a file, or ``none`` for random ones,
-        which the name then says; ``imagenet`` when not given.
+        Weights of the network that it takes its features from: ``imagenet`` (default), a file, or ``none``
+        for random ones, which is added to the name.
 
     Raises
     ------
     ValueError
-        There is no such method.
+        No published method has this name.
     """
     make = detector_class(name)
     settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
@@ -136,7 +140,7 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[
             remarks.append("random weights")
     settings |= chosen
     if "weights" in settings:
-        settings["weights"] = Path(settings["weights"]).name  # a file is named without this machine's folders
+        settings["weights"] = Path(settings["weights"]).name  # without folders of this machine
     return Method(
         name=f"{name} ({', '.join(remarks)})" if remarks else name,
         role="compared",
@@ -148,7 +152,7 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[
 
 
 def of_bundle(path: str | os.PathLike[str]) -> Method:
-    """A ready-made inspector; raises as `bundle.load` does."""
+    """Make a method from a bundle; raises the errors of `bundle.load`."""
     inspector = bundle.load(path)
     detector = inspector.detector
     return Method(
@@ -164,7 +168,7 @@ def of_bundle(path: str | os.PathLike[str]) -> Method:
 
 
 def density_name(kind: str, metric: str = "euclidean") -> str:
-    """Name of a density in a report: a mean with its metric."""
+    """Return the name of a density in a report; for the mean, with its metric."""
     return f"mean {metric}" if kind == "mean" else kind
 
 
@@ -173,7 +177,7 @@ def _shape(model: keras.Model) -> str | None:
 
 
 def _densities(kinds: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Kind and metric of each density asked for."""
+    """Return kind and metric of each requested density."""
     for kind in kinds:
         if kind not in list(Kind):
             raise ValueError(f"kind must be one of {', '.join(Kind)}, received {kind!r}")

@@ -1,4 +1,4 @@
-"""Which methods run on which surfaces, and the run over all of them."""
+"""Plan which methods run on which surfaces, and run them all."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from metricad.training import loading, runs
 
 @dataclass(frozen=True)
 class Task:
-    """Methods that run side by side on one surface."""
+    """Methods that run on the same surface."""
 
     methods: tuple[Method, ...]
     surface: Surface
 
     @property
     def step_count(self) -> int:
-        """Images that are read, and epochs that are trained."""
+        """Number of images to read and epochs to train."""
         return step_count(self.methods, self.surface)
 
 
@@ -37,9 +37,10 @@ def plan(
     kinds: Sequence[str] | None = None,
     metrics: Sequence[str] = ("euclidean",),
 ) -> list[Task]:
-    """Put each network, with its controls, on every surface and each bundle on its own.
+    """Assign each network with its controls to every surface, and each bundle to its own surface.
 
-    A bundle belongs to the surface that has the name of its file; where there is only one surface, to that.
+    A bundle belongs to the surface with the name of its file. If there is only one surface, it belongs to
+    that one.
 
     Parameters
     ----------
@@ -47,22 +48,22 @@ def plan(
     parts : sequence of path
         Bundles.
     networks : sequence of str or path
-        Networks that ship, by name, and runs; see `candidates.of_network`.
+        Names of shipped networks, and folders of runs; see `candidates.of_network`.
     compared : sequence of Method
-        Others to put beside them, see `candidates.of_name`.
+        Other methods to compare with, see `candidates.of_name`.
     kinds, metrics : sequence of str
-        Densities on the networks; what suits each network when no kinds are given.
+        Densities on the networks; by default the one that suits each network.
 
     Raises
     ------
     DataError
-        A network was trained on test images, or a bundle belongs to no surface.
+        A network was trained on test images, or no surface matches a bundle.
     RunError, BundleError
         A network or a bundle cannot be read.
     """
     every = [*candidates.BASELINES, *compared]
     for name in networks:
-        if not loading.is_shipped(name):  # what ships has seen no image of any of these data sets
+        if not loading.is_shipped(name):  # shipped networks were not trained on any of these data sets
             _, data = runs.read_config(name)
             for surface in surfaces:
                 check_unseen(surface, data["seen"])
@@ -83,16 +84,16 @@ def run(
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Study:
-    """Evaluate every task in turn; raises as `evaluate` does.
+    """Evaluate all tasks one by one; raises the errors of `evaluate`.
 
     Parameters
     ----------
     tasks : sequence of Task
     networks : sequence of str or path
-        Those whose training goes into the record.
+        Networks whose training is recorded.
     protocol : Protocol, optional
     checkpoints, is_embedded
-        As of `evaluate`.
+        See `evaluate`.
     on_image : function, optional
         Called after each image, and after each epoch of a method that trains.
     """
@@ -112,7 +113,7 @@ def run(
 
 
 def study(evaluations: Sequence[Evaluation], networks: Sequence[str | os.PathLike[str]] = ()) -> Study:
-    """Put evaluations and the networks' training together."""
+    """Combine evaluations and the training records of networks."""
     logs = [(Path(run).resolve().name, runs.read_log(run)) for run in networks if not loading.is_shipped(run)]
     return Study(
         results=[one.result for one in evaluations],
@@ -134,7 +135,7 @@ def _network(run: str | os.PathLike[str]) -> Network:
         units=settings.units,
         seed=settings.seed,
         trained_on=[_describe(source) for source in data["seen"]],
-        # As JSON has them, so that a study that was read equals the one that was written.
+        # Lists as in JSON, so that a study read from a file equals the written one.
         settings={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
         epoch_loss=[round(value, 6) for record in log for value in record["epoch_loss"]],
         epoch_accuracy=[round(value, 6) for record in log for value in record["epoch_accuracy"]],

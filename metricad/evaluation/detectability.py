@@ -1,4 +1,4 @@
-"""What a part's inspector can find: synthetic defects of growing size and contrast against its threshold."""
+"""Measure what an inspector can detect: synthetic defects of different sizes and contrasts."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from metricad.inspection.detector import PartDetector
 
 MARGIN = 16
-"""How far, in rows and in columns of pixels, a map's peak may lie outside of the defect: half the paper's
-receptive field, as a feature tells that something in its square is odd, not where in it."""
+"""Largest distance of a map's peak from the defect, in rows and in columns of pixels, to count as localized.
+It is half the paper's receptive field: a feature tells that its square has a defect, but not where in it.
+"""
 
 _LINES = (1.0, 2.0, 3.0, 5.0)
 _AREAS = (8.0, 16.0, 32.0, 64.0)
@@ -29,15 +30,17 @@ SIZES: dict[str, tuple[float, ...]] = {
     "spots": (2.0, 4.0, 6.0, 8.0),
     "gap": (2.0, 4.0, 6.0, 10.0),
 }
-"""Sizes, in pixels, that each kind of defect is tried with."""
+"""Sizes, in pixels, tested for each kind of defect."""
 
 GRAY = ("scratch", "crack", "spots", "stain")
-"""Kinds whose contrast is a change of gray; that of the others is how far they replace the surface."""
+"""Kinds of defects whose contrast is a change of gray. For all others it is how far they replace the
+surface.
+"""
 
 CONTRASTS: dict[str, tuple[float, ...]] = {
     kind: (0.06, 0.12, 0.25, 0.5) if kind in GRAY else (0.25, 0.5, 0.75, 1.0) for kind in defects.KINDS
 }
-"""Contrasts that each kind of defect is tried with."""
+"""Contrasts tested for each kind of defect."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Count:
-    """How many defects there were, how many were called so, and how many of these where they are."""
+    """Number of defects, of those called a defect, and of those also localized."""
 
     defects: int = 0
     found: int = 0
@@ -62,16 +65,18 @@ class Count:
 
     @property
     def share(self) -> float:
-        """Share found; NaN where there were no defects."""
+        """Share of defects found; NaN without defects."""
         return self.found / self.defects if self.defects else math.nan
 
     @property
     def localised_share(self) -> float:
-        """Share found where they are; NaN where there were no defects."""
+        """Share of defects found and localized; NaN without defects."""
         return self.localised / self.defects if self.defects else math.nan
 
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the share found (Wilson, 1927), as if each defect were on an image of its own."""
+        """Compute the 95 % interval of the share found (Wilson, 1927), as if each defect were on its own
+        image.
+        """
         if not self.defects:
             return 0.0, 1.0
         interval = binomtest(self.found, self.defects).proportion_ci(0.95, method="wilson")
@@ -80,9 +85,9 @@ class Count:
 
 @dataclass(frozen=True)
 class Example:
-    """A defect as it was put onto an image: float32 (H, W) in [-1, 1], bool (H, W), and what was said.
+    """An image with a defect: float32 (H, W) in [-1, 1], its mask bool (H, W), and the outcome.
 
-    That is ``found``, ``found elsewhere`` or ``missed``.
+    The outcome is ``found``, ``found elsewhere`` or ``missed``.
     """
 
     setting: Setting
@@ -93,16 +98,17 @@ class Example:
 
 @dataclass
 class Chart:
-    """How many defects of each setting were found.
+    """Number of defects found for each setting.
 
     Attributes
     ----------
     counts : dict of Setting to Count
     good_images : int
     false_alarms : int
-        Good images that were called defective as they are: what is found beyond their share is found.
+        Number of good images called a defect without any synthetic defect. Found defects count only beyond
+        this share.
     examples : dict of str to Example
-        One of each kind of defect, of middling size and contrast.
+        One example of each kind of defect, of medium size and contrast.
     """
 
     counts: dict[Setting, Count]
@@ -112,19 +118,19 @@ class Chart:
 
     @property
     def defect_kinds(self) -> list[str]:
-        """Kinds of defects, in the order they were tried."""
+        """Kinds of defects, in the order of testing."""
         return list(dict.fromkeys(setting.kind for setting in self.counts))
 
     def sizes(self, kind: str) -> list[float]:
-        """Sizes of a kind, rising."""
+        """Return the sizes of a kind, in ascending order."""
         return sorted({setting.size for setting in self.counts if setting.kind == kind})
 
     def contrasts(self, kind: str) -> list[float]:
-        """Contrasts of a kind, rising."""
+        """Return the contrasts of a kind, in ascending order."""
         return sorted({setting.contrast for setting in self.counts if setting.kind == kind})
 
     def from_on(self, start: Setting) -> dict[Setting, Count]:
-        """Counts of everything of a kind that is at least as large and as strong."""
+        """Return the counts of all settings of the same kind that are at least as large and as strong."""
         return {
             setting: count
             for setting, count in self.counts.items()
@@ -140,12 +146,12 @@ def settings(
     sizes: Mapping[str, Sequence[float]] = SIZES,
     contrasts: Mapping[str, Sequence[float]] = CONTRASTS,
 ) -> list[Setting]:
-    """Every size with every contrast of these kinds.
+    """Combine every size with every contrast for these kinds.
 
     Raises
     ------
     ValueError
-        A kind is unknown, or there is none.
+        A kind is unknown, or no kind is given.
     """
     if not kinds or not set(kinds) <= defects.KINDS.keys():
         raise ValueError(f"kinds must be among {', '.join(defects.KINDS)}, received {', '.join(kinds)}")
@@ -158,18 +164,18 @@ def settings(
 
 
 class Measurement:
-    """Puts defects onto good images, one image after the other, and counts what an inspector says.
+    """Adds defects to good images, one image after the other, and counts what an inspector finds.
 
-    Each setting has the same number of defects, spread over the images as evenly as it can be.
+    Each setting has the same number of defects. They are distributed evenly over the images.
 
     Parameters
     ----------
     inspector : Inspector
     images : int
-        How many good images there will be.
+        Number of good images.
     tried : sequence of Setting
     each : int
-        Defects of each setting.
+        Number of defects of each setting.
     rng : numpy.random.Generator
         Draws the defects.
     on_defect : function, optional
@@ -178,9 +184,9 @@ class Measurement:
     Raises
     ------
     DataError
-        There are no images.
+        The number of images is 0.
     ValueError
-        `each` is not 1 or more.
+        `each` is below 1.
     """
 
     def __init__(
@@ -199,13 +205,13 @@ class Measurement:
             raise DataError("measuring what is found needs good images; received none")
         self.chart = Chart(dict.fromkeys(tried, Count()))
         self._inspector, self._rng, self._on_defect = inspector, rng, on_defect
-        # Setting by setting, dealt out like cards: none of the images is used up before the others.
+        # Defects are distributed over the images in turn, so that all images get about the same number.
         self._hands: list[list[Setting]] = [[] for _ in range(images)]
         for number, setting in enumerate(setting for setting in tried for _ in range(each)):
             self._hands[number % images].append(setting)
 
     def add(self, image: np.ndarray) -> None:
-        """Judge a good image, float32 (H, W) or (H, W, 3) in [-1, 1], and its share of defective versions."""
+        """Inspect a good image, float32 (H, W) or (H, W, 3) in [-1, 1], and its defective versions."""
         hand = self._hands[self.chart.good_images]
         self.chart.good_images += 1
         self.chart.false_alarms += self._inspector.inspect(image)[0].verdict == DEFECT
@@ -237,13 +243,13 @@ def measure(
     tried: Sequence[Setting] | None = None,
     each: int = 20,
 ) -> Chart:
-    """Count what an inspector finds of defects on good images that took no part in fitting it.
+    """Count which defects an inspector finds on good images that were not used for fitting.
 
     Parameters
     ----------
     images : sequence of float32 (H, W) in [-1, 1]
 
-    Others and errors as for `Measurement`; all `settings` are tried where none are given.
+    Other parameters and errors are those of `Measurement`; by default all `settings` are tested.
     """
     measurement = Measurement(
         inspector, len(images), tried=settings() if tried is None else tried, each=each, rng=rng
@@ -258,6 +264,6 @@ def _middle(values: Sequence[float]) -> float:
 
 
 def _is_near(mask: np.ndarray, at: tuple[int, int]) -> bool:
-    """Whether a pixel lies in a mask or at most `MARGIN` rows and columns from it."""
+    """Whether a pixel lies inside a mask or at most `MARGIN` rows and columns away from it."""
     row, column = (max(0, coordinate - MARGIN) for coordinate in at)
     return bool(mask[row : at[0] + MARGIN + 1, column : at[1] + MARGIN + 1].any())

@@ -1,4 +1,4 @@
-"""What is kept of a surface's test images besides their scores: a few pictures, and embeddings."""
+"""Keep a few pictures and the embeddings of a surface's test images."""
 
 from collections.abc import Sequence
 
@@ -11,29 +11,33 @@ from metricad.errors import DataError
 from metricad.evaluation.results import Example
 from metricad.inspection.interface import Detector, as_taken
 
-# Pictures are for looking at; the numbers are taken at full size.
+# Pictures are only for viewing; metrics are computed at full size.
 _EXAMPLE_SIDE = 200
-_COMPONENTS = 50  # as is usual before t-SNE (van der Maaten and Hinton, 2008); more would fill files
+_COMPONENTS = 50  # usual before t-SNE (van der Maaten and Hinton, 2008); more would make the files large
 
 
 def has_map(detector: Detector) -> bool:
-    """Whether its map says where; some methods have a score alone, and give it for every pixel."""
+    """Whether a method's map shows the position; some methods only have a score and repeat it for every
+    pixel.
+    """
     return getattr(detector, "has_map", True)
 
 
 def read_mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
-    """Pixels of the defect: none in a good image; None where a defect's pixels are not known."""
+    """Read the mask of a defect: empty for a good image; None if the pixels of the defect are not known."""
     if not sample.is_defect:
         return np.zeros(shape, bool)
     mask = sample.read_mask() if sample.read_mask else None
     if mask is not None and mask.shape != shape:
         raise DataError(f"{sample.name}: its mask has {mask.shape} pixels, the image {shape}; mend the mask")
-    # Some data sets have defects with an empty mask: their pixels are unknown, not normal.
+    # Some data sets have defects with an empty mask. Their pixels are unknown, not good.
     return mask if mask is not None and mask.any() else None
 
 
 def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:
-    """Picture the best, the median and the worst defect, and the worst good image."""
+    """Make pictures of the defects with the highest, median and lowest score, and of the good image with the
+    highest.
+    """
     order = np.argsort(scores, kind="stable")
     defects = [k for k in order if samples[k].is_defect]
     good = [k for k in order if not samples[k].is_defect]
@@ -63,7 +67,7 @@ def _example(detector: Detector, sample: Sample, role: str, score: float) -> Exa
 
 
 def embedding(detector: Detector, samples: Sequence[Sample]) -> np.ndarray | None:
-    """Principal components of the images' embeddings, float32 (images, components), if it has any."""
+    """Compute principal components of the images' embeddings, float32 (images, components), if it has any."""
     if not hasattr(detector, "embedding"):
         return None
     vectors = np.stack([detector.embedding(as_taken(detector, sample.read())) for sample in samples])

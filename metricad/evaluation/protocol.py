@@ -1,7 +1,7 @@
 """The paper's protocol over labelled surfaces (section 2.9).
 
-For each surface a method is fitted to the good images to learn from; the metrics are taken over all other
-good images and all defects.
+For each surface, a method is fitted to some good images. The metrics are computed over all other good images
+and all defects.
 """
 
 import hashlib
@@ -30,32 +30,32 @@ _TIMED_IMAGES = 10
 
 @dataclass(frozen=True)
 class Method:
-    """A way to judge images, and the names it goes by in a report.
+    """A method to evaluate, and its names in a report.
 
     Attributes
     ----------
     name : str
-        Column of the report: the kind of density, or the baseline.
+        Column of the report: the kind of density, or the name of the baseline.
     role : {"trained", "untrained", "baseline", "bundle", "compared"}
-        ``untrained`` and ``baseline`` are the controls that every result stands beside; ``compared`` is
+        ``untrained`` and ``baseline`` are the controls that every result is compared with; ``compared`` is
         another published method.
     make : function
-        Gives a detector; a fresh one for each surface unless `is_fitted`. Where there are `epochs`, it takes
-        ``checkpoint``, a folder or None, and ``on_epoch``, a function to call after each.
+        Returns a detector; a new one for each surface unless `is_fitted`. If `epochs` is not 0, it takes
+        ``checkpoint``, a folder or None, and ``on_epoch``, a function called after each epoch.
     network, units, seed
-        Which network, its size and its seed; None where there is none.
+        Name, size and seed of the network; None if there is none.
     seen : sequence of dict, optional
-        What the network was trained on, as `datasets.describe` records it.
+        Training data of the network, as recorded by `datasets.describe`.
     architecture : str, optional
-        Shape of the network where it is another than the paper's, see `factory`.
+        Name of the network in `factory`, if it is not the paper's.
     settings : dict
-        Those of a method that is compared with, for the record.
+        Settings of a published method, for the record.
     epochs : int
-        That it trains for on each surface's images; 0 where nothing is trained.
+        Number of epochs trained on each surface's images; 0 if nothing is trained.
     is_fitted : bool
-        The detector has been fitted already, as one from a bundle.
+        Whether the detector is already fitted, as one from a bundle.
     threshold, false_alarm_rate : float, optional
-        Of a bundle; other methods get theirs from held-out images.
+        Those of a bundle; other methods are calibrated with held-out images.
     """
 
     name: str
@@ -75,15 +75,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the good images of a surface are shared out.
+    """How the good images of a surface are split.
 
     Attributes
     ----------
     holdout : float in [0, 1)
-        Share of the good images to learn from that is kept from the density, for a threshold. 0 is the
-        paper's protocol, which has none.
+        Share of the good images that is held out from fitting, for a threshold. 0 is the paper's protocol,
+        which has no threshold.
     false_alarm_rate : float in (0, 1)
-        What the threshold promises. Where the held-out images would be too few for it, none are held out.
+        Rate that the threshold guarantees. If the held-out images would be too few for it, none are held out.
     """
 
     holdout: float = 0.2
@@ -95,7 +95,7 @@ class Protocol:
         calibration.needed(self.false_alarm_rate)
 
     def split(self, good: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-        """Share good images out to the fit and to the threshold, the same way every time."""
+        """Split good images into those to fit to and those for the threshold, always in the same way."""
         count = calibration.held_out_count(len(good), self.holdout)
         if count < calibration.needed(self.false_alarm_rate):
             count = 0
@@ -105,7 +105,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One method on one surface: the numbers, a few pictures, what it took, the test images' embeddings."""
+    """One method on one surface: numbers, pictures, cost, and embeddings of the test images."""
 
     result: Result
     examples: list[Example]
@@ -123,30 +123,29 @@ def evaluate(
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> list[Evaluation]:
-    """Fit methods to a surface's good images and score its test images.
+    """Fit methods to the good images of a surface and score its test images.
 
     Parameters
     ----------
     methods : sequence of Method
-        Color images go as they are to those that take color, to others their luminance.
+        Methods that take color get color images; all others get the luminance.
     surface : Surface
     protocol : Protocol, optional
     pictured : collection of str, optional
-        Names of the methods of which pictures are kept, all but the controls when not given: the best, the
-        median and the worst defect, and the worst good image.
+        Names of the methods whose pictures are kept: the best, the median and the worst defect, and the worst
+        good image. The default is all methods except the controls.
     checkpoints : path, optional
-        Folder in which the training of methods on a surface is kept, each in a folder of its own, and gone on
-        with.
+        Folder for checkpoints of methods that are trained, one subfolder each. Training continues from them.
     is_embedded : bool
-        Keep the embeddings of the test images, of methods that have one and are no controls.
+        Keep the embeddings of the test images, for methods that have embeddings and are no controls.
     on_image : function, optional
-        Called after each image that was fitted to or scored, and after each epoch of a method that trains.
+        Called after each image fitted to or scored, and after each epoch of a method that is trained.
 
     Raises
     ------
     DataError
-        The surface has no labelled test images of both kinds, a network was trained on one of them, an
-        image cannot be used, or a score is not finite.
+        The surface does not have labeled test images of both classes, a network was trained on a test image,
+        an image cannot be used, or a score is not finite.
     """
     _check_labels(surface)
     for method in methods:
@@ -196,23 +195,25 @@ def evaluate(
 
 
 def step_count(methods: Sequence[Method], surface: Surface) -> int:
-    """How often `evaluate` calls `on_image` for methods on a surface, if no training is gone on with."""
+    """Return how often `evaluate` calls `on_image` for these methods, if no training continues from a
+    checkpoint.
+    """
     return len(surface.fit) + len(surface.test) + sum(method.epochs for method in methods)
 
 
 def check_unseen(surface: Surface, trained_on: Sequence[dict[str, Any]]) -> None:
-    """Refuse to test a network on images that it was trained on.
+    """Raise an error if a network was trained on test images.
 
     Parameters
     ----------
     surface : Surface
     trained_on : sequence of dict
-        The run's record of its sources, as `datasets.describe` makes them.
+        Records of the training data, made by `datasets.describe`.
 
     Raises
     ------
     DataError
-        Test images were trained on: the two splits differ.
+        The network was trained on test images, because the two splits differ.
     """
     for source in trained_on:
         if source["dataset"] == surface.dataset:
@@ -234,7 +235,7 @@ def _check_labels(surface: Surface) -> None:
 
 
 def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
-    """The same surface, whose images name themselves when they are too small for a network."""
+    """Wrap a surface so that images too small for a network raise an error with their name."""
     smallest = max((d.grid.smallest for d in detectors if isinstance(d, PartDetector)), default=1)
 
     def checked(sample: Sample) -> Sample:
@@ -259,7 +260,7 @@ def _make(
         return method.make()
     folder = None
     if checkpoints is not None:
-        # Names may hold what no folder's name may.
+        # A hash, because names may have characters that are not allowed in folder names.
         words = json.dumps([method.name, method.settings, surface.dataset, surface.name], sort_keys=True)
         folder = checkpoints / hashlib.sha256(words.encode()).hexdigest()[:16]
     return method.make(checkpoint=folder, on_epoch=on_epoch)
@@ -270,7 +271,7 @@ def _is_known(surface: Surface, seen: Sequence[dict[str, Any]]) -> bool:
 
 
 class Images(Sequence[np.ndarray]):
-    """Images of samples, each read when it is asked for: as it is where `color`, else its luminance."""
+    """Sequence of images read on access: unchanged if `color`, else the luminance."""
 
     def __init__(
         self, samples: Sequence[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None
@@ -281,7 +282,7 @@ class Images(Sequence[np.ndarray]):
         return len(self._samples)
 
     def name(self, number: int) -> str:
-        """Name of a sample."""
+        """Return the name of a sample."""
         return self._samples[number].name
 
     @overload
@@ -306,7 +307,7 @@ def _fit(
     samples: Sequence[Sample],
     on_image: Callable[[], object],
 ) -> list[float]:
-    """Fit what is not fitted yet; return the seconds of each."""
+    """Fit the methods that are not fitted yet; return the seconds of each."""
     if not samples:
         raise DataError("no good images are left to fit to; lower --holdout or give more")
     seconds = [0.0] * len(methods)
@@ -350,7 +351,7 @@ def _promised(method: Method, threshold: float | None, protocol: Protocol) -> fl
 def _score(
     detectors: Sequence[Detector], samples: Sequence[Sample], on_image: Callable[[], object]
 ) -> tuple[np.ndarray, list[PixelMetrics]]:
-    """Scores (detectors, images), and what the maps are worth where the defect's pixels are known."""
+    """Compute scores (detectors, images), and pixel metrics of the images with a known mask."""
     scores = np.empty((len(detectors), len(samples)))
     pixels = [PixelMetrics() for _ in detectors]
     images = Images(samples, color=True, on_image=on_image)
@@ -365,7 +366,7 @@ def _score(
 
 
 def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:
-    """Score and, where wanted, map of an image, from one look where the detector can give both."""
+    """Compute the score and, if wanted, the map of an image; in one pass if the detector can."""
     if isinstance(detector, PartDetector):
         found = detector.judge(image)
         return found.score, detector.on_pixels(found.anomaly, image) if has_map else None
@@ -386,7 +387,7 @@ def _image_metrics(surface: Surface, method: Method, scores: np.ndarray) -> dict
 
 
 def _milliseconds(detector: Detector, samples: Sequence[Sample]) -> float:
-    # A pass of its own: above, methods that share a network share its time as well.
+    # A separate pass, because methods that share a network also share its time above.
     seconds = []
     for sample in samples:
         image = as_taken(detector, sample.read())

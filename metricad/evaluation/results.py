@@ -1,8 +1,7 @@
-"""What an evaluation found, on disk.
+"""Results of an evaluation, in memory and on disk.
 
-``<stem>.json`` holds the numbers, which depend on data, seed and versions alone: whoever repeats a run gets
-the same file. Beside it stand ``<stem>.costs.json``, what it took in time, and ``<stem>.examples.npz``, the
-pictures.
+``<stem>.json`` holds the numbers. They depend only on data, seed and versions: a repeated run gives the same
+file. Beside it are ``<stem>.costs.json`` with times and ``<stem>.examples.npz`` with pictures.
 """
 
 import contextlib
@@ -25,30 +24,30 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True)
 class Result:
-    """One method on one surface.
+    """Result of one method on one surface.
 
     Attributes
     ----------
     dataset, surface, method, role, network, units, seed
         See `datasets.Surface` and `protocol.Method`.
     is_known : bool or None
-        Whether the network was trained on good images of this surface; None where nothing was trained.
+        Whether the network was trained on good images of this surface; None if nothing was trained.
     fit_normals, held_out_normals : int
-        Good images the density was fitted to, and those kept from it for the threshold.
+        Numbers of good images that the density was fitted to, and that were held out for the threshold.
     test_normals, test_defects : int
-        Images the metrics were taken over.
+        Numbers of test images.
     threshold, false_alarm_rate : float or None
-        Threshold on the score and the rate it promises; None without enough held-out images.
+        Threshold of the score and the false-alarm rate it guarantees; None without enough held-out images.
     auroc, average_precision, f1_max, fpr_at_95_tpr : float
         See `metrics`.
     pixel_auroc, aupro : float or None
         See `metrics.PixelMetrics`; None without masks.
     scores : list of {"name", "kind", "score"}
-        Each test image's score.
+        Score of each test image.
     architecture : str or None
-        Shape of the network where it is another than the paper's.
+        Name of the network in `factory`, if it is not the paper's.
     settings : dict
-        Of a method that metricad is compared with.
+        Settings of a published method.
     """
 
     dataset: str
@@ -72,17 +71,17 @@ class Result:
     pixel_auroc: float | None
     aupro: float | None
     scores: list[dict[str, Any]]
-    architecture: str | None = None  # results did not always say, when there was the paper's alone
+    architecture: str | None = None  # missing in old results, which only had the paper's network
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def defect(self) -> list[bool]:
-        """Which test images are defects, in the order of `scores`."""
+        """Whether each test image is a defect, in the order of `scores`."""
         return [row["kind"] != "good" for row in self.scores]
 
     @property
     def score_values(self) -> list[float]:
-        """The scores alone."""
+        """The scores without names."""
         return [row["score"] for row in self.scores]
 
 
@@ -93,12 +92,12 @@ class Network:
     Attributes
     ----------
     name : str
-        As in `Result.network`.
+        Name, as in `Result.network`.
     units, seed : int
     trained_on : list of str
-        Data sets, as in "dagm2007/all: 6 classes, 3000 images".
+        Descriptions of data sets, such as "dagm2007/all: 6 classes, 3000 images".
     settings : dict
-        Every constant of the training, see `settings.Settings`; empty for a network that ships.
+        All settings of the training, see `settings.Settings`; empty for a shipped network.
     epoch_loss, epoch_accuracy : list of float
         Training loss and triplet accuracy after each epoch.
     """
@@ -114,14 +113,14 @@ class Network:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a result took.
+    """Times of a result.
 
     Attributes
     ----------
     seconds_to_fit : float
-        Wall time with reading; methods that share a network share it.
+        Wall time including reading images.
     milliseconds_per_image : float
-        Median time of a score without reading.
+        Median time to score an image, without reading it.
     """
 
     seconds_to_fit: float
@@ -130,14 +129,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Example:
-    """A test image with its map, reduced to a size for looking at.
+    """A test image with its map, at reduced size for viewing.
 
     Attributes
     ----------
     name, kind : str
         See `datasets.Sample`.
     role : {"best", "median", "worst", "false alarm"}
-        The defects with the highest, the middle and the lowest score, and the good image with the highest.
+        The defects with the highest, the median and the lowest score, and the good image with the highest.
     score : float
     image : uint8 (h, w)
     anomaly_map : float32 (h, w)
@@ -155,23 +154,23 @@ class Example:
 
 @dataclass(frozen=True)
 class Study:
-    """All that was found, as it stands in the files.
+    """All results of an evaluation, as stored in the files.
 
     Attributes
     ----------
     results : list of Result
     examples : list of list of Example
-        Of each result; empty ones where there are no pictures.
+        Examples of each result; an empty list if there are no pictures.
     costs : list of Cost or None
-        Of each result; None where the file is not at hand.
+        Times of each result; None if their file is missing.
     networks : list of Network
     training_seconds : dict of str to float
         Wall time of each network's training.
     versions : dict of str to str
-        What computed the numbers, see `versions.versions`.
+        Software that computed the numbers, see `versions.versions`.
     embeddings : list of float32 (images, components) or None
-        Of each result's test images, in the order of `Result.scores`, None where none were kept; empty
-        where none were kept at all.
+        Embeddings of each result's test images, in the order of `Result.scores`; None for results without.
+        The list is empty if there are no embeddings at all.
     """
 
     results: list[Result]
@@ -184,7 +183,9 @@ class Study:
 
 
 def merge(studies: Iterable[Study]) -> Study:
-    """Put several together, in their order; a network that stands in several is kept once.
+    """Merge studies in their order; a network in several studies is kept once.
+
+    If versions differ, all are listed; studies without versions are left out of this.
 
     Versions that differ are all named; a study without versions has no part in them.
     """
@@ -209,12 +210,12 @@ def merge(studies: Iterable[Study]) -> Study:
 
 
 def if_any(embeddings: list[np.ndarray | None]) -> list[np.ndarray | None]:
-    """The same, or no list at all where there is none in it."""
+    """Return the list, or an empty list if all its items are None."""
     return embeddings if any(one is not None for one in embeddings) else []
 
 
 def save(path: str | os.PathLike[str], study: Study) -> None:
-    """Write a study's three files; of paths only names below a data set's folder are written."""
+    """Write the three files of a study. Paths are stored relative to the data set's folder."""
     path = Path(path)
     document = {
         "format": FORMAT,
@@ -227,7 +228,8 @@ def save(path: str | os.PathLike[str], study: Study) -> None:
         "training_seconds": study.training_seconds,
         "results": [cost and asdict(cost) for cost in study.costs],
     }
-    # All are written before any is moved, and the numbers last: where they stand the others do.
+    # All files are written before any is renamed, and the numbers are renamed last. So if they exist, the
+    # others do.
     with contextlib.ExitStack() as stack:
         numbers = stack.enter_context(files.replacing(path))
         times = stack.enter_context(files.replacing(_beside(path, "costs.json")))
@@ -239,12 +241,12 @@ def save(path: str | os.PathLike[str], study: Study) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Study:
-    """Read a study; costs and examples are empty where their files are not at hand.
+    """Load a study; costs and examples are empty if their files are missing.
 
     Raises
     ------
     DataError
-        A file is missing, damaged, no results, or of an unknown version.
+        A file is missing, damaged, no results file, or of an unknown version.
     """
     path = Path(path)
     if not path.is_file():
@@ -305,7 +307,7 @@ def _load_pictures(path: Path, count: int) -> tuple[list[list[Example]], list[np
     if not path.is_file():
         return [[] for _ in range(count)], []
     try:
-        # NumPy would leave a damaged file open that it opened itself.
+        # Opened here, because NumPy would leave a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if len(arrays["count"]) != count:
                 raise ValueError(f"examples of {len(arrays['count'])} results instead of {count}")
@@ -314,7 +316,7 @@ def _load_pictures(path: Path, count: int) -> tuple[list[list[Example]], list[np
                 for number, shown in enumerate(arrays["count"])
             ]
             return examples, if_any([arrays.get(f"{number}/embedding") for number in range(count)])
-    except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
+    except Exception as error:  # zipfile, zlib and NumPy raise their own types of error
         raise DataError(f"{path}: damaged ({error}); evaluate again") from error
 
 

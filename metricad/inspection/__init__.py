@@ -1,4 +1,4 @@
-"""The inspector: fitting it to good parts, asking it for verdicts, tuning it, saving and loading it."""
+"""The inspector: fit it to good parts, inspect images, tune the image score, save and load bundles."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""A trained inspector on disk: one ``.metricad`` file, checksummed, without pickle.
+"""Save an inspector as a bundle and load it: one ``.metricad`` file with checksums and without pickle.
 
-The file is a zip of ``manifest.json`` and arrays as ``.npy``. The manifest holds the format's version,
-the versions of what made it, the settings, and the SHA-256 of every other member.
+The file is a zip of ``manifest.json`` and ``.npy`` arrays. The manifest holds the version of the format, the
+versions of the software that wrote it, the settings, and the SHA-256 of every other member.
 """
 
 import hashlib
@@ -44,12 +44,12 @@ _LAYERS = {
 
 
 def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None:
-    """Write an inspector to one file, whole or not at all.
+    """Write an inspector to one file. If writing fails, no partial file is left.
 
     Raises
     ------
     BundleError
-        The inspector is an exported one, which no longer holds what a bundle does.
+        The inspector is an exported one. It no longer holds all that a bundle needs.
     """
     detector = inspector.detector
     if not isinstance(detector, PartDetector):
@@ -93,12 +93,12 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
 
 
 def load(path: str | os.PathLike[str]) -> Inspector[PartDetector]:
-    """Read an inspector.
+    """Load an inspector from a bundle.
 
     Raises
     ------
     BundleError
-        The file is missing, no bundle, damaged, or of a version that this metricad does not know.
+        The file is missing, is no bundle, is damaged, or has a version that this metricad does not know.
     """
     manifest, members = _read(Path(path))
     arrays = {name.removesuffix(".npy"): _from_bytes(content, path) for name, content in members.items()}
@@ -126,7 +126,7 @@ def load(path: str | os.PathLike[str]) -> Inspector[PartDetector]:
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a bundle says of itself, its members checked; raises as `load` does."""
+    """Read the manifest of a bundle and check all members; raises the errors of `load`."""
     return _read(Path(path))[0]
 
 
@@ -146,7 +146,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         ValueError,
         EOFError,
         OSError,
-        RuntimeError,  # a flipped bit can call a member encrypted, or packed in another way
+        RuntimeError,  # a flipped bit can mark a member as encrypted or change its compression method
         zlib.error,
     ) as error:
         raise BundleError(f"{path}: no metricad bundle, or a damaged one ({error}); make it again") from error
@@ -166,7 +166,7 @@ def _check_version(version: object, path: Path) -> None:
 
 
 def _layers(detector: PartDetector) -> dict[str, keras.layers.Layer]:
-    """All layers that learned from good images, by the name that a bundle has for them."""
+    """Return all layers that learned from good images, by their name in the bundle."""
     densities = {f"density{k}": density for k, density in enumerate(detector.densities)}
     others = {"standardize": detector.standardize, "fuse": detector.fuse, "score": detector.score_layer}
     return densities | {key: layer for key, layer in others.items() if layer is not None}
@@ -200,7 +200,7 @@ def _numbered(folder: str, weights: list[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _below(arrays: Mapping[str, np.ndarray], folder: str) -> list[np.ndarray]:
-    """Arrays of a folder in the order of their names."""
+    """Return the arrays of a folder, sorted by name."""
     return [array for name, array in sorted(arrays.items()) if name.startswith(f"{folder}/")]
 
 
@@ -213,7 +213,7 @@ def _to_bytes(array: np.ndarray) -> bytes:
 def _from_bytes(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # NumPy's header parser raises many kinds
+    except Exception as error:  # NumPy's header parser raises many types of error
         raise BundleError(f"{path}: holds something that is no plain array; not read") from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BundleError(f"{path}: holds numbers that are not finite; make the bundle again")

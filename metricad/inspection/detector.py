@@ -1,4 +1,4 @@
-"""A part's model: fitted to good images, asked for distances, anomaly maps and scores."""
+"""The model of one part: fit it to good images, then compute distances, anomaly maps and image scores."""
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
@@ -26,27 +26,28 @@ from metricad.scoring.standardize import Fuse, Standardize
 
 
 class PartDetector:
-    """Features of a network, a density of good ones, and a score: follows `interface.Detector`.
+    """Detector made of a network, densities of good features and an image score; follows
+    `interface.Detector`.
 
     Parameters
     ----------
     network : keras.Model
-        As `factory.build` makes it.
+        Network, as built by `factory.build`.
     kind : {"auto", "mixture", "gaussian", "positional", "mean"}, optional
-        Of the density. ``auto`` takes the mixture or, where good images are likelier under it, the positional
-        one. When not given, the paper's ``mean`` on the paper's network and ``auto`` on any other.
+        Kind of density. ``auto`` uses the mixture, or the positional density if good images are more likely
+        under it. The default is the paper's ``mean`` for the paper's network and ``auto`` for any other.
     metric : {"euclidean", "manhattan"}
-        Of the mean.
+        Metric of the mean density.
     is_gray : bool
-        Inspect the luminance alone, also of color images.
+        Use only the luminance, also of color images.
     region : Region, optional
-        Where images are judged; everywhere when not given. A feature whose center lies outside is not scored,
-        nor learned from, unless each place has a mean of its own.
+        Region of interest; the default is the whole image. Features whose center lies outside the region are
+        not scored. They are not used for fitting either, except by a positional density.
     score : str, optional
-        One of `score_names.SCORES`. When not given, the maximum with the mean, as in the paper, and
-        `score_names.DEFAULT` with any other density.
+        One of `score_names.SCORES`. The default is the maximum for the mean density, as in the paper, and
+        `score_names.DEFAULT` for any other density.
     seed : int
-        Of all that is drawn at random while fitting.
+        Seed of all random numbers used while fitting.
     """
 
     takes_color = True
@@ -75,23 +76,23 @@ class PartDetector:
         self.timer = StageTimer()
         self.settings: dict[str, Any] = {"channels": 1, "curve": "linear", "is_halved": False}
         self.likelihood_gain: float | None = None
-        """By how much held-out images are likelier under what ``auto`` chose than under the other density."""
+        """Mean log likelihood of held-out images: density chosen by ``auto`` minus the other one."""
         self._build_features()
         self.densities: list[keras.layers.Layer] = []
 
     @property
     def channels(self) -> int:
-        """Channels of an image that count: 1 or 3."""
+        """Number of channels that the detector uses: 1 or 3."""
         return int(self.settings["channels"])
 
     @property
     def grid(self) -> FeatureGrid:
-        """Where the places of the maps lie on an image's pixels."""
+        """Feature grid: where the features of the maps lie on the pixels of an image."""
         return self.features.grid
 
     @property
     def description(self) -> str:
-        """The density that was fitted, in a few words."""
+        """Describe the fitted density in a few words."""
         first = self.densities[0]
         if isinstance(first, MeanDistance):
             return f"{self.metric} distance to the mean"
@@ -106,16 +107,19 @@ class PartDetector:
 
     @property
     def needs_positions(self) -> bool:
-        """Whether all images must have one size, always seen in register."""
+        """Whether all images must have the same size and show the part at the same position."""
         return any(density.needs_positions for density in self.densities)
 
     def fit(self, images: Sequence[np.ndarray]) -> Self:
-        """See `Detector`; images are read twice at most, one at a time, apart from the first look at some.
+        """Fit the detector to good images; see `Detector`.
+
+        Some images are loaded together to choose the settings. After that all are read once, one at a time.
+        For the mean density, they are read once for each feature map.
 
         Raises
         ------
         DataError
-            Gray and color images are mixed, or an image does not suit the region or the density.
+            Gray and color images are mixed, or an image does not fit the region of interest or the density.
         """
         if not len(images):
             raise ValueError("no images to fit to; expected at least one good image")
@@ -129,7 +133,7 @@ class PartDetector:
         return self
 
     def _seen(self, images: Sequence[np.ndarray], source: int) -> Iterator[np.ndarray]:
-        """Features of one source in each image that lie inside the region."""
+        """Yield the features of one source inside the region of interest, image by image."""
         for number, image in fit_detector.ahead(images, range(len(images))):
             try:
                 found = self.feature_maps(image)[source]
@@ -139,7 +143,7 @@ class PartDetector:
             yield found if inside is None else found[inside]
 
     def prepare(self, **settings: object) -> None:
-        """Take channels, intensity curve and halving, and build the features anew."""
+        """Set channels, intensity transform and halving, and rebuild the layers that compute features."""
         self.settings |= settings
         self._build_features()
 
@@ -149,7 +153,7 @@ class PartDetector:
         fuse: Fuse | None = None,
         score: ImageScore | None = None,
     ) -> None:
-        """Put the layers together to the two halves of the model."""
+        """Connect the layers into the two halves of the model and compile both."""
         self.standardize, self.fuse = standardize, fuse
         self.score_layer = ImageScore(self.score_name, name="score") if score is None else score
         self.to_maps = model.maps(self.features, self.densities)
@@ -162,20 +166,21 @@ class PartDetector:
         self._verdict = compiled(lambda *given: self.to_verdict(list(given)), *maps_and_places)
 
     def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
-        """Feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the sources."""
+        """Compute all feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the
+        sources.
+        """
         self.grid.check(image.shape)
         found = self.features.run(to_channels(image, self.channels)[np.newaxis])
-        return [
-            one.numpy()[0] for one in keras.tree.flatten(found)
-        ]  # Keras gives a single map without its list
+        return [one.numpy()[0] for one in keras.tree.flatten(found)]  # for a single map Keras returns no list
 
     def distances(self, image: np.ndarray) -> np.ndarray:
-        """Distance of each source at each place: float32 (h', w', sources).
+        """Compute the distance of each source at each feature: float32 (h', w', sources).
 
         Raises
         ------
         DataError
-            The image does not suit the inspector: gray for color, or of another size than a positional one.
+            The image does not fit the inspector: it is gray but color is needed, or its size differs from
+            that of a positional density.
         """
         pixels = to_channels(image, self.channels)
         self._check_size(image)
@@ -186,14 +191,16 @@ class PartDetector:
         return self._distances(pixels[np.newaxis]).numpy()[0]
 
     def judge(self, image: np.ndarray) -> Judgement:
-        """See `interface.ImageJudge`."""
+        """Judge an image; see `interface.ImageJudge`."""
         with self.timer("network and distance"):
             distances = self.distances(image)
         with self.timer("score"):
             return self.verdict(distances, self.inside(image, distances.shape[:2]))
 
     def verdict(self, distances: np.ndarray, inside: np.ndarray | None = None) -> Judgement:
-        """Second half alone: of distances (h', w', sources), where `inside`, bool (h', w'), says so."""
+        """Run the second half of the model on distances (h', w', sources), only where `inside`, bool (h',
+        w'), is true.
+        """
         known = np.ones(distances.shape[:2], np.float32) if inside is None else inside.astype(np.float32)
         found = self._verdict(distances[np.newaxis], known[np.newaxis])
         row, column = (int(each) * self.grid.stride + self.grid.middle for each in found["place"].numpy()[0])
@@ -201,7 +208,9 @@ class PartDetector:
         return Judgement(float(found["score"][0]), (row, column), source, found["anomaly"].numpy()[0])
 
     def maps_by_kind(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Map of each kind of sources alone, float32 (h', w'), and where these are judged."""
+        """Return the anomaly map of each kind of source, float32 (h', w'), and the mask of the region of
+        interest.
+        """
         distances = self.distances(image)
         inside = self.inside(image, distances.shape[:2])
         if self.standardize is None or self.fuse is None:
@@ -212,7 +221,7 @@ class PartDetector:
     def with_score(
         self, score: str, kinds: Collection[str], *, center: float, spread: float
     ) -> "PartDetector":
-        """The same detector with another score, of sources of some kinds alone.
+        """Return a copy of this detector with another score, computed from some kinds of sources only.
 
         Parameters
         ----------
@@ -221,7 +230,7 @@ class PartDetector:
         kinds : sequence of str
             Kinds of feature maps, see `model.Source`.
         center, spread : float
-            Mean and standard deviation of good images' largest values, as the score takes them.
+            Mean and standard deviation of the largest map values of good images, as averaged by the score.
         """
         other = copy.copy(self)
         other.score_name = checked(score)
@@ -233,43 +242,46 @@ class PartDetector:
         return other
 
     def score(self, image: np.ndarray) -> float:
-        """See `Detector`."""
+        """Compute the image score; see `Detector`."""
         return self.judge(image).score
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """See `Detector`."""
+        """Compute the anomaly map on pixels; see `Detector`."""
         return self.on_pixels(self.judge(image).anomaly, image)
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Put an image's anomaly map (h', w') on its pixels (H, W); its least value outside the region."""
+        """Resample an anomaly map (h', w') to pixels (H, W). Outside the region of interest, use its smallest
+        value.
+        """
         return anomaly_maps.on_pixels(anomaly, image, self.grid, self.region)
 
     def map_value(self, score: float) -> float:
-        """See `interface.ImageJudge`."""
+        """Return the anomaly map's value that corresponds to an image score; see `interface.ImageJudge`."""
         return self.score_layer.map_value(score)
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """What the network makes of the place that is farthest from good surface: float32 (d,)."""
+        """Return the feature vector with the largest anomaly, from the network's finest map: float32 (d,)."""
         anomaly = self.judge(image).anomaly
         return self.feature_maps(image)[0][np.unravel_index(np.argmax(anomaly), anomaly.shape)]
 
     def inside(self, image: np.ndarray, shape: tuple[int, int], source: int = 0) -> np.ndarray | None:
-        """Which features of a source's map, of this shape, have their center in the region.
+        """Find the features of a source whose center lies in the region of interest; `shape` is that of its
+        map.
 
         Returns
         -------
-        bool (h, w), or None where the whole image is judged
+        bool (h, w), or None if the whole image is inspected
 
         Raises
         ------
         DataError
-            There are none.
+            No feature center lies in the region.
         """
         if self.region is None:
             return None
         where = self.region.region(to_luminance(image))
         inside = anomaly_maps.at_features(where, self.features.sources[source].place, shape)
-        if not inside.any():  # a score of 0 would call anything good
+        if not inside.any():  # without this check the score would be 0 and every image good
             raise DataError(
                 "there is nothing to judge: the region holds no feature's center; expected some of it, a few "
                 f"pixels wide, {self.grid.middle} pixels or more from the image's border; draw a larger mask"

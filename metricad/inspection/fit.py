@@ -1,4 +1,4 @@
-"""Making an inspector from a folder of good parts."""
+"""Fit and calibrate an inspector with a folder of good images."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from metricad.scoring.calibration import calibrate, check_split, held_out_count
 
 
 class ImageFiles(Sequence[np.ndarray]):
-    """Image files as a sequence of images, each read whenever it is asked for.
+    """Sequence of images that reads each file when it is accessed.
 
     Parameters
     ----------
     paths : sequence of path
     smallest : int
-        Least height and width, in pixels.
+        Smallest allowed height and width, in pixels.
     color : bool
         Keep the channels of color images.
     on_image : function, optional
@@ -45,7 +45,7 @@ class ImageFiles(Sequence[np.ndarray]):
         return len(self._paths)
 
     def name(self, number: int) -> str:
-        """Path of an image."""
+        """Return the path of an image."""
         return str(self._paths[number])
 
     @overload
@@ -76,35 +76,36 @@ def fit_inspector(
     seed: int = 0,
     on_image: Callable[[], object] = lambda: None,
 ) -> Inspector[PartDetector]:
-    """Make an inspector from images of good parts.
+    """Fit an inspector to images of good parts and calibrate its threshold.
 
     Images are read one at a time; memory does not grow with their number.
 
     Parameters
     ----------
     paths : sequence of path
-        Image files of good parts, of any sizes from the receptive field up.
+        Image files of good parts. Sizes may differ; each must be at least as large as the receptive field.
     model : keras.Model, optional
-        A network, as `load_shipped_network` or `train_network` gives it; the one that ships when not given.
+        A network, as returned by `load_shipped_network` or `train_network`. The default is the shipped
+        network.
     kind, metric
-        Of the density: see `PartDetector`.
+        Kind of density and metric of the mean; see `PartDetector`.
     is_gray : bool
-        Inspect the luminance alone, also of color images.
+        Use only the luminance, also of color images.
     region : Region, optional
-        Where images are judged; everywhere when not given.
+        Region of interest; the default is the whole image.
     false_alarm_rate : float
         Largest share of good images that the threshold may call defects.
     holdout : float in (0, 1)
-        Share of the images kept from fitting for setting the threshold; they do nothing else.
+        Share of the images that is held out from fitting. They are used only to set the threshold.
     seed : int
-        Chooses which images are held out, and all else that is drawn at random.
+        Seed for the choice of held-out images and all other random numbers.
     on_image : function, optional
         Called after each image read, for a progress bar.
 
     Raises
     ------
     DataError
-        An image cannot be used, or there are too few for the rate.
+        An image cannot be used, or there are too few images for the false-alarm rate.
     """
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)

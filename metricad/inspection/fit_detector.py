@@ -1,8 +1,8 @@
-"""What a part's model learns from good images: densities, standard scores, fusion and score.
+"""Fit a detector to good images: densities, standard scores, fusion and image score.
 
-Images are read twice at most. First each gives feature vectors to a sample that is bounded in size. Then
-some of them, bounded in number, are judged by densities fitted to the images of the other folds, so that all
-that is standardised comes from images that a density has not seen. Nothing is kept of an image but these.
+The first pass reads all images once. It adds features of each to a sample of bounded size and keeps all
+features of a bounded number of images. The kept images are then judged by densities fitted to the other
+folds. So standard scores come only from images that the density has not seen.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,29 +28,31 @@ if TYPE_CHECKING:
     from metricad.inspection.detector import PartDetector
 
 FOLDS = 2
-"""Parts of the images, each judged by densities of the others: two, as each costs a fit of its own."""
+"""Number of folds for cross-fitting. Two, because each fold needs its own fit of the densities."""
 
 JUDGED = 64
-"""Images, at most, that standard scores come from: their mean is known to an eighth of a deviation."""
+"""Largest number of images used for standard scores: gives their mean with a standard error of 1/8 deviation.
+"""
 
 KEPT_BYTES = 2**28
-"""Memory for the features of these, 256 MiB: of large images fewer are kept, `CHOOSING` at least."""
+"""Memory for the features of kept images, 256 MiB. Large images: fewer are kept, but at least `CHOOSING`."""
 
 CHOOSING = 16
-"""Images, of these, by which the mixture or the positional density is chosen."""
+"""Number of kept images used to choose between the mixture and the positional density."""
 
 LARGE = 700
-"""Shorter side, in pixels, from which on images are halved: defects grow with the image, features do not."""
+"""Shorter side, in pixels, from which images are halved: defects grow with the image, features do not."""
 
 FINE, COARSE, ALONE = (1, 16), (1, 8, 32), (1, 4)
-"""Numbers of components tried on the finest feature map, on coarser ones, and where there is one scale alone.
+"""Numbers of components to try: for the finest feature map, for coarser ones, and if there is only one scale.
 
-As many as their time allows: the finest map has three quarters of the features, and `fast` is to be fast.
+As many as the time for fitting allows. The finest map has three quarters of all features. The network with
+one scale must stay fast.
 """
 
 
 def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
-    """Fit a detector of any kind but the mean; see `PartDetector.fit`."""
+    """Fit a detector of any kind except the mean; see `PartDetector.fit`."""
     if detector.kind == "positional" and len(images) < FOLDS:
         raise DataError("a positional density needs two good images or more, received one; give more images")
     detector.likelihood_gain = None
@@ -81,7 +83,7 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
 def _standardize(
     detector: "PartDetector", distances: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
 ) -> None:
-    """Learn standard scores, fusion and score from distances in images that densities have not seen."""
+    """Fit standard scores, fusion and image score to distances in images that the densities have not seen."""
     shapes = {one.shape for one in distances}
     *size, number = next(iter(shapes))
     standardize = Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
@@ -95,17 +97,19 @@ def _standardize(
 
 @dataclass
 class _Learned:
-    """What the first pass gives: samples of each source and, where maps have one size, positional moments."""
+    """Result of the first pass: a sample for each source and, if all images have one size, positional
+    moments.
+    """
 
     samples: list[VectorSample]
-    moments: list[list[PositionalMoments]] | None  # of each source, fold by fold
+    moments: list[list[PositionalMoments]] | None  # of each source and fold
     image_shape: tuple[int, ...] | None
     kept: list[tuple[int, list[np.ndarray]]]  # fold and float16 features of images, in a random order
-    insides: list[np.ndarray | None]  # where these are judged
+    insides: list[np.ndarray | None]  # mask of the region of interest of each kept image
 
 
 class _Candidate:
-    """A density for each source, and the same of each fold's complement."""
+    """A density for each source, and for each fold the densities fitted without it."""
 
     def __init__(
         self, sources: Sequence[Source], pairs: Sequence[tuple[keras.layers.Layer, list[keras.layers.Layer]]]
@@ -116,17 +120,17 @@ class _Candidate:
         self._on_one_grid = OnOneGrid(sources)
 
     def judged(self, features: Sequence[np.ndarray], fold: int) -> tuple[np.ndarray, float]:
-        """Judge feature maps of an image by densities that have not seen its fold.
+        """Compute distances of an image with the densities that were fitted without its fold.
 
         Returns
         -------
         float32 (h', w', sources)
             Distances.
         float
-            Log likelihood, the mean over the finest map, which has the most features.
+            Log likelihood, averaged over the finest map, which has the most features.
         """
         given = [tf.convert_to_tensor(one[np.newaxis].astype(np.float32)) for one in features]
-        # Not compiled: that takes longer than these few images.
+        # Not compiled: compiling takes longer than judging these few images.
         first, *others = self._by_fold[fold]
         distance, likelihood = first.judged(given[0])
         distances = [distance, *(density(one) for density, one in zip(others, given[1:], strict=True))]
@@ -134,7 +138,7 @@ class _Candidate:
 
 
 def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
-    """Choose channels, intensity curve and halving by some good images."""
+    """Choose channels, intensity transform and halving from some good images."""
     channels = 1 if detector.is_gray else channels_of(look)
     if channels == 3 and any(image.ndim == 2 for image in look):
         gray = sum(image.ndim == 2 for image in look)
@@ -150,7 +154,7 @@ def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
 
 
 def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> _Learned:
-    """First pass: over all images."""
+    """First pass over all images: sample features, sum up positional moments, keep some images."""
     sources = detector.features.sources
     rngs = np.random.default_rng(detector.seed).spawn(len(sources))
     count = int(folds.max()) + 1
@@ -187,13 +191,13 @@ def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.nda
         except DataError as error:
             raise DataError(f"{name_of(images, number)}: {error}") from error
     if moments is not None and len(images) < 2 * FOLDS and detector.kind == "auto":
-        moments = None  # too few to know a mean at each position
+        moments = None  # too few images to estimate a mean at each position
     ranks = sorted(kept)
     return _Learned(samples, moments, shape, [kept[k] for k in ranks], [insides[k] for k in ranks])
 
 
 def _candidates(detector: "PartDetector", learned: _Learned, folds: np.ndarray) -> dict[str, _Candidate]:
-    """Fit what may be chosen: densities of all images, and of those outside each fold."""
+    """Fit all candidate densities: to all images, and to all images outside each fold."""
     sources = detector.features.sources
     found = {}
     mixed = {
@@ -215,7 +219,7 @@ def _candidates(detector: "PartDetector", learned: _Learned, folds: np.ndarray) 
 
 
 def _tried(detector: "PartDetector", source: Source, number: int) -> tuple[int, ...]:
-    """Numbers of components to choose among."""
+    """Return the numbers of components to try."""
     if detector.kind == "gaussian" or source.kind == LINES:
         return (1,)
     if sum(one.kind == NETWORK for one in detector.features.sources) == 1 and source.kind == NETWORK:
@@ -226,11 +230,11 @@ def _tried(detector: "PartDetector", source: Source, number: int) -> tuple[int, 
 def _mixture(
     sample: VectorSample, numbers: Sequence[int], folds: np.ndarray, seed: int
 ) -> tuple[GaussianMixture, list[GaussianMixture]]:
-    """Mixture of a sample, and of what lies outside each fold, with the number of components chosen.
+    """Fit mixtures to a sample and to its part outside each fold; choose the number of components.
 
-    The fewest components are taken under which held-out images are as likely as under the best number, but
-    for one standard error over images. A number is tried where each component has `WEIGHT` vectors on
-    average: with fewer, it would have no covariance of its own.
+    Of all numbers tried, the best is the one under which held-out images are most likely. The smallest number
+    within one standard error of it, over images, is chosen. A number is tried only if each component has at
+    least `WEIGHT` vectors on average; with fewer it would have no covariance of its own.
     """
     vectors, images = sample.vectors, sample.images
     own_fold = folds[images]
@@ -265,7 +269,7 @@ def _mixture(
 
 
 def _positional(parts: Sequence[PositionalMoments]) -> tuple[PositionalGaussian, list[PositionalGaussian]]:
-    """Positional density of all images, and of those outside each fold."""
+    """Fit the positional density to all images, and to all images outside each fold."""
     total = sum(parts[1:], parts[0])
     size = total.mean.shape
 
@@ -280,14 +284,14 @@ def _positional(parts: Sequence[PositionalMoments]) -> tuple[PositionalGaussian,
 
 
 def _choose(likelihoods: dict[str, list[float]]) -> tuple[str, float]:
-    """Choose the positional density where held-out images are likelier under it by one standard error.
+    """Choose the positional density if held-out images are more likely under it by one standard error.
 
     Returns
     -------
     str
         Name of the density.
     float
-        By how much, on average, images are likelier under it than under the other.
+        Mean log likelihood under the chosen density minus that under the other.
     """
     gains = np.subtract(likelihoods["positional"], likelihoods["mixture"])
     mean = float(gains.mean())
@@ -297,18 +301,18 @@ def _choose(likelihoods: dict[str, list[float]]) -> tuple[str, float]:
 
 
 def name_of(images: Sequence[np.ndarray], number: int) -> str:
-    """What an image is called, where the sequence knows names, else its place in it."""
+    """Return the name of an image, or its number if the sequence has no names."""
     name = getattr(images, "name", None)
     return f"image {number + 1}" if name is None else name(number)
 
 
 def _some(total: int, count: int, seed: int) -> np.ndarray:
-    """Numbers of at most so many images, drawn at random, in order."""
+    """Draw indices of at most `count` images at random, in ascending order."""
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def ahead(images: Sequence[np.ndarray], numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield numbers and their images; the next is read meanwhile."""
+    """Yield indices and images; read the next image in a thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = None
         for number in numbers:

@@ -1,4 +1,4 @@
-"""Verdicts on images: a detector with its threshold, and what it says of one image and of many."""
+"""An inspector: detector and threshold. It inspects single images and many files."""
 
 import os
 from collections import deque
@@ -24,22 +24,23 @@ GOOD, DEFECT, ERROR = "good", "defect", "error"
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in one image; the fields but `path` and `verdict` are None where it could not be read.
+    """Result for one image. If the image could not be read, only `path`, `verdict` and `error` are set.
 
     Attributes
     ----------
     path : str or None
     score : float
-        In standard deviations of good images' scores; a distance in the paper's method.
+        In standard deviations of the scores of good images; for the paper's method, a distance.
     threshold : float
-        Above it the verdict is ``defect``.
+        The verdict is ``defect`` if the score is above it.
     percentile : float
-        Share of the held-out good images that score at most as much, in percent.
+        Percentage of held-out good images with the same score or a lower one.
     verdict : {"good", "defect", "error"}
     peak_row, peak_col : int
-        Pixel in the middle of the area that lies farthest from good surface.
+        Center pixel of the area with the largest anomaly.
     size_class : str
-        How the map became the score, one of `score_names.SCORES`: the size of defects that it looks for.
+        How the anomaly map became the score, one of `score_names.SCORES`. It tells the size of defects that
+        the score suits.
     source : str
         Kind of feature map that contributes most to the score.
     error : str or None
@@ -63,14 +64,14 @@ _Judged = tuple[Inspection, np.ndarray | None, np.ndarray | None]
 
 @dataclass(frozen=True)
 class Inspector(Generic[Judge]):
-    """A fitted detector, its calibration, and what both were made from.
+    """A fitted detector with its calibration and a record of how both were made.
 
     Attributes
     ----------
     detector : ImageJudge
     calibration : Calibration
     fitted_on : dict
-        For the record: counts of images, share held out, seed, and synthetic defects if there were any.
+        Record for later: numbers of images, share held out, seed, and synthetic defects if used.
     """
 
     detector: Judge
@@ -79,17 +80,18 @@ class Inspector(Generic[Judge]):
 
     @property
     def threshold(self) -> float:
-        """Above it an image is a defect."""
+        """Image scores above it are defects."""
         return self.calibration.threshold
 
     def map_scale(self) -> dict[str, float]:
-        """Range and outline that `images.overlay` draws all of this part's maps with.
+        """Return the color range and the outline level that `images.overlay` uses for all maps of this part.
 
-        The same for every image, so that colors can be compared; the outline, two thirds up, is where the map
-        reaches what corresponds to the threshold.
+        They are the same for every image, so that colors can be compared. The outline is drawn at two thirds
+        of the range, where the map has the value that corresponds to the threshold.
         """
         outline = self.detector.map_value(self.threshold)
-        # Standard scores of good images' farthest places lie around 0; a threshold below 1 is little above.
+        # The largest standard scores of good images lie around 0; so a threshold below 1 is only a little
+        # above.
         return {
             "low": min(0.0, outline - 1.0),
             "high": max(1.5 * outline, outline + 0.5),
@@ -116,18 +118,18 @@ class Inspector(Generic[Judge]):
     def inspect_files(
         self, paths: Sequence[str | os.PathLike[str]], *, workers: int = 1, draw: Draw | None = None
     ) -> Iterator[tuple[Inspection, np.ndarray | None, np.ndarray | None]]:
-        """Judge image files; a bad file is reported and the rest goes on.
+        """Inspect image files. A bad file is reported, and inspection goes on with the next one.
 
-        Files are read ahead while others are judged. Verdicts come in the order of the files.
+        Files are read ahead while others are inspected. Results come in the order of the files.
 
         Parameters
         ----------
         paths : sequence of path
         workers : int
-            Images that are judged at once, each in a thread of its own.
+            Number of images inspected at once, each in its own thread.
         draw : function, optional
-            Called in those threads with path, image and anomaly map, for what takes its time, such as
-            writing a heat map.
+            Called with path, image and anomaly map in the same threads. Use it for slow work such as writing
+            a heat map.
 
         Yields
         ------
@@ -172,15 +174,15 @@ def for_each(
     color: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Iterator[T]:
-    """Read image files one after the other and give what a function makes of each.
+    """Read image files one by one and yield the result of a function for each.
 
     Parameters
     ----------
     paths : sequence of path
     use : function
-        Of an image, float32 (H, W), or (H, W, 3) where `color` is asked for, in [-1, 1].
+        Called with each image, float32 (H, W), or (H, W, 3) if `color` is true, in [-1, 1].
     smallest : int
-        Least height and width, in pixels.
+        Smallest allowed height and width, in pixels.
     color : bool
         Keep the channels of color images.
     on_image : function, optional
@@ -189,7 +191,7 @@ def for_each(
     Raises
     ------
     DataError
-        A file cannot be read, or `use` has refused its image; the file is named.
+        A file cannot be read, or `use` rejects its image. The message names the file.
     """
     for path, read in _read_ahead(paths, partial(images.read, minimum_size=smallest, color=color)):
         image = read.result()
@@ -206,7 +208,7 @@ def _read_ahead(
     *,
     count: int = 1,
 ) -> Iterator[tuple[str | os.PathLike[str], Future[np.ndarray]]]:
-    """Yield each path with what will be its image; so many further ones are read meanwhile, in threads."""
+    """Yield each path with the future of its image. Read `count` more files meanwhile, in threads."""
     with ThreadPoolExecutor(max_workers=count) as readers:
         ahead: deque[tuple[str | os.PathLike[str], Future[np.ndarray]]] = deque()
         for path in paths:

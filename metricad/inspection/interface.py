@@ -1,4 +1,4 @@
-"""What evaluation asks of every method, and what an inspector asks of what stands behind it."""
+"""Interfaces: what evaluation needs of every method, and what an inspector needs of its model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,38 +12,38 @@ from metricad.networks.feature_grid import FeatureGrid
 
 
 class Detector(Protocol):
-    """A method of anomaly detection; evaluation knows nothing else about it.
+    """Interface of a method of anomaly detection; evaluation uses nothing else of it.
 
-    Images are float32 (H, W) in [-1, 1]; also (H, W, 3) where a method has ``takes_color``.
+    Images are float32 (H, W) in [-1, 1]; also (H, W, 3) if the method has ``takes_color``.
     """
 
     def fit(self, images: Sequence[np.ndarray]) -> Self:
-        """Learn from good images only, which may be read anew each time one is asked for."""
+        """Fit to good images only. Items of `images` may be read from disk at each access."""
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """How far each pixel lies from good surface: float32 (H, W), larger is farther."""
+        """Compute an anomaly value for each pixel: float32 (H, W), larger is farther from good."""
 
     def score(self, image: np.ndarray) -> float:
-        """How far the image lies from good surface; larger is farther."""
+        """Compute the image score; larger is farther from good."""
 
 
 def as_taken(detector: Detector, image: np.ndarray) -> np.ndarray:
-    """An image as a detector takes it: as it is where it takes color, else its luminance."""
+    """Return the image unchanged if the detector takes color, else its luminance."""
     return image if getattr(detector, "takes_color", False) else to_luminance(image)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the model says of one image, before any threshold.
+    """Result of the model for one image, without a threshold.
 
     Attributes
     ----------
     score : float
-        In standard deviations of good images' scores; a distance in the paper's method.
+        In standard deviations of the scores of good images; for the paper's method, a distance.
     peak : (int, int)
-        Row and column of the pixel in the middle of the area that lies farthest from good surface.
+        Row and column of the center pixel of the area with the largest anomaly.
     source : str
-        Which kind of feature map contributes most there.
+        Name of the feature map that contributes most there.
     anomaly : float32 (h', w')
         The anomaly map on the feature grid.
     """
@@ -55,9 +55,9 @@ class Judgement:
 
 
 class ImageJudge(Protocol):
-    """What an inspector needs of its model: a fitted `PartDetector`, or one that was exported.
+    """Interface of an inspector's model: a fitted `PartDetector` or an exported one.
 
-    Several threads may ask at once.
+    Its methods may be called from several threads at once.
     """
 
     score_name: str
@@ -65,17 +65,19 @@ class ImageJudge(Protocol):
 
     @property
     def grid(self) -> FeatureGrid:
-        """Where the places of the maps lie on an image's pixels."""
+        """Feature grid: where the features of the maps lie on the pixels of an image."""
 
     @property
     def channels(self) -> int:
-        """Channels of an image that count: 1 or 3."""
+        """Number of channels that the model uses: 1 or 3."""
 
     def judge(self, image: np.ndarray) -> Judgement:
-        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; DataError where it cannot be judged."""
+        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; raise DataError if it does not fit the
+        model.
+        """
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Put an image's anomaly map (h', w') on its pixels: float32 (H, W)."""
+        """Resample an anomaly map (h', w') to the pixels of its image: float32 (H, W)."""
 
     def map_value(self, score: float) -> float:
-        """Value of the anomaly map that corresponds to an image score: where a defect is outlined."""
+        """Return the anomaly map's value that corresponds to an image score; defects are outlined there."""

@@ -1,6 +1,6 @@
-"""The inspector as one Keras model: pixels to distance maps, and distance maps to a score.
+"""The inspector as one Keras model: pixels to distance maps, distance maps to image score.
 
-The two halves can be called apart, so that very large images go through the first in tiles.
+The two halves can be called separately, so that the first half can process very large images in tiles.
 """
 
 import functools
@@ -20,7 +20,8 @@ from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 
 COLOR_SCALES = 3
-"""Image scales at which color is averaged; the map of color alone is that of the coarsest, 32 pixels wide."""
+"""Number of image scales at which color is averaged. The color map uses the coarsest: squares of 32 pixels.
+"""
 
 NETWORK, LINES, COLOR = "network", "lines", "color"
 """Kinds of feature maps."""
@@ -28,7 +29,7 @@ NETWORK, LINES, COLOR = "network", "lines", "color"
 
 @dataclass(frozen=True)
 class Source:
-    """One feature map: what it shows, and where its features lie.
+    """One feature map: its name, its kind, and the position of its features.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class Source:
     place : (float, int)
         Center of the first feature and stride, in pixels.
     dimensions : int
-        Numbers of a feature.
+        Length of a feature vector.
     """
 
     name: str
@@ -48,18 +49,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Features:
-    """Pixels to feature maps: the first stages of an inspector.
+    """The first stage of an inspector: pixels to feature maps.
 
     Attributes
     ----------
     model : keras.Model
-        Of images (N, H, W, channels) in [-1, 1]; gives a list of maps (N, h, w, d), each on its own grid.
+        Takes images (N, H, W, channels) in [-1, 1]; returns a list of maps (N, h, w, d), each on its own
+        grid.
     sources : tuple of Source
-        What the maps are, the finest first.
+        One for each map, the finest first.
     grid : FeatureGrid
-        Of the first map, on which all are brought together.
+        Grid of the first map. All distance maps are resampled to it.
     run : callable
-        The model, compiled: of images float32 (1, H, W, channels).
+        The compiled model; takes images float32 (1, H, W, channels).
     """
 
     model: keras.Model
@@ -68,7 +70,7 @@ class Features:
     run: Callable[..., Any]
 
 
-@functools.lru_cache(maxsize=4)  # many detectors are fitted to one network when methods are compared
+@functools.lru_cache(maxsize=4)  # comparing methods fits many detectors to one network
 def features(
     network: keras.Model,
     *,
@@ -77,16 +79,16 @@ def features(
     is_halved: bool = False,
     has_lines: bool = False,
 ) -> Features:
-    """Build what turns pixels into feature maps.
+    """Build the model that turns pixels into feature maps.
 
     Parameters
     ----------
     network : keras.Model
-        As `factory.build` makes it.
+        Network, as built by `factory.build`.
     channels : {1, 3}
-        Gray, or color.
+        1 for gray, 3 for color.
     curve : str
-        Of the `IntensityTransform`.
+        Curve of the `IntensityTransform`.
     is_halved : bool
         Shrink images to half their size first.
     has_lines : bool
@@ -124,7 +126,9 @@ def features(
 def _with_color(
     found: Sequence[tf.Tensor], image: tf.Tensor, places: Sequence[tuple[float, int]]
 ) -> tuple[list[tf.Tensor], tf.Tensor, tuple[float, int]]:
-    """Local mean color beside the network's features at each scale; light and color as a map of its own."""
+    """Append the local mean color to the network's features at each scale; also return a map of brightness
+    and color.
+    """
     small = Halve(name="color_quarter")(Halve(name="color_half")(image))
     color, light = Opponents(name="opponents")(small), Luminance(name="brightness")(small)
     alone = keras.layers.Concatenate(name="light_and_color")([light, color])
@@ -137,19 +141,21 @@ def _with_color(
 
 
 def _color_place(scale: int) -> tuple[float, int]:
-    """First center and stride, in pixels, of mean colors of squares of 8 pixels at an image scale."""
+    """Return first center and stride, in pixels, of averaged color at an image scale: squares of 8 pixels
+    there.
+    """
     side = 8 * 2**scale
     return (side - 1) / 2, side // 2
 
 
 @keras.saving.register_keras_serializable("metricad")
 class LocalMean(keras.layers.Layer):
-    """Means of squares of pixels, half of their side apart.
+    """Layer that averages squares of pixels. Their step is half of their side.
 
     Parameters
     ----------
     side : int
-        Of the squares, in pixels.
+        Side of the squares, in pixels.
     """
 
     def __init__(self, side: int, **named: object) -> None:
@@ -157,11 +163,11 @@ class LocalMean(keras.layers.Layer):
         self.side = side
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Of images (N, H, W, C) of any size: (N, h, w, C)."""
+        """Average images (N, H, W, C) of any size; return (N, h, w, C)."""
         return tf.nn.avg_pool2d(pixels, self.side, self.side // 2, "VALID")
 
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Sizes are known only when an image comes."""
+        """Return the shape; height and width are unknown until an image is given."""
         return (pixels_shape[0], None, None, pixels_shape[3])
 
     def get_config(self) -> dict[str, object]:
@@ -170,7 +176,7 @@ class LocalMean(keras.layers.Layer):
 
 
 def maps(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Model:
-    """First half: images (N, H, W, channels) to distances (N, h', w', sources) on the finest grid."""
+    """Build the first half: images (N, H, W, channels) to distances (N, h', w', sources), finest grid."""
     reached = [density(one) for density, one in zip(densities, found.model.outputs, strict=True)]
     return keras.Model(
         found.model.inputs, OnOneGrid(found.sources, name="maps")(reached), name="pixels_to_maps"
@@ -179,30 +185,31 @@ def maps(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Mode
 
 @keras.saving.register_keras_serializable("metricad")
 class OnOneGrid(keras.layers.Layer):
-    """Bring distance maps onto the grid of the first and stack them: (N, h', w', sources)."""
+    """Layer that resamples distance maps to the grid of the first and stacks them: (N, h', w', sources)."""
 
     def __init__(self, sources: Sequence[Source], **named: object) -> None:
         super().__init__(**named)
         self.places = [source.place for source in sources]
 
     def call(self, found: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Of maps (N, h, w), each on its own grid."""
+        """Stack maps (N, h, w), each on its own grid."""
         each = [tf.expand_dims(one, -1) for one in found]
         like, grid = each[0], self.places[0]
         others = zip(each[1:], self.places[1:], strict=True)
         return tf.concat([like, *(nearest(one, like, grid, own) for one, own in others)], -1)
 
     def compute_output_shape(self, found_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
-        """One number for each source."""
+        """Return the shape: one channel for each source."""
         return (*found_shape[0], len(found_shape))
 
 
 def verdict(
     number: int, score: ImageScore, *, standardize: Standardize | None = None, fuse: Fuse | None = None
 ) -> keras.Model:
-    """Second half: distances (N, h', w', sources) and where to judge (N, h', w') to what `ImageScore` gives.
+    """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to the outputs of
+    `ImageScore`.
 
-    Without standardising, as in the paper, the one distance map is the anomaly map.
+    In the paper's method nothing is standardized: the single distance map is the anomaly map.
     """
     distances = keras.Input((None, None, number), name="distances")
     inside = keras.Input((None, None), name="inside")
@@ -217,21 +224,21 @@ def verdict(
 
 @keras.saving.register_keras_serializable("metricad")
 class Total(keras.layers.Layer):
-    """Sum of what all sources contribute: (N, h', w')."""
+    """Layer that sums the contributions of all sources: (N, h', w')."""
 
     def call(self, shares: tf.Tensor) -> tf.Tensor:
-        """Of contributions (N, h', w', sources)."""
+        """Sum contributions (N, h', w', sources)."""
         return tf.reduce_sum(shares, axis=-1)
 
     def compute_output_shape(self, shares_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One number for each place."""
+        """Return the shape: one value for each feature position."""
         return shares_shape[:3]
 
 
 def compiled(function: Callable[..., Any], *given: tf.TensorSpec) -> Callable[..., Any]:
-    """Compile a function of tensors when it is first called: one trace serves every image size.
+    """Compile a function of tensors at its first call. One trace serves every image size.
 
-    XLA stays off: on CPUs it makes these convolutions slower.
+    XLA is off: on CPUs it makes these convolutions slower.
     """
 
     @functools.cache

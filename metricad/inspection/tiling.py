@@ -1,4 +1,4 @@
-"""Large images in overlapping tiles: the same distances in memory that does not grow with the image."""
+"""Compute the distances of large images in overlapping tiles, so that memory does not grow with the image."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,29 +7,29 @@ import numpy as np
 from metricad.networks.feature_grid import FeatureGrid
 
 LARGE = 2**23
-"""Pixels, 8 million, above which an image is cut: a network's largest layer takes 64 bytes for each."""
+"""Number of pixels, 8 million, above which an image is cut: the largest layer takes 64 bytes per pixel."""
 
-_SIDE = 2048  # pixels of a tile without its overlap, at most
+_SIDE = 2048  # largest side of a tile without its overlap, in pixels
 
 
 def stitched(
     distances: Callable[[np.ndarray], np.ndarray], image: np.ndarray, grid: FeatureGrid, *, side: int = _SIDE
 ) -> np.ndarray:
-    """Put an image's distances together from those of tiles.
+    """Compute the distances of a large image tile by tile and join them.
 
-    A network without padding sees its surroundings and nothing else, and what it knows of the image's edge
-    ends `grid.reach` away from it: tiles that overlap by that much, and begin where all of its strides
-    do, have the features of the whole image but for the last bits, in which a sum depends on its order.
+    A network without padding uses only pixels of its receptive field. Effects of the image border end
+    `grid.reach` pixels away from it. So the tiles overlap by that much and start at multiples of all strides
+    of the network. Then their features equal those of the whole image up to floating-point rounding.
 
     Parameters
     ----------
     distances : function
-        Of an image, float32 (H, W, channels); gives its distances, float32 (h', w', sources).
+        Takes an image, float32 (H, W, channels); returns its distances, float32 (h', w', sources).
     image : float32 (H, W, channels)
     grid : FeatureGrid
-        Of the network behind it.
+        Feature grid of the network.
     side : int
-        Largest height and width of a tile, in pixels, without the overlap.
+        Largest height and width of a tile without its overlap, in pixels.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def stitched(
 
 
 def _cut(pixels: int, grid: FeatureGrid, side: int) -> Iterator[tuple[slice, slice]]:
-    """Along one axis: the pixels of each tile, and which of their features are the tile's own."""
+    """Yield for one axis the pixels of each tile and the slice of its features that belongs to it."""
     count = -(-pixels // side)
     bounds = [round(number * pixels / count / grid.stride) for number in range(count)]
     for first, after in zip(bounds, [*bounds[1:], None], strict=True):

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds by stage, summed over threads."""
+"""Measure the time of each stage of the work, in seconds, summed over threads."""
 
 import threading
 import time
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 
 class StageTimer:
-    """A stopwatch for the stages of some work; several threads may run it at once.
+    """Stopwatch for the stages of some work; several threads may use it at once.
 
     Attributes
     ----------
     seconds : dict
-        By stage, in the order in which they were first seen. Threads that work side by side add up, so the
-        sum can be more than has passed.
+        Seconds by stage, in the order of first use. Times of parallel threads are added, so the sum can be
+        larger than the time that has passed.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class StageTimer:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes to a stage."""
+        """Add the duration of the block to a stage."""
         began = time.perf_counter()
         try:
             yield

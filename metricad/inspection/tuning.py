@@ -1,4 +1,4 @@
-"""Which score suits a part: chosen with synthetic defects on held-out good images, without labels."""
+"""Choose the image score of a part with synthetic defects on held-out good images; no labels are needed."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,29 +17,29 @@ from metricad.scoring.score_names import SCORES
 from metricad.synthetic import defects
 
 ALL = "all"
-"""Sources of every kind together."""
+"""All kinds of sources together."""
 
 LEVEL = 0.05
-"""Largest chance to leave the inspector's own score where no other is better."""
+"""Significance level: largest chance of replacing the inspector's score although no other is better."""
 
 _RESAMPLES = 2000
 
 Choice = tuple[str, str]
-"""Name of a score, one of `score_names.SCORES`, and kind of sources, or `ALL`."""
+"""Name of a score, one of `score_names.SCORES`, and a kind of source or `ALL`."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One good image and what was put onto it, under every choice.
+    """Values of one good image and its defective versions under every choice.
 
     Attributes
     ----------
     good : float64 (c,)
-        Largest values of the map of the image as it is, in the order of `choices`.
+        Averages of the largest values of the good image's map, in the order of `choices`.
     defective : float64 (d, c)
-        The same of its defective versions.
+        The same for the defective versions.
     kinds : sequence of str (d,)
-        Which of `defects.KINDS` each of them has.
+        Kind of each defect, from `defects.KINDS`.
     """
 
     good: np.ndarray
@@ -49,25 +49,25 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the choices are worth on a part, and the one to take.
+    """Result of tuning: how well each choice separates defects from good images, and the best choice.
 
     Attributes
     ----------
     base, choice : Choice
-        The inspector's own, and the one to take.
+        The inspector's own choice, and the best one.
     aurocs : dict of Choice to float
-        Of each, over all defects.
+        AUROC of each choice over all defects.
     by_kind : dict of str to dict of Choice to float
-        The same for each kind of defect, in the order of `defects.KINDS`; kinds that were not drawn are
-        left out.
+        AUROC of each choice for each kind of defect, in the order of `defects.KINDS`; without kinds that were
+        not drawn.
     counts : dict of str to int
-        Defects of each of these kinds.
+        Number of defects of each kind.
     gain : float
-        The chosen one's AUROC above that of the base; 0 where it is the base.
+        AUROC of the chosen one minus that of the base; 0 if the base is chosen.
     least_gain : float
-        What the gain is at least, with a confidence of 1 − `LEVEL`; 0 where the base was kept.
+        Lower confidence bound of the gain, at confidence 1 − `LEVEL`; 0 if the base is chosen.
     good : float64 (n,)
-        Largest values of the good images' maps under the choice.
+        Averages of the largest values of the good images' maps under the choice.
     """
 
     base: Choice
@@ -81,7 +81,9 @@ class Tuning:
 
 
 def choices(detector: PartDetector) -> list[Choice]:
-    """What a detector can be tuned to: each score, of all sources or of one kind, its own first."""
+    """List all choices of a detector: each score with all sources or one kind of source, its own choice
+    first.
+    """
     kinds = list(dict.fromkeys(source.kind for source in detector.features.sources))
     groups = [ALL, *kinds] if len(kinds) > 1 else [ALL]
     own = (detector.score_name, ALL)
@@ -91,32 +93,34 @@ def choices(detector: PartDetector) -> list[Choice]:
 def tune(
     detector: PartDetector, images: Iterable[np.ndarray], *, rng: np.random.Generator, each: int = 5
 ) -> Tuning:
-    """Choose the score that tells synthetic defects from good surface best.
+    """Choose the score that best separates synthetic defects from good surface.
 
     Parameters
     ----------
     detector : PartDetector
-        Fitted.
+        A fitted detector.
     images : iterable of float32 (H, W) or (H, W, 3) in [-1, 1]
-        Good images that took no part in fitting; they are read once.
+        Good images that were not used for fitting; each is read once.
     rng : numpy.random.Generator
-        Draws the defects and the resamples.
+        Draws the defects and the bootstrap resamples.
     each : int
-        Defective versions of each image.
+        Number of defective versions of each image.
 
     Raises
     ------
     DataError
-        There are fewer than two images, or none can show a defect.
+        There are fewer than two images, or no defect could be drawn on any of them.
     ValueError
-        `each` is not 1 or more.
+        `each` is below 1.
     """
     trials = [measure(detector, image, rng=rng, each=each) for image in images]
     return choose(trials, choices(detector), rng=rng)
 
 
 def measure(detector: PartDetector, image: np.ndarray, *, rng: np.random.Generator, each: int = 5) -> Trial:
-    """Look at a good image and defective versions of it under every choice; parameters as in `tune`."""
+    """Compute the values of a good image and its defective versions under every choice; parameters as in
+    `tune`.
+    """
     if each < 1:
         raise ValueError(f"each must be 1 or more, received {each}")
     found, kinds = [], []
@@ -130,25 +134,25 @@ def measure(detector: PartDetector, image: np.ndarray, *, rng: np.random.Generat
 
 
 def choose(trials: Sequence[Trial], tried: Sequence[Choice], *, rng: np.random.Generator) -> Tuning:
-    """Compare the choices, and leave the first only for one that is better by more than chance.
+    """Compare all choices. Replace the first only by one that is significantly better.
 
-    The difference of two choices' AUROCs is resampled by drawing images with replacement, each with all
-    its defective versions, the same draws for both. A choice may take the place of the first if the lower
-    end of its difference, at `LEVEL` shared out among the alternatives (Bonferroni), is above 0; of those
-    that may, the one with the highest AUROC does.
+    The difference of two AUROCs is bootstrapped: images are drawn with replacement, each with all its
+    defective versions, the same draws for both choices. A choice can replace the first if the lower
+    confidence bound of the difference is above 0. The level of the bound is `LEVEL` divided by the number of
+    alternatives (Bonferroni). Of these, the choice with the highest AUROC is taken.
 
     Parameters
     ----------
     trials : sequence of Trial
     tried : sequence of Choice
-        In the order of the trials' values, the inspector's own first.
+        In the order of the trials' values; the inspector's own choice first.
     rng : numpy.random.Generator
-        Draws the resamples.
+        Draws the bootstrap resamples.
 
     Raises
     ------
     DataError
-        There are fewer than two images, there is no defect, or a score is not finite.
+        There are fewer than two images, no defects, or a score is not finite.
     """
     if len(trials) < 2 or not any(trial.kinds for trial in trials):
         raise DataError(
@@ -190,18 +194,18 @@ def tune_inspector(
     seed: int = 0,
     on_image: Callable[[], object] = lambda: None,
 ) -> tuple[Inspector[PartDetector], Tuning]:
-    """Choose the image score that suits a part, with synthetic defects, and set the threshold anew.
+    """Choose the image score of a part with synthetic defects, then calibrate the threshold again.
 
     Parameters
     ----------
     inspector : Inspector
-        Is left as it is; not an export.
+        Not changed; must not be an export.
     paths : sequence of path
-        Images of good parts that took no part in fitting it.
+        Images of good parts that were not used for fitting.
     defects_each : int
-        Synthetic defects put onto each image.
+        Number of synthetic defects on each image.
     seed : int
-        Draws the defects.
+        Seed of the defects.
     on_image : function, optional
         Called after each image, for a progress bar.
 
@@ -209,12 +213,12 @@ def tune_inspector(
     -------
     tuned : Inspector
     tuning : Tuning
-        What each choice is worth.
+        AUROCs of all choices.
 
     Raises
     ------
     DataError
-        An image cannot be read, or there are too few for the inspector's false-alarm rate.
+        An image cannot be read, or there are too few images for the inspector's false-alarm rate.
     """
     check_count(len(paths), inspector.calibration.false_alarm_rate)
     rng = np.random.default_rng(seed)
@@ -231,23 +235,23 @@ def tune_inspector(
 
 
 def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) -> Inspector[PartDetector]:
-    """An inspector with the chosen score, its threshold set anew at the same false-alarm rate.
+    """Return an inspector with the chosen score, calibrated again at the same false-alarm rate.
 
-    The good images that the score was chosen with set the threshold. That they chose among so few, by how
-    well defects stand out, hardly shifts where their own scores lie.
+    The threshold is set with the same good images that were used to choose the score. This hardly shifts
+    their scores: the choice is among few scores, by how well defects are separated.
 
     Parameters
     ----------
     inspector : Inspector
-        Is left as it is.
+        Not changed.
     tuning : Tuning
     **record : object
-        What else is to be kept of how it was tuned, such as a seed.
+        More facts to record about tuning, such as a seed.
 
     Raises
     ------
     DataError
-        There are too few good images for the rate.
+        There are too few good images for the false-alarm rate.
     """
     score, group = tuning.choice
     given = inspector.detector
@@ -271,7 +275,7 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
 
 
 def table(tuning: Tuning) -> list[list[str]]:
-    """Rows of the AUROCs for a terminal: header first, a line for each choice, all defects last."""
+    """Return the AUROCs as rows for a terminal: header, numbers of defects, then one row for each choice."""
     header = ["score", "sources", *tuning.counts, "all"]
     numbers = ["defects", "", *map(str, tuning.counts.values()), str(sum(tuning.counts.values()))]
     body = [
@@ -282,14 +286,14 @@ def table(tuning: Tuning) -> list[list[str]]:
 
 
 def _values(detector: PartDetector, image: np.ndarray) -> np.ndarray:
-    """Largest values of an image's map under each of `choices`."""
+    """Compute the average of the largest map values of an image under each of `choices`."""
     maps, inside = detector.maps_by_kind(image)
     maps[ALL] = np.max(list(maps.values()), axis=0)
     return np.array([top_mean(maps[group], SCORES[score], inside) for score, group in choices(detector)])
 
 
 def _aurocs(tried: Sequence[Choice], good: np.ndarray, defective: np.ndarray) -> dict[Choice, float]:
-    """AUROC of each choice from values (n, c) and (d, c)."""
+    """Compute the AUROC of each choice from values (n, c) and (d, c)."""
     is_defect = np.arange(len(good) + len(defective)) >= len(good)
     return {
         one: metrics.auroc(is_defect, np.concatenate([good[:, k], defective[:, k]]))
@@ -300,7 +304,10 @@ def _aurocs(tried: Sequence[Choice], good: np.ndarray, defective: np.ndarray) ->
 def _resampled_auroc(
     good: np.ndarray, defective: np.ndarray, owner: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """AUROC (resamples,) where each image appears as often as `weights` (resamples, n) says, defects with it.
+    """Compute the AUROC of each resample: (resamples,). `weights` (resamples, n) counts how often an image is
+    drawn.
+
+    Defects are drawn with their image. A resample without defects gets 0.5.
 
     Resamples without a single defect have none better than the other: 0.5.
     """

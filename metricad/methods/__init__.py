@@ -1,6 +1,6 @@
-"""Published methods that metricad is compared with; each follows `inspection.interface.Detector`.
+"""Published methods to compare metricad with; each follows `inspection.interface.Detector`.
 
-A method is one module here and one line in each of the two lists below.
+Each method has one module here and one line in each of the two lists below.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Method(StrEnum):
-    """Published methods by name. Each is in the module of its member's name."""
+    """Names of the published methods. The module of each has the name of its member."""
 
     cae_kde = "cae-kde"
     denoising = "denoising"
@@ -36,12 +36,13 @@ _CLASSES = {
 
 
 def detector_class(name: str) -> Any:
-    """Import a published method's detector; one that takes ``epochs`` trains, ``weights`` is pre-trained.
+    """Import the detector of a published method. It takes ``epochs`` if it is trained, ``weights`` if
+    pre-trained.
 
     Raises
     ------
     ValueError
-        There is no such method.
+        No published method has this name.
     """
     if name not in list(Method):
         raise ValueError(f"method must be one of {', '.join(Method)}, received {name!r}")

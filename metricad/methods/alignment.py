@@ -1,7 +1,7 @@
-"""Registration of rigid parts: where an image shows the part, found by its outline, and undone for the map.
+"""Register rigid parts: find the part in an image by its outline, align the image, map results back.
 
-The generalized Hough transform in Ballard's form (1981), from OpenCV, which is imported when it is used:
-each edge of the image votes for where the part's centre would be, given the direction of its gradient.
+It uses the generalized Hough transform in Ballard's form (1981) from OpenCV, which is imported when needed.
+Each edge pixel of the image votes for the center of the part, depending on the direction of its gradient.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import numpy as np
 from metricad.data import images as image_files
 from metricad.errors import DataError, MetricadError
 
-_LEVELS = 36  # bins of the gradient's direction: wide enough for the noise of a camera
-_CELL = 3.0  # pixels of the accumulator of votes
-_SMOOTHING = 1.5  # standard deviation, in pixels, of the blur before edges are looked for
-_HYPOTHESES = 3  # angles with the most votes that are looked at closely
-_APART = 20  # degrees between them, at least
-_REFINEMENT = (3, 100, 1e-5)  # stop after so many steps, or where the correlation grows by less
-_EQUAL = 1e-3  # correlations that differ by less are those of one pose
+_LEVELS = 36  # number of bins for the gradient's direction; wide enough for camera noise
+_CELL = 3.0  # size of a cell of the vote accumulator, in pixels
+_SMOOTHING = 1.5  # standard deviation, in pixels, of the blur before edge detection
+_HYPOTHESES = 3  # number of angles with the most votes that are refined
+_APART = 20  # smallest difference between these angles, in degrees
+_REFINEMENT = (3, 100, 1e-5)  # steps, and smallest increase of the correlation, before the refinement stops
+_EQUAL = 1e-3  # correlations with a smaller difference belong to the same pose
 _FEWEST_EDGES = 30
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an image shows the part.
+    """Position and rotation of the part in an image.
 
     Attributes
     ----------
     matrix : float64 (2, 3)
-        From a pixel (column, row, 1) of the reference to the one of the image that shows the same place.
+        Transform from a pixel (column, row, 1) of the reference to the same point in the image.
     confidence : float in [0, 1]
-        Correlation of the aligned image with the reference; 0 where the part was not found, and the matrix
-        says that it lies as in the reference.
+        Correlation of the aligned image with the reference. 0 if the part was not found; then the matrix is
+        the identity.
     votes : float
-        Those of the Hough transform for this pose, as a share of what the reference itself gets where it
-        lies: near 1 where the whole outline is seen.
+        Votes of the Hough transform for this pose, divided by those of the reference for its own pose. It is
+        near 1 if the whole outline is visible.
     reference_shape, image_shape : (int, int)
     """
 
@@ -50,11 +50,15 @@ class Pose:
 
     @property
     def angle(self) -> float:
-        """Rotation of the image against the reference in degrees, (-180, 180], from columns towards rows."""
+        """Rotation of the image relative to the reference, in degrees, (-180, 180], from columns toward
+        rows.
+        """
         return _angle(self.matrix)
 
     def align(self, image: np.ndarray) -> np.ndarray:
-        """Bring the image (H, W) to the reference: float32 of the reference's shape.
+        """Align the image (H, W) to the reference: float32 with the reference's shape.
+
+        Pixels outside the image get the values of its border.
 
         What lies outside the image is continued from its border.
         """
@@ -63,7 +67,9 @@ class Pose:
         return _warp(cv2, image, self.matrix, self.reference_shape, cv2.BORDER_REPLICATE)
 
     def undo(self, aligned: np.ndarray) -> np.ndarray:
-        """Bring a map of the aligned image back onto the image's own pixels: float32 (H, W).
+        """Transform a map of the aligned image back to the pixels of the image: float32 (H, W).
+
+        Pixels that are not visible in the reference are 0, because nothing is known about them.
 
         Pixels that the reference does not show are 0: nothing is known of them.
         """
@@ -78,32 +84,32 @@ class Pose:
 
 
 class Reference:
-    """An image of a part that others are registered to: shifted and turned, not scaled.
+    """An image of a part to which other images are registered: shifted and rotated, not scaled.
 
-    The outline is turned in steps over all angles asked for, and each is looked for by OpenCV's generalized
-    Hough transform; the angles with the most votes are then refined below a pixel by its maximisation of
-    the enhanced correlation coefficient (Evangelidis and Psarakis, 2008), of which the best is taken. A part
-    that looks the same at several angles is found at any one of them.
+    The outline is rotated in steps over all allowed angles. OpenCV's generalized Hough transform searches
+    each of them. The angles with the most votes are refined to subpixel accuracy by OpenCV's maximization of
+    the enhanced correlation coefficient (Evangelidis and Psarakis, 2008); the best is used. If a part looks
+    the same at several angles, any of them may be found.
 
     Parameters
     ----------
     image : float32 (H, W) in [-1, 1]
-        Shows the whole part.
+        Image that shows the whole part.
     largest_angle : float in [0, 180]
-        How far parts may be turned, either way, in degrees.
+        Largest rotation of parts in both directions, in degrees.
     step : float
-        Degrees between the angles that are tried.
+        Step between the tested angles, in degrees.
     thresholds : (int, int)
-        Of Canny's edges, in 8-bit gray levels of the gradient.
+        Thresholds of Canny's edge detector, in 8-bit gray levels of the gradient.
     side : int
-        Larger images are shrunk for the search so that the reference's longer side has this many pixels.
+        Length of the reference's longer side, in pixels, for the search; larger images are shrunk.
 
     Raises
     ------
     ValueError
-        A setting is out of range.
+        A setting is outside its range.
     DataError
-        The image has too few edges to be found again.
+        The image has too few edges to be registered to.
     MetricadError
         OpenCV is not installed.
     """
@@ -140,17 +146,17 @@ class Reference:
             )
         self._gradient = np.stack([part[self._rows, self._columns] for part in gradient])
         self._own_votes, _ = self._vote(0, (edges, *gradient))
-        self._largest_angle = largest_angle + step  # what a refinement may come to
+        self._largest_angle = largest_angle + step  # limit after the refinement
         reach = math.floor(largest_angle / step)
-        # All around, the last angle is the first again.
+        # For a full circle, the last angle equals the first.
         angles = step * np.arange(-reach, reach + 1)
         self._angles = angles[angles > -180] if largest_angle == 180 else angles
 
     def register(self, image: np.ndarray) -> Pose:
-        """Find the part in an image (H, W) in [-1, 1]; where it is not found, the confidence is 0."""
+        """Find the part in an image (H, W) in [-1, 1]; if it is not found, the confidence is 0."""
         small = self._shrunk(image)
         best = (0.0, 0.0, np.eye(2, 3))
-        # By falling votes: of two refined to the same pose the first is kept.
+        # In descending order of votes: of two that are refined to the same pose the first is kept.
         for votes, matrix in self._hypotheses(small):
             correlation, refined = self._refine(small, matrix)
             if correlation > best[0] + _EQUAL and abs(_angle(refined)) <= self._largest_angle:
@@ -159,7 +165,7 @@ class Reference:
         return Pose(self._enlarged(matrix, image.shape), confidence, votes, self.shape, image.shape)
 
     def _hypotheses(self, small: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """Votes and matrices of the angles with the most votes, the most first."""
+        """Return votes and matrices of the angles with the most votes, in descending order of votes."""
         edges = self._edges(small)
         found = []
         for angle in self._angles:
@@ -167,7 +173,8 @@ class Reference:
             if votes:
                 found.append((votes / self._own_votes, float(angle), place))
         found.sort(key=lambda hypothesis: -hypothesis[0])
-        # Neighbouring angles gather nearly the same votes; a look at each of them would be one look.
+        # Neighboring angles have nearly the same votes and would be refined to the same pose, so keep angles
+        # apart.
         chosen: list[tuple[float, float, np.ndarray]] = []
         for share, angle, place in found:
             if len(chosen) < _HYPOTHESES and all(_between(angle, other) >= _APART for _, other, _ in chosen):
@@ -175,13 +182,15 @@ class Reference:
         return [(share, self._matrix(angle, place)) for share, angle, place in chosen]
 
     def _vote(self, angle: float, edges: tuple[np.ndarray, ...]) -> tuple[int, np.ndarray]:
-        """Most votes for the centre of the outline, turned by an angle, and where that is: (column, row)."""
+        """Return the largest number of votes for the center of the rotated outline, and its position (column,
+        row).
+        """
         hough = self._cv2.createGeneralizedHoughBallard()
         hough.setLevels(_LEVELS)
         hough.setDp(_CELL)
         hough.setVotesThreshold(1)
         hough.setTemplate(*self._turned(angle))
-        # By name: three arrays by place are taken as an image and room for two results.
+        # Named arguments: three positional arrays would be read as an image and two outputs.
         positions, votes = hough.detect(edges=edges[0], dx=edges[1], dy=edges[2])
         if votes is None:
             return 0, np.zeros(2)
@@ -189,28 +198,32 @@ class Reference:
         return int(votes[0, most, 0]), positions[0, most, :2].astype(np.float64)
 
     def _refine(self, small: np.ndarray, matrix: np.ndarray) -> tuple[float, np.ndarray]:
-        """Correlation and matrix after a small shift and rotation to where the correlation is largest."""
+        """Refine a matrix by a small shift and rotation to the largest correlation; return correlation and
+        matrix.
+        """
         cv2 = self._cv2
-        # From the aligned image, since OpenCV's own steps hold only up to a quarter turn.
+        # Starts from the aligned image, because OpenCV's method only works for less than a quarter turn.
         aligned = _warp(cv2, small, matrix, self._small.shape, cv2.BORDER_REPLICATE)
         start = np.eye(2, 3, dtype=np.float32)
         try:
             correlation, rest = cv2.findTransformECC(
                 self._small, aligned, start, cv2.MOTION_EUCLIDEAN, _REFINEMENT, None, 5
             )
-        except cv2.error:  # it does not converge: another part, or none
+        except cv2.error:  # no convergence: another part, or no part
             return 0.0, matrix
         return min(float(correlation), 1.0), _product(matrix, rest.astype(np.float64))
 
     def _turned(self, angle: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-        """The outline turned about the image's centre, as `_edges` gives it, and that centre.
+        """Rotate the outline about the image's center; return it in the form of `_edges`, and that center.
+
+        Points are rotated, not pixels: so nothing is interpolated, and the image border makes no edges.
 
         Points are turned, not pixels: nothing is interpolated, and no edge appears where an image ends.
         """
         turn = _rotation(angle)
         half = math.ceil(math.hypot(*self._small.shape) / 2) + 1
         points = turn @ (np.stack([self._columns, self._rows]) - self._middle[:, np.newaxis])
-        columns, rows = np.floor(points + half + 0.5).astype(int)  # rint would pair pixels at halves
+        columns, rows = np.floor(points + half + 0.5).astype(int)  # rint would merge pixels at halves
         along_x, along_y = turn @ self._gradient
         edges = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
         gradient_x, gradient_y = (np.zeros(edges.shape, np.float32) for _ in range(2))
@@ -219,12 +232,14 @@ class Reference:
         return edges, gradient_x, gradient_y, (half, half)
 
     def _matrix(self, angle: float, place: np.ndarray) -> np.ndarray:
-        """From the shrunk reference to where its centre lies at this place (column, row), turned."""
+        """Make the matrix from the shrunk reference to a rotated part with its center at this place (column,
+        row).
+        """
         turn = _rotation(angle)
         return np.column_stack([turn, place - turn @ self._middle])
 
     def _edges(self, small: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Canny's edges, uint8, and the gradient along columns and rows, float32."""
+        """Compute Canny's edges, uint8, and the gradient along columns and rows, float32."""
         cv2 = self._cv2
         levels = cv2.GaussianBlur(image_files.to_uint8(small), (0, 0), _SMOOTHING)
         along_x, along_y = (cv2.Sobel(levels, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
@@ -234,7 +249,7 @@ class Reference:
         return np.ascontiguousarray(image_files.resize(image, self._shrunk_shape(image.shape)))
 
     def _enlarged(self, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """The same transform between the images at their own size."""
+        """Convert a matrix of shrunk images to the same transform between the images at full size."""
         to_small = _inverse(_enlargement(self._small.shape, self.shape))
         return _product(_enlargement(self._shrunk_shape(shape), shape), _product(matrix, to_small))
 
@@ -256,14 +271,16 @@ def _opencv() -> ModuleType:
 def _warp(
     cv2: ModuleType, image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], border: int
 ) -> np.ndarray:
-    """Image whose pixel p is the given one's at matrix · p, interpolated linearly: float32 of this shape."""
+    """Transform an image: pixel p of the result is the image at matrix · p, interpolated linearly;
+    float32.
+    """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     source = np.ascontiguousarray(image, np.float32)
     return cv2.warpAffine(source, matrix, shape[::-1], flags=flags, borderMode=border, borderValue=0)
 
 
 def _rotation(angle: float) -> np.ndarray:
-    """Rotation by so many degrees from columns towards rows: float64 (2, 2)."""
+    """Make the rotation matrix for degrees from columns toward rows: float64 (2, 2)."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return np.array([[cosine, -sine], [sine, cosine]])
 
@@ -273,18 +290,20 @@ def _angle(matrix: np.ndarray) -> float:
 
 
 def _between(angle: float, other: float) -> float:
-    """Degrees between two angles, 0 to 180."""
+    """Compute the difference of two angles in degrees, 0 to 180."""
     return abs((angle - other + 180) % 360 - 180)
 
 
 def _enlargement(small: tuple[int, int], large: tuple[int, int]) -> np.ndarray:
-    """From the pixels of a shrunk image to those of the image: float64 (2, 3); borders fall on borders."""
+    """Make the matrix from pixels of a shrunk image to those of the full image: float64 (2, 3); borders
+    match.
+    """
     rows, columns = (whole / part for whole, part in zip(large, small, strict=True))
     return np.array([[columns, 0, (columns - 1) / 2], [0, rows, (rows - 1) / 2]])
 
 
 def _product(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """One affine transform (2, 3) after another."""
+    """Compose two affine transforms (2, 3); `first` is applied first."""
     return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
 
 

@@ -1,6 +1,6 @@
-"""A plain convolutional autoencoder: what its narrow code cannot hold is anomalous.
+"""Convolutional autoencoder: anomalies are what its narrow code cannot reproduce.
 
-Cho, Song, Jang and Han, "Unsupervised Anomaly detection in manufacturing domain" (slides, after 2018), who
+Cho, Song, Jang and Han, "Unsupervised Anomaly detection in manufacturing domain" (slides, after 2018). They
 compare it with f-AnoGAN.
 """
 
@@ -17,41 +17,42 @@ from metricad.methods import training_loop
 PUBLISHED_EPOCHS = 300
 
 FILTERS = (32, 64, 64, 128, 128, 256)
-"""Of the encoder's strided convolutions; 256 pixels become 4."""
+"""Filters of the encoder's strided convolutions; 256 pixels become 4."""
 
 
 class AutoencoderDetector:
-    """The mean squared difference between an image and its reconstruction.
+    """Score: mean squared difference between an image and its reconstruction.
 
-    Follows `interface.Detector`. The source gives the settings below and no layers. Departures from
-    it, and what it leaves open: gray images, so one channel where it has three; images are resized to squares
-    whatever their proportions; the layers, 4×4 convolutions of stride 2 with ReLU, a dense layer to the code
-    and another from it, and the mirrored transposed convolutions with tanh at the end; mean squared error
-    as loss and, at the network's own size, as score; the squared difference of each pixel as map.
+    Follows `interface.Detector`. The source gives the settings below but no layers. Differences, and what the
+    source leaves open: images are gray, with one channel instead of three; they are resized to squares
+    regardless of their aspect ratio. Layers are 4×4 convolutions of stride 2 with ReLU, a dense layer to the
+    code and another from it, and mirrored transposed convolutions with tanh at the end. The mean squared
+    error is the loss and, at the network's image size, the score. The map is the squared difference of each
+    pixel.
 
     Parameters
     ----------
     side : int
-        Images are resized to this many pixels, a multiple of 2 to the number of `filters`.
+        Side in pixels that images are resized to; a multiple of 2 to the power of the number of `filters`.
     latent : int
         Length of the code.
     filters : sequence of int
-        Of each strided convolution; the decoder has them in reverse.
+        Filters of each strided convolution; the decoder has them in reverse order.
     epochs, batch_size, learning_rate
-        Of Adam.
+        Settings of the training with Adam.
     flip : bool
-        Mirror images left to right at random while training.
+        Flip images left to right at random during training.
     seed : int
-        Of the initial weights, the order of the images and their flips. Keras's global seed is left alone.
+        Seed of the initial weights, the order of images and their flips. Keras's global seed is not changed.
     checkpoint : path, optional
-        A folder in which an interrupted training is kept and goes on, see `training_loop.train`.
+        Folder for checkpoints; an interrupted training continues from there, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
 
     Raises
     ------
     ValueError
-        A setting is out of range.
+        A setting is outside its range.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class AutoencoderDetector:
         self.losses: list[float] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Train on good images, float32 (H, W) in [-1, 1]; all are held in memory, at the network's size.
+        """Train on good images, float32 (H, W) in [-1, 1]; all are kept in memory at the network's size.
 
         Raises
         ------
         ValueError, DataError
-            There are no images, or one is none.
+            There are no images, or an image is invalid.
         RunError
             See `training_loop.train`.
         """
@@ -124,15 +125,15 @@ class AutoencoderDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
+        """Compute the squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
         return image_files.resize(self._squared(image), image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """Mean squared difference over the pixels that the network sees."""
+        """Compute the mean squared difference over the pixels of the network's input."""
         return float(self._squared(image).mean(dtype=np.float64))
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """The code: float32 (latent,)."""
+        """Compute the code: float32 (latent,)."""
         return self._encoder.predict_on_batch(training_loop.gather([image], self.side))[0]
 
     def _squared(self, image: np.ndarray) -> np.ndarray:
@@ -141,7 +142,7 @@ class AutoencoderDetector:
 
 
 def flipped(examples: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror each image (H, W, 1) left to right or not, with equal chances; the result is its own target."""
+    """Flip each image (H, W, 1) left to right with probability 1/2; return inputs and equal targets."""
     batch = np.stack([image[:, ::-1] if rng.random() < 0.5 else image for image in examples])
     return batch, batch
 
@@ -154,7 +155,9 @@ def build(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> keras.Model:
-    """Build and compile the autoencoder: (N, side, side, 1) to the same, its layer ``code`` (N, latent)."""
+    """Build and compile the autoencoder: (N, side, side, 1) to the same shape; layer ``code`` is (N,
+    latent).
+    """
     next_seed = training_loop.layer_seeds(seed)
 
     def initial() -> keras.initializers.Initializer:
@@ -179,6 +182,6 @@ def build(
         kernel_initializer=keras.initializers.GlorotUniform(seed=next_seed()),
     )(x)  # fmt: skip
     model = keras.Model(pixels, restored, name="autoencoder")
-    # XLA stays off: on CPUs it makes a step of training slower.
+    # XLA is off: on CPUs it makes a training step slower.
     model.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error", jit_compile=False)
     return model

@@ -1,4 +1,4 @@
-"""Convolutional autoencoder with a kernel density of its code: unlikely and badly reconstructed is anomalous.
+"""Convolutional autoencoder with a kernel density: anomalies have an unlikely code and a large error.
 
 Galacz, Simon and Szabó, "Identification of defective products with a convolutional autoencoder" (a students'
 report, 2021 or later).
@@ -21,12 +21,12 @@ from metricad.methods import training_loop
 PUBLISHED_EPOCHS = 100
 
 FILTERS = (128, 64, 64, 32)
-"""Of the encoder's four convolutions; the source gives the first and the last."""
+"""Filters of the encoder's four convolutions; the source gives the first and the last."""
 
 BANDWIDTHS = tuple(np.geomspace(0.1, 3, 16).tolist())
-"""Tried for the kernel, in standard deviations of the whitened code."""
+"""Bandwidths of the kernel to try, in standard deviations of the whitened code."""
 
-_FEWEST = 4  # images: two to fit to and two held out, since one has neither a spread nor a density
+_FEWEST = 4  # two images to fit to and two held out: a single one has no standard deviation and no density
 _FOLDS = 5
 
 
@@ -39,7 +39,7 @@ class Standard:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Self:
-        """Measure these values (n,); where they never vary, a millionth of their mean counts as one."""
+        """Compute both from values (n,); the smallest standard deviation is a millionth of the mean."""
         smallest = max(1e-6 * abs(values.mean()), np.finfo(np.float32).tiny)
         return cls(float(values.mean()), float(max(values.std(ddof=1), smallest)))
 
@@ -48,12 +48,12 @@ class Standard:
 
 
 class CaeKdeDetector:
-    """How unlikely an image's code is among good ones, together with how badly it is reconstructed.
+    """Score: how unlikely an image's code is among good images, plus how large its reconstruction error is.
 
-    Follows `interface.Detector`. From the source: four convolutions with ReLU from 128 down to 32
-    filters, each before a max pooling, a mirrored decoder, Adam, batches of 16, 100 epochs, scikit-learn's
-    `KernelDensity` on the flattened code, and the rule that an image is anomalous when its density is low
-    and its error high. Departures from it, and what it leaves open:
+    Follows `interface.Detector`. From the source: four convolutions with ReLU from 128 down to 32 filters,
+    each before a max pooling; a mirrored decoder; Adam, batches of 16, 100 epochs; scikit-learn's
+    `KernelDensity` on the flattened code; and the rule that an image is anomalous if its density is low and
+    its error is high. Differences, and what the source leaves open:
 
     - Gray images, resized to squares of `side` pixels whatever their proportions; the filters between the
       first and the last; mean squared error; tanh at the end.
@@ -72,35 +72,36 @@ class CaeKdeDetector:
     Parameters
     ----------
     side : int
-        Images are resized to this many pixels, a multiple of 2 to the number of `filters`.
+        Side in pixels that images are resized to; a multiple of 2 to the power of the number of `filters`.
     filters : sequence of int
-        Of each convolution and max pooling; the decoder has them in reverse.
+        Filters of each convolution with max pooling; the decoder has them in reverse order.
     components : int
-        Dimensions of the reduced code, fewer where there are fewer images.
+        Dimensions of the reduced code; fewer if there are fewer images.
     holdout : float in (0, 1)
-        Share of the images, at least two, that sets the thresholds and scales, drawn by the seed.
+        Share of the images, at least two, for thresholds and scales; drawn with the seed.
     false_alarm_rate : float in (0, 1)
-        Share of the held-out images beyond each threshold. Beyond both, as `is_anomalous` asks for, are
-        at most as many.
+        Share of the held-out images beyond each threshold. `is_anomalous` requires both, so its share is at
+        most as large.
     epochs, batch_size, learning_rate
-        Of Adam; the rate is Keras's own.
+        Settings of the training with Adam; the learning rate is Keras's default.
     seed : int
-        Of the initial weights, what is held out, and the order of the images. Keras's global seed is left
-        alone.
+        Seed of the initial weights, the held-out images and the order of images. Keras's global seed is not
+        changed.
     checkpoint : path, optional
-        A folder in which an interrupted training is kept and goes on, see `training_loop.train`.
+        Folder for checkpoints; an interrupted training continues from there, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
 
     Attributes
     ----------
     density_threshold, error_threshold : float
-        Log density below which, and mean squared error above which, an image is unusual.
+        An image is unusual if its log density is below the first, or its mean squared error is above the
+        second.
 
     Raises
     ------
     ValueError
-        A setting is out of range.
+        A setting is outside its range.
     """
 
     def __init__(
@@ -149,12 +150,12 @@ class CaeKdeDetector:
         self.losses: list[float] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, float32 (H, W) in [-1, 1]; all are held in memory, at the network's size.
+        """Fit to good images, float32 (H, W) in [-1, 1]; all are kept in memory at the network's size.
 
         Raises
         ------
         ValueError, DataError
-            There are fewer than four images, or one is none.
+            There are fewer than four images, or an image is invalid.
         RunError
             See `training_loop.train`.
         """
@@ -179,7 +180,7 @@ class CaeKdeDetector:
         )
         codes = np.concatenate([self._code_and_map(example)[0] for example in examples[kept]])
         dimensions = min(self.components, len(codes) - 1, codes.shape[1])
-        with np.errstate(invalid="ignore"):  # codes that never vary have no share of the variance
+        with np.errstate(invalid="ignore"):  # codes that never vary give 0/0 as their share of the variance
             self.pca = PCA(dimensions, whiten=True, svd_solver="full").fit(codes)
         self.kde = fit_density(self.pca.transform(codes), seed=self.seed)
         densities, errors = np.array([self._measure(example) for example in examples[held_out]]).T
@@ -189,38 +190,40 @@ class CaeKdeDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
+        """Compute the squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
         _, squared = self._code_and_map(training_loop.gather([image], self.side)[0])
         return image_files.resize(squared, image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """Error and negative log density, each standardised by the held-out images, added up."""
+        """Compute the sum of error and negative log density, each standardized with the held-out images."""
         density, error = self.measure(image)
         return self._error(error) + self._rarity(-density)
 
     def measure(self, image: np.ndarray) -> tuple[float, float]:
-        """Log density of the image's reduced code, and its mean squared error of reconstruction."""
+        """Compute the log density of the image's reduced code, and its mean squared reconstruction error."""
         return self._measure(training_loop.gather([image], self.side)[0])
 
     def is_anomalous(self, image: np.ndarray) -> bool:
-        """Whether the density is below its threshold and the error above its own: the source's rule."""
+        """Whether the density is below its threshold and the error above its threshold: the rule of the
+        source.
+        """
         density, error = self.measure(image)
         return density < self.density_threshold and error > self.error_threshold
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """The reduced code, of which the density is taken: float32 (components,)."""
+        """Compute the reduced code that the density is fitted to: float32 (components,)."""
         code, _ = self._code_and_map(training_loop.gather([image], self.side)[0])
         return self.pca.transform(code)[0].astype(np.float32)
 
     def _split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the images that are held out, and of those that are not."""
+        """Return the indices of the held-out images and of all others."""
         order = np.random.default_rng(self.seed).permutation(count)
         share = min(max(round(self.holdout * count), 2), count - 2)
         return np.sort(order[:share]), np.sort(order[share:])
 
     def _code_and_map(self, example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Flattened code (1, d) and squared difference (side, side) of an example (side, side, 1)."""
-        # One at a time also while fitting: no batch of many images' activations, and the same bits as later.
+        """Compute flattened code (1, d) and squared difference (side, side) of an example (side, side, 1)."""
+        # One at a time, also while fitting: needs little memory, and gives exactly the same values as later.
         code, restored = self.model.predict_on_batch(example[np.newaxis])
         return code.reshape(1, -1), np.square(example - restored[0])[..., 0]
 
@@ -231,13 +234,14 @@ class CaeKdeDetector:
 
 
 def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
-    """Fit a Gaussian kernel density to codes, with the bandwidth under which left-out ones are likeliest.
+    """Fit a Gaussian kernel density to codes; choose the bandwidth with the largest likelihood of left-out
+    codes.
 
     Parameters
     ----------
     codes : float (n, d), at least two, of about unit variance
     seed : int
-        Of the folds.
+        Seed of the folds.
     """
     folds = KFold(min(_FOLDS, len(codes)), shuffle=True, random_state=seed)
     search = GridSearchCV(KernelDensity(kernel="gaussian"), {"bandwidth": BANDWIDTHS}, cv=folds)
@@ -247,12 +251,14 @@ def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
 def build(
     side: int = 128, *, filters: tuple[int, ...] = FILTERS, learning_rate: float = 1e-3, seed: int = 0
 ) -> tuple[keras.Model, keras.Model]:
-    """Build the autoencoder, compiled for training, and the same weights giving the code as well.
+    """Build the autoencoder compiled for training, and a model with the same weights that also returns the
+    code.
 
     Returns
     -------
     trained, both : keras.Model
-        (N, side, side, 1) in [-1, 1] to the same; and to the code (N, s, s, filters[-1]) and the same.
+        The first maps (N, side, side, 1) in [-1, 1] to the same shape; the second also returns the code (N,
+        s, s, filters[-1]).
     """
     next_seed = training_loop.layer_seeds(seed)
 
@@ -270,7 +276,7 @@ def build(
         x = keras.layers.UpSampling2D(2)(convolution(count, "relu")(x))
     restored = convolution(1, "tanh", name="restored")(x)
     trained = keras.Model(pixels, restored, name="cae")
-    # XLA stays off: on CPUs it makes a step of training slower.
+    # XLA is off: on CPUs it makes a training step slower.
     trained.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error", jit_compile=False)
     both = keras.Model(pixels, [code, restored], name="cae_with_code")
     both.compile(jit_compile=False)

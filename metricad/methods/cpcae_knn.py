@@ -1,4 +1,4 @@
-"""Conditional patch autoencoder, deep features of its anomaly maps, and nearest neighbours among those."""
+"""Conditional patch autoencoder, deep features of its anomaly maps, and their nearest neighbors."""
 
 import math
 import os
@@ -16,70 +16,73 @@ from metricad.methods import training_loop
 from metricad.networks import imagenet
 
 PUBLISHED_EPOCHS = 100
-"""Epochs of a full training. The source gives no number: this one is ours, and fewer count as shortened."""
+"""Epochs of a full training. The source gives no number; this one is ours. Fewer are reported as
+shortened.
+"""
 
 _BACKBONE = "Xception"
-_FILTERS = (32, 64, 128)  # of the encoder's convolutions, each of stride 2; the decoder mirrors them
+_FILTERS = (32, 64, 128)  # filters of the encoder's convolutions, each of stride 2; the decoder mirrors them
 _REDUCTION = 2 ** len(_FILTERS)
 
 
 class CpcaeKnnDetector:
-    """Mean squared distance of an anomaly map's deep features to those of its nearest good images' maps.
+    """Score: mean squared distance of deep features of an anomaly map to those of the nearest good images'
+    maps.
 
     Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using Convolutional Autoencoder and Deep
     Feature-based One-class Classification" (2022). Follows `interface.Detector`.
 
-    First a conditional patch autoencoder (`build`) learns overlapping patches of the downsized good images,
-    each with its index: its number over the count of patches. Put back and enlarged, its reconstruction of
-    an image is subtracted from the image; the absolute difference is the anomaly map, in [0, 1]. Then the
-    maps of the same good images, at the images' own size, go through Xception (Chollet, 2017), trained on
-    ImageNet, up to its last layer before pooling, and through `three_way_pooling`; what comes out is
-    standardised. An image's score is the mean squared Euclidean distance to its k nearest good ones.
+    First, a conditional patch autoencoder (`build`) learns overlapping patches of the downsized good images.
+    Each patch has an index: its number divided by the number of patches. The reconstructed patches are joined
+    and enlarged. The absolute difference to the image is the anomaly map, in [0, 1]. Second, the maps of the
+    same good images, at their original size, go through Xception (Chollet, 2017), trained on ImageNet, up to
+    its last layer before pooling, and through `three_way_pooling`. The results are standardized. The score of
+    an image is the mean squared Euclidean distance to its k nearest good ones.
 
-    The source's text gives the kinds of layers, the loss and k. It gives no number of layers, filters or
-    epochs, no sizes of images, patches or bottleneck and no weight of the penalty, and tells the pooling only
-    by a drawing: all of these are ours. Departures: images are gray, those of all sizes are downsized to one
-    square, and maps smaller than Xception takes are enlarged; the squared error is the mean over pixels, not
-    the sum, so that the penalty does not depend on the patches' size; where fewer good images than
-    `neighbours` are given, all of them count.
+    The source gives the kinds of layers, the loss and k. It does not give the number of layers, filters and
+    epochs, the sizes of images, patches and bottleneck, and the weight of the penalty. It shows the pooling
+    only in a drawing. All of these are our choice. Differences: images are gray; images of all sizes are
+    downsized to one square; maps smaller than Xception's input are enlarged. The squared error is the mean
+    over pixels, not the sum, so that the penalty does not depend on the size of patches. If there are fewer
+    good images than `neighbours`, all of them are used.
 
     Parameters
     ----------
     neighbours : int
-        k, at least 1.
+        Number of nearest neighbors, k, at least 1.
     side : int
         Height and width, in pixels, of the downsized image that patches are cut from.
     patch : int
         Height and width of a patch: a multiple of 8, at most `side`.
     stride : int
-        Pixels between neighbouring patches: at most `patch`, less for overlapping ones.
+        Distance between neighboring patches in pixels; at most `patch`, smaller for overlapping patches.
     latent : int
         Width of the dense bottleneck.
     sparsity : float
-        Weight of the L1 penalty on the bottleneck's activations, 0 or more. Ten times the default left
-        nothing but the mean patch on a surface of low contrast.
+        Weight of the L1 penalty on the bottleneck's activations, 0 or more. With ten times the default, only
+        the mean patch was learned on a surface of low contrast.
     map_side : int, optional
-        Height and width that maps are resized to before Xception, at least 71; their own when not given, as
+        Height and width that maps are resized to before Xception, at least 71. By default their own size, as
         published. A map of 512×512 takes about a second on two cores.
     weights
-        Of Xception, see `imagenet.load`.
+        Weights of Xception, see `imagenet.load`.
     epochs, batch_size : int
-        Of the autoencoder's training.
+        Settings of the autoencoder's training.
     learning_rate : float
-        Of Adam, above 0.
+        Learning rate of Adam, above 0.
     checkpoint : path, optional
-        A folder in which an interrupted training goes on where it was; see `training_loop.train`.
+        Folder for checkpoints; an interrupted training continues from there, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
     seed : int
-        Of the autoencoder's first weights, the order of patches, and random weights of Xception.
+        Seed of the autoencoder's initial weights, the order of patches, and random weights of Xception.
 
     Raises
     ------
     ValueError
-        A setting is out of its range.
+        A setting is outside its range.
     DataError
-        The weights cannot be had.
+        The weights cannot be loaded.
     """
 
     def __init__(
@@ -134,7 +137,8 @@ class CpcaeKnnDetector:
         self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, float32 (H, W) in [-1, 1], which are all held; maps are made one by one.
+        """Fit to good images, float32 (H, W) in [-1, 1]; all are kept in memory. Maps are computed one by
+        one.
 
         Raises
         ------
@@ -165,28 +169,28 @@ class CpcaeKnnDetector:
         return self
 
     def reconstruction(self, image: np.ndarray) -> np.ndarray:
-        """The image as the autoencoder gives it back, patch by patch, enlarged: float32 (H, W) in [-1, 1]."""
+        """Compute the reconstruction of an image from its patches, enlarged: float32 (H, W) in [-1, 1]."""
         small = image_files.resize(image, (self.side, self.side))
         given_back = self.autoencoder.predict_on_batch(self._examples(small))
         patches = given_back.reshape(-1, self.patch, self.patch)
         return image_files.resize(2 * put_back(patches, self.side, self.stride) - 1, image.shape)
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Absolute difference of image and reconstruction: float32 (H, W) in [0, 1]."""
+        """Compute the absolute difference of image and reconstruction: float32 (H, W) in [0, 1]."""
         return np.abs(image - self.reconstruction(image)) / 2
 
     def score(self, image: np.ndarray) -> float:
-        """Mean of the squared Euclidean distances to the nearest good images' standardised features."""
+        """Compute the mean squared Euclidean distance to the nearest good images' standardized features."""
         distances, _ = self._nearest.kneighbors(self._scaler.transform([self.embedding(image)]))
         return float(np.square(distances).mean())
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """Pooled features of the image's anomaly map, not standardised: float32 (6144,)."""
+        """Compute pooled features of the image's anomaly map, not standardized: float32 (6144,)."""
         anomaly_map = self.anomaly_map(image)
         return three_way_pooling(self._backbone.features(2 * anomaly_map - 1, self.map_side)[0])
 
     def _examples(self, image: np.ndarray) -> np.ndarray:
-        """What the autoencoder takes of a downsized image in [-1, 1]: float32 (n, patch² + 1)."""
+        """Make the autoencoder's input from a downsized image in [-1, 1]: float32 (n, patch² + 1)."""
         patches = extract((image + 1) / 2, self.patch, self.stride)
         index = np.arange(1, len(patches) + 1, dtype=np.float32) / np.float32(len(patches))
         return np.column_stack([patches.reshape(len(patches), -1), index])
@@ -195,9 +199,10 @@ class CpcaeKnnDetector:
 def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model:
     """Build the conditional patch autoencoder.
 
-    It maps (N, patch² + 1), a patch's pixels in [0, 1] and, last, its index in (0, 1], to the reconstructed
-    pixels (N, patch²): one array, as `training_loop.train` takes it. The index is joined to the flattened
-    output of the encoder's convolutions before the bottleneck, and to the bottleneck before the decoder.
+    It maps (N, patch² + 1) to the reconstructed pixels (N, patch²). The input holds a patch's pixels in [0,
+    1] and then its index in (0, 1], in one array as required by `training_loop.train`. The index is joined to
+    the flattened output of the encoder's convolutions before the bottleneck, and to the bottleneck before the
+    decoder.
     """
     next_seed = training_loop.layer_seeds(seed)
 
@@ -213,7 +218,8 @@ def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model
         )(x)
     grid = x.shape[1:]
     x = keras.layers.Concatenate()([keras.layers.Flatten()(x), index])
-    # Linear: rectified units of a bottleneck died within the first epoch, and left the mean patch.
+    # Linear: with ReLU, the units of the bottleneck died in the first epoch, and only the mean patch was
+    # learned.
     code = keras.layers.Dense(
         latent,
         activity_regularizer=keras.regularizers.L1(sparsity),
@@ -238,14 +244,14 @@ def build(patch: int, latent: int, *, sparsity: float, seed: int) -> keras.Model
 def extract(image: np.ndarray, patch: int, stride: int) -> np.ndarray:
     """Cut a square image (side, side) into overlapping patches, row by row: (n, patch, patch).
 
-    The last of each row and column lie flush with the border, so that every pixel is in at least one.
+    The last patches of each row and column end at the border, so that every pixel is in at least one.
     """
     starts = _starts(len(image), patch, stride)
     return np.stack([image[y : y + patch, x : x + patch] for y in starts for x in starts])
 
 
 def put_back(patches: np.ndarray, side: int, stride: int) -> np.ndarray:
-    """Put patches back where `extract` cut them; where they overlap, their mean: float32 (side, side)."""
+    """Join patches at the positions where `extract` cut them; overlaps are averaged: float32 (side, side)."""
     patch = patches.shape[1]
     starts = _starts(side, patch, stride)
     total, count = np.zeros((side, side)), np.zeros((side, side))
@@ -257,11 +263,11 @@ def put_back(patches: np.ndarray, side: int, stride: int) -> np.ndarray:
 
 
 def three_way_pooling(features: np.ndarray) -> np.ndarray:
-    """Pool a map of features (h, w, d) in three ways and join them: float32 (3·d,).
+    """Pool a feature map (h, w, d) in three ways and join the results: float32 (3·d,).
 
-    The source: parallel and cascaded poolings, which give three times the features of a global maximum. Our
-    reading: the global maximum and the global mean side by side, and in cascade the global mean of the maxima
-    of 2×2 features (of fewer at the border).
+    The source says: parallel and cascaded poolings, which give three times the features of a global maximum.
+    We use the global maximum and the global mean in parallel, and, in cascade, the global mean of the maxima
+    of 2×2 features (fewer at the border).
     """
     height, width, _ = features.shape
     rows, columns = np.arange(0, height, 2), np.arange(0, width, 2)

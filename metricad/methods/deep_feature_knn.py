@@ -1,4 +1,4 @@
-"""Deep features and nearest neighbours: how far an image's features lie from those of good images."""
+"""Deep features and nearest neighbors: distance of an image's features to those of good images."""
 
 import os
 from collections.abc import Iterable
@@ -14,22 +14,23 @@ _BACKBONE = "Xception"
 
 
 class DeepFeatureKnnDetector:
-    """Mean squared distance of an image's deep features to those of its nearest good images.
+    """Score: mean squared distance of an image's deep features to those of its nearest good images.
 
     The deep-feature baseline of Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using
     Convolutional Autoencoder and Deep Feature-based One-class Classification" (2022): Xception (Chollet,
-    2017) trained on ImageNet, global max pooling of its last layer before the classifier, standardised
-    features, k nearest neighbours. Follows `interface.Detector`.
+    2017) trained on ImageNet, global max pooling of its last layer before the classifier, standardized
+    features, k nearest neighbors. Follows `interface.Detector`.
 
-    Departures: images are gray, repeated on three channels, and resized to a square of Xception's own input
-    size, since the source names none; where fewer good images than `neighbours` are given, all of them count.
+    Differences: images are gray, repeated on three channels. They are resized to a square of Xception's input
+    size, because the source gives no size. If there are fewer good images than `neighbours`, all of them are
+    used.
 
-    The method has no map: `anomaly_map` is the score everywhere, and `has_map` is False.
+    The method has no map: `anomaly_map` repeats the score at every pixel, and `has_map` is False.
 
     Parameters
     ----------
     neighbours : int
-        k, at least 1.
+        Number of nearest neighbors, k, at least 1.
     side : int
         Height and width, in pixels, that images are resized to; at least 71.
     weights, seed
@@ -38,9 +39,9 @@ class DeepFeatureKnnDetector:
     Raises
     ------
     ValueError
-        A setting is out of its range.
+        A setting is outside its range.
     DataError
-        The weights cannot be had.
+        The weights cannot be loaded.
     """
 
     has_map = False
@@ -62,7 +63,7 @@ class DeepFeatureKnnDetector:
         self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, float32 (H, W) in [-1, 1], one at a time; features alone are kept."""
+        """Fit to good images, float32 (H, W) in [-1, 1], one at a time; only their features are kept."""
         embeddings = [self.embedding(image) for image in images]
         if not embeddings:
             raise ValueError("no images to fit to; expected at least one good image")
@@ -72,14 +73,16 @@ class DeepFeatureKnnDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """The score at every pixel, for want of a map: float32 (H, W)."""
+        """Return the score at every pixel, because the method has no map: float32 (H, W)."""
         return np.full(image.shape, self.score(image), np.float32)
 
     def score(self, image: np.ndarray) -> float:
-        """Mean of the squared Euclidean distances to the nearest good images' standardised features."""
+        """Compute the mean squared Euclidean distance to the nearest good images' standardized features."""
         distances, _ = self._nearest.kneighbors(self._scaler.transform([self.embedding(image)]))
         return float(np.square(distances).mean())
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """Maximum of each of Xception's features over the image, not standardised: float32 (2048,)."""
+        """Compute the maximum of each of Xception's features over the image, not standardized: float32
+        (2048,).
+        """
         return self._backbone.features(image, self.side)[0].max(axis=(0, 1))

@@ -1,4 +1,4 @@
-"""Residual denoising autoencoder for images of any size: what it does not give back is anomalous.
+"""Residual denoising autoencoder for images of any size: anomalies are what it does not reproduce.
 
 Buzzega, Ugwu, Cenzato, Regoli, Tschimben, Boschetti and Lanz, "Automating Industrial Visual Inspection
 Systems with Deep Reconstruction-based Anomaly Detection".
@@ -22,27 +22,29 @@ from metricad.methods import training_loop
 from metricad.methods.alignment import Pose, Reference
 
 PUBLISHED_EPOCHS = 100
-"""Our own: the source gives no number of epochs, nor any other setting of the training."""
+"""Number of epochs, our own: the source gives none, nor any other setting of the training."""
 
 STRIDE = 8
-"""Pixels between neighbouring positions of the code; what the network is given has multiples of it a side."""
+"""Distance between neighboring positions of the code in pixels; sides of the network's input are multiples of
+it.
+"""
 
-_TILES = 16  # that are judged at once
+_TILES = 16  # number of tiles judged at once
 
-_SMALLEST_MOMENT = 1e-30  # below which a moment's logarithm is that of a rounding error
+_SMALLEST_MOMENT = 1e-30  # below it, the logarithm of a moment only shows a rounding error
 _HIDDEN = (16,)
 _MOST_ITERATIONS = 1000
 
 
 class DenoisingDetector:
-    """The squared difference between an image and what a denoising autoencoder makes of it.
+    """Score: squared difference between an image and its reconstruction by a denoising autoencoder.
 
-    Follows `interface.Detector`. From the source: a fully convolutional autoencoder of residual
-    blocks with a narrow bottleneck, trained on good images with Gaussian noise added, by mean squared error
-    to the image without; the squared difference as map, its sum as score; rigid parts registered beforehand
-    by the generalized Hough transform; and, where defects are to be told from harmless anomalies, a
-    multilayer perceptron on Hu's moments of the map (Hu, 1962) or on the features of a pre-trained network,
-    from a few labelled images. Departures from it, and what it leaves open:
+    Follows `interface.Detector`. From the source: a fully convolutional autoencoder of residual blocks with a
+    narrow bottleneck. It is trained on good images with added Gaussian noise, with the mean squared error to
+    the image without noise. The squared difference is the map, its sum the score. Rigid parts are registered
+    first by the generalized Hough transform. To separate defects from harmless anomalies, a multilayer
+    perceptron is trained with a few labeled images on Hu's moments of the map (Hu, 1962) or on features of a
+    pre-trained network. Differences, and what the source leaves open:
 
     - Every number below and the layers, see `build`: the source gives none.
     - Training on random crops, one of each image an epoch, so that images of any and of differing sizes make
@@ -60,38 +62,39 @@ class DenoisingDetector:
 
     Parameters
     ----------
-    units : int
+    Number of filters in the first layers; twice and four times as many in deeper layers.
         Filters next to the image, twice and four times as many deeper in.
-    code : int
+    Channels of the bottleneck; at 8, it has an eighth of the image's numbers.
         Channels of the bottleneck; at 8, it has an eighth of the image's numbers.
     noise : float
-        Standard deviation of the noise, in an image's [-1, 1].
+        Standard deviation of the noise, for images in [-1, 1].
     crop : int
-        Side of the crops and tiles in pixels, a multiple of 8; smaller where an image to learn from is
-        smaller. A later image that is smaller still is continued by its mirror image.
+        Side of the crops and tiles in pixels, a multiple of 8; smaller if a good image is smaller. Smaller
+        images that come later are extended by mirroring.
     registration : bool
-        Register images to the first good one, for rigid parts. Needs the extra ``metricad[registration]``.
+        Register images to the first good image, for rigid parts. Needs the extra ``metricad[registration]``.
     minimum_confidence : float in [0, 1]
-        Of a registration, see `alignment.Pose`. A good image below it is refused; a later image is judged
-        as it lies, unregistered.
+        Smallest confidence of a registration, see `alignment.Pose`. Below it a good image is refused, and a
+        later image is judged without registration.
     largest_angle : float
-        How far parts may be turned against the first, either way, in degrees.
+        Largest rotation of parts relative to the first, in both directions, in degrees.
     features : function
-        From a map float32 (H, W) to a vector for the classifier, `hu_moments` or a pre-trained network's.
+        Function from a map float32 (H, W) to a vector for the classifier: `hu_moments` or a pre-trained
+        network.
     epochs, batch_size, learning_rate
-        Of Adam.
+        Settings of the training with Adam.
     seed : int
-        Of the initial weights, the crops, their order and noise, and of the classifier. Keras's global seed
-        is left alone.
+        Seed of the initial weights, the crops, their order and noise, and the classifier. Keras's global seed
+        is not changed.
     checkpoint : path, optional
-        A folder in which an interrupted training is kept and goes on, see `training_loop.train`.
+        Folder for checkpoints; an interrupted training continues from there, see `training_loop.train`.
     on_epoch : function
         Called after each epoch.
 
     Raises
     ------
     ValueError
-        A setting is out of range.
+        A setting is outside its range.
     """
 
     def __init__(
@@ -145,16 +148,16 @@ class DenoisingDetector:
         self.losses: list[float] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Train on good images, float32 (H, W) in [-1, 1]; all are held in memory.
+        """Train on good images, float32 (H, W) in [-1, 1]; all are kept in memory.
 
         Raises
         ------
         ValueError
             There are no images.
         DataError
-            One is none, or shows no part that can be registered to that of the first.
+            An image is invalid, or its part cannot be registered to that of the first image.
         MetricadError
-            Registration is asked for and OpenCV is not installed.
+            Registration is requested and OpenCV is not installed.
         RunError
             See `training_loop.train`.
         """
@@ -188,7 +191,7 @@ class DenoisingDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Squared difference to the reconstruction: float32 (H, W), about 0 to 4."""
+        """Compute the squared difference to the reconstruction: float32 (H, W), about 0 to 4."""
         training_loop.check_image(image)
         pose = self.register(image)
         if pose is None or not self._is_found(pose):
@@ -196,15 +199,16 @@ class DenoisingDetector:
         return pose.undo(self._squared(pose.align(image)))
 
     def score(self, image: np.ndarray) -> float:
-        """Sum of the map, as of an image with as many pixels as the first good one."""
+        """Compute the sum of the map, scaled to the number of pixels of the first good image."""
         return float(self.anomaly_map(image).mean(dtype=np.float64) * self.pixels)
 
     def register(self, image: np.ndarray) -> Pose | None:
-        """Where the image shows the part, and how surely; None without registration."""
+        """Find the part in the image; None without registration."""
         return self.reference.register(image) if self.registration else None
 
     def fit_classifier(self, images: Iterable[np.ndarray], labels: Sequence[bool]) -> Self:
-        """Learn to tell defects from harmless anomalies by a few labelled images, after `fit`.
+        """Train the classifier that separates defects from harmless anomalies with a few labeled images,
+        after `fit`.
 
         Parameters
         ----------
@@ -215,7 +219,7 @@ class DenoisingDetector:
         Raises
         ------
         ValueError
-            Labels are missing, or all the same.
+            Labels are missing or all equal.
         """
         vectors = np.array([self.features(self.anomaly_map(image)) for image in images])
         is_defect = np.asarray(labels, bool)
@@ -223,18 +227,22 @@ class DenoisingDetector:
             raise ValueError(f"expected a label for each of {len(vectors)} images, received {len(is_defect)}")
         if len(np.unique(is_defect)) < 2:
             raise ValueError("labels must hold both, defects and others; give some of each")
-        # L-BFGS, the solver that scikit-learn advises for few samples.
+        # scikit-learn recommends L-BFGS for few samples.
         perceptron = MLPClassifier(
             _HIDDEN, solver="lbfgs", alpha=1e-2, max_iter=_MOST_ITERATIONS, random_state=self.seed
         )
         self.classifier = make_pipeline(StandardScaler(), perceptron)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # few samples are separated to no end
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # with few samples, the separation can be improved forever
             self.classifier.fit(vectors, is_defect)
         return self
 
     def defect_probability(self, image: np.ndarray) -> float:
-        """How likely an image's anomalies are a defect, in [0, 1], after `fit_classifier`."""
+        """Compute the probability that an image's anomalies are a defect, in [0, 1], after
+        `fit_classifier`.
+        """
         if self.classifier is None:
             raise ValueError("there is no classifier yet; give a few labelled images to fit_classifier")
         return float(self.classifier.predict_proba([self.features(self.anomaly_map(image))])[0, 1])
@@ -243,7 +251,7 @@ class DenoisingDetector:
         return np.square(image - self._restored(image))
 
     def _restored(self, image: np.ndarray) -> np.ndarray:
-        """What the network makes of an image (H, W), tile by tile."""
+        """Compute the reconstruction of an image (H, W), tile by tile."""
         padded = _padded(image, self.side)
         corners = [(row, column) for row in self._starts(padded, 0) for column in self._starts(padded, 1)]
         places = [np.s_[row : row + self.side, column : column + self.side] for row, column in corners]
@@ -257,7 +265,9 @@ class DenoisingDetector:
         return (total / count)[: image.shape[0], : image.shape[1]]
 
     def _starts(self, padded: np.ndarray, axis: int) -> list[int]:
-        """First rows, or columns, of as few tiles as cover an image, evenly spread."""
+        """Return the first rows, or columns, of the smallest number of tiles that cover an image, evenly
+        distributed.
+        """
         whole = padded.shape[axis]
         return np.linspace(0, whole - self.side, -(-whole // self.side)).round().astype(int).tolist()
 
@@ -275,10 +285,11 @@ class DenoisingDetector:
 
 
 def hu_moments(anomaly_map: np.ndarray) -> np.ndarray:
-    """Logarithms, to base 10, of the magnitudes of Hu's seven moments of a map (H, W): float64 (7,).
+    """Compute log10 of the magnitudes of Hu's seven moments of a map (H, W): float64 (7,).
 
-    Unchanged where the map is shifted, turned or mirrored. They fall where its values rise, since moments are
-    normalised by the sum as if that were an area: so a strong anomaly differs from a faint one of its shape.
+    They do not change if the map is shifted, rotated or mirrored. They decrease if the map's values increase,
+    because moments are normalized by the sum in place of the area. So a strong anomaly differs from a faint
+    one of the same shape.
     """
     if not anomaly_map.sum() > 0:
         return np.full(7, np.log10(_SMALLEST_MOMENT))
@@ -290,9 +301,10 @@ def hu_moments(anomaly_map: np.ndarray) -> np.ndarray:
 def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: int = 0) -> keras.Model:
     """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8.
 
-    Three strided convolutions, each before a residual block (He et al., 2016) without normalisation, so that
-    an image is judged alike in any batch; a 1×1 convolution to the bottleneck and another from it; three
-    residual blocks, each before an upsampling and a convolution.
+    There are three strided convolutions, each followed by a residual block (He et al., 2016). The blocks have
+    no normalization, so that the result does not depend on the batch. Then follow a 1×1 convolution to the
+    bottleneck and another from it, and three residual blocks, each followed by an upsampling and a
+    convolution.
     """
     next_seed = training_loop.layer_seeds(seed)
 
@@ -322,13 +334,13 @@ def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: 
         x = keras.layers.UpSampling2D(2)(residual_block(x))
         x = convolution(count, 3 if count > 1 else 5, activation="relu" if count > 1 else None)(x)
     model = keras.Model(pixels, x, name="denoising")
-    # XLA stays off: on CPUs it makes a step of training slower.
+    # XLA is off: on CPUs it makes a training step slower.
     model.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error", jit_compile=False)
     return model
 
 
 def _padded(image: np.ndarray, side: int) -> np.ndarray:
-    """Continue an image (H, W) by its mirror image, below and on the right, to at least this many pixels."""
+    """Extend an image (H, W) at the lower and right edge by mirroring to at least `side` pixels."""
     return np.pad(image, [(0, max(0, side - length)) for length in image.shape], mode="symmetric")
 
 

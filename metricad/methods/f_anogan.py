@@ -1,4 +1,5 @@
-"""f-AnoGAN: a generator learns good surface, an encoder finds the image in it; what differs is anomalous.
+"""f-AnoGAN: a generator learns good surface, an encoder reproduces the image with it; differences are
+anomalies.
 
 Schlegl et al. (2019), "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks",
 with the settings that Cho et al., "Unsupervised Anomaly detection in manufacturing domain", gave it for
@@ -21,7 +22,7 @@ from metricad.data import images as image_files
 from metricad.errors import DataError, RunError
 
 PUBLISHED_EPOCHS = 1500
-"""Of the adversarial training."""
+"""Epochs of the adversarial training."""
 
 PUBLISHED_ENCODER_EPOCHS = 200
 
@@ -29,56 +30,56 @@ _SETTINGS = "training.json"
 
 
 class FAnoGanDetector:
-    """What an encoder and a generator of good surface do not give back; follows `interface.Detector`.
+    """Score: what an encoder and a generator of good surface do not reproduce; follows `interface.Detector`.
 
     First a generator G and a critic D learn the good images as a Wasserstein GAN with gradient penalty
-    (Gulrajani et al. 2017), then, with both fixed, an encoder E learns to give the code that each image is
-    generated from, by the loss izi_f, which is also the score of an image x:
+    (Gulrajani et al. 2017). Then, with both fixed, an encoder E learns the code from which each image is
+    generated. Its loss izi_f is also the score of an image x:
 
         A(x) = A_R(x) + κ · A_D(x),   A_R = mean (x − G(E(x)))²,   A_D = mean (f(x) − f(G(E(x))))²
 
     where f are the features of the critic's last convolution.
 
-    Departures from Schlegl et al.: the length of the code, the batch and the learning rate are those of Cho
-    et al.; plain strided convolutions, which take less time, instead of residual blocks, see
-    `f_anogan_networks`; the encoder has the critic's layer normalisation, not batch normalisation, so that it
-    does the same in training as after it, and is trained by Adam, not RMSprop. Cho et al. leave open κ,
-    1 here as in Schlegl et al.; the penalty's weight and Adam's moments, 10 and (0, 0.9) here as in Gulrajani
-    et al., for the encoder Keras's own moments; and the networks. Departures from both: batches are counted
-    through all epochs, so that the generator is stepped once in five also where an epoch has fewer; images
-    are gray, and are resized to a square whatever their shape.
+    Differences from Schlegl et al.: the length of the code, the batch size and the learning rate are those of
+    Cho et al. Plain strided convolutions, which are faster, replace residual blocks, see `f_anogan_networks`.
+    The encoder has the critic's layer normalization instead of batch normalization, so that it behaves the
+    same in training and afterwards, and is trained by Adam instead of RMSprop. Cho et al. do not give κ,
+    which is 1 here as in Schlegl et al.; the penalty's weight and Adam's moments, 10 and (0, 0.9) here as in
+    Gulrajani et al., with Keras's default moments for the encoder; and the networks. Differences from both:
+    batches are counted over all epochs, so that the generator is trained at every fifth batch even if an
+    epoch has fewer; images are gray and are resized to a square regardless of their shape.
 
-    All good images are held in memory, at the side they are looked at. Every random number follows from the
-    seed; the global random state is neither used nor changed.
+    All good images are kept in memory at the network's size. All random numbers depend on the seed; the
+    global random state is neither used nor changed.
 
     Parameters
     ----------
     side : int
-        Images are resized to this many pixels, a power of two from 8.
+        Side in pixels that images are resized to; a power of two, at least 8.
     latent : int
         Length of a code.
     filters : int
-        Of the layers next to the image, see `f_anogan_networks.build`.
+        Filters of the layers next to the image, see `f_anogan_networks.build`.
     epochs, encoder_epochs : int
-        Of the adversarial training and of the encoder's, from 1. The encoder's follow from the others when
-        not given, as 200 from 1500.
+        Epochs of the adversarial training and of the encoder's, at least 1. By default the second is in
+        proportion to the first, as 200 to 1500.
     generator_every : int
-        Batches of the critic for each of the generator.
+        Number of batches of the critic for each batch of the generator.
     batch_size : int
     learning_rate : float
-        Of all three networks.
+        Learning rate of all three networks.
     penalty : float
         Weight of the gradient penalty.
     kappa : float
         Weight of the critic's features in the score and in the encoder's loss.
     flip : bool
-        Mirror images left to right at random while training, as Cho et al. do.
+        Flip images left to right at random during training, as Cho et al. do.
     seed : int
     checkpoint : path, optional
-        A folder, kept up to date after every epoch. With the same settings and images `fit` goes on from
-        there and ends, on the same machine, as an unbroken training would.
+        Folder for checkpoints, updated after every epoch. With the same settings and images `fit` continues
+        from there. On the same machine the result equals that of an uninterrupted training.
     on_epoch : function, optional
-        Called after each epoch of both trainings; not for those that a checkpoint has done already.
+        Called after each epoch of both trainings, but not for epochs that a checkpoint has already finished.
 
     Attributes
     ----------
@@ -88,7 +89,7 @@ class FAnoGanDetector:
     Raises
     ------
     ValueError
-        A setting is out of its range.
+        A setting is outside its range.
     """
 
     def __init__(
@@ -153,9 +154,9 @@ class FAnoGanDetector:
         ValueError
             There are no images.
         DataError
-            An image is not one.
+            An image is invalid.
         RunError
-            The checkpoint cannot be gone on from, or a loss is not finite.
+            The checkpoint does not fit this training, or a loss is not finite.
         """
         resized = [self._resized(image) for image in images]
         if not resized:
@@ -186,20 +187,20 @@ class FAnoGanDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """|x − G(E(x))| on the image's pixels: float32 (H, W) in [0, 2]."""
+        """Compute |x − G(E(x))| on the image's pixels: float32 (H, W) in [0, 2]."""
         difference, _ = self._judge(image)
         return image_files.resize(difference, image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """A_R + κ · A_D of the resized image, from 0."""
+        """Compute A_R + κ · A_D of the resized image, 0 or more."""
         return self._judge(image)[1]
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """The image's code E(x): float32 (latent,)."""
+        """Compute the image's code E(x): float32 (latent,)."""
         return self._fitted().encoder(self._resized(image), training=False).numpy()[0]
 
     def _judge(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """The difference to the reconstruction (side, side), and the score."""
+        """Compute the difference to the reconstruction (side, side), and the score."""
         self._fitted()
         difference, score = self._compare(self._resized(image))
         return difference.numpy()[0, ..., 0], float(score[0])
@@ -217,7 +218,7 @@ class FAnoGanDetector:
         return self.networks
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
-        """One image as a batch (1, side, side, 1)."""
+        """Resize one image to a batch (1, side, side, 1)."""
         image = np.asarray(image)
         if image.ndim != 2 or not image.size or not np.isfinite(image).all():
             raise DataError(
@@ -227,7 +228,7 @@ class FAnoGanDetector:
         return image_files.resize(image, (self.side, self.side))[np.newaxis, ..., np.newaxis]
 
     def _batches(self, good: np.ndarray, number: int) -> Iterator[np.ndarray]:
-        """Every image once, in an order and mirrored as the seed and the epoch's number say."""
+        """Yield every image once, in batches; order and flips depend on the seed and the epoch's number."""
         rng = np.random.default_rng([self.seed, number])
         order = rng.permutation(len(good))
         mirrored = rng.random(len(good)) < (0.5 if self.flip else 0)
@@ -237,7 +238,7 @@ class FAnoGanDetector:
             yield np.where(mirrored[chosen, None, None, None], batch[:, :, ::-1], batch)
 
     def _settings(self, good: np.ndarray) -> dict[str, Any]:
-        """All that the training follows from, for a checkpoint to be told by."""
+        """Return all settings that determine the training, to identify a checkpoint."""
         settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         del settings["networks"]
         return settings | {"images": hashlib.sha256(good.tobytes()).hexdigest()}
@@ -246,7 +247,9 @@ class FAnoGanDetector:
 def _resume(
     folder: Path | None, training: f_anogan_networks.Training, settings: dict[str, Any]
 ) -> Callable[[], object]:
-    """Load what a folder keeps of this training, if any; return the function that keeps its progress."""
+    """Load the checkpoint of this training from a folder, if there is one; return the function that saves
+    checkpoints.
+    """
     if folder is None:
         return lambda: None
     folder = Path(folder)

@@ -1,8 +1,7 @@
-"""The networks of `f_anogan`, a generator, a critic and an encoder, and the steps of their training.
+"""Networks of `f_anogan` (generator, critic and encoder) and their training steps.
 
-Neither source fixes them for the published settings, so these are the plain ones of the field: convolutions
-4 wide with stride 2, each halving the side and doubling the filters down to 4 × 4, and the same turned
-around to generate.
+Neither source gives the networks of the published settings, so they are the usual ones: 4×4 convolutions with
+stride 2, each halving the side and doubling the filters down to 4 × 4. The generator is the reverse.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_SMALLEST = 4  # side where the convolutions end
-_WINDOW = 4  # a multiple of the stride: transposed convolutions then cover every pixel equally often
+_SMALLEST = 4  # side at which the convolutions end
+_WINDOW = 4  # a multiple of the stride, so that transposed convolutions cover every pixel equally often
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Networks:
     generator : keras.Model
         Codes (N, latent) to images in [-1, 1].
     critic : keras.Model
-        Images to values (N, 1), larger for what looks real.
+        Images to values (N, 1); larger for images that look real.
     features : keras.Model
         Images to the critic's last convolution (N, 4, 4, d); shares the critic's weights.
     encoder : keras.Model
@@ -44,13 +43,13 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
     Parameters
     ----------
     side : int
-        Of the images, in pixels.
+        Side of the images, in pixels.
     latent : int
         Length of a code.
     filters : int
-        Of the layers next to the image; every halving of the side doubles them.
+        Filters of the layers next to the image; doubled at every halving of the side.
     seed : int
-        Of the initial weights.
+        Seed of the initial weights.
     """
     rng = np.random.default_rng(seed)
 
@@ -66,8 +65,8 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
                 width, _WINDOW, strides=2, padding="same", kernel_initializer=initialiser()
             )(x)
             if level:
-                # One group is layer normalisation with a gain for each filter. Normalising over the batch
-                # would tie an image's gradient, which the penalty is about, to the others.
+                # One group is layer normalization with a gain for each filter. Batch normalization would make
+                # an image's gradient, which the penalty uses, depend on the other images.
                 x = keras.layers.GroupNormalization(groups=1)(x)
             x = keras.layers.LeakyReLU(negative_slope=0.2)(x)
         return x
@@ -78,7 +77,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
         )
         x = keras.layers.Reshape((_SMALLEST, _SMALLEST, widths[-1]))(x)
         for width in [*reversed(widths[:-1]), None]:
-            # A short memory: where the generator is stepped a few hundred times, 0.99 would lag behind.
+            # Low momentum: with only a few hundred generator steps, 0.99 would adapt too slowly.
             x = keras.layers.BatchNormalization(momentum=0.9)(x)
             x = keras.layers.ReLU()(x)
             x = keras.layers.Conv2DTranspose(
@@ -109,7 +108,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
 
 
 class Training:
-    """Both trainings, batch by batch: the networks, their optimisers and the random state.
+    """Both trainings, batch by batch: networks, optimizers and random state.
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ class Training:
     Attributes
     ----------
     epochs_done : tf.Variable
-        For the caller to count in; kept with the rest.
+        Counter for the caller; saved with the checkpoint.
     """
 
     def __init__(
@@ -142,11 +141,11 @@ class Training:
         self._generator_every = generator_every
         self._penalty = penalty
         self._kappa = kappa
-        # Adam's moments must exist before a graph uses them, and before a checkpoint is loaded into them.
+        # Adam's moments must exist before a graph uses them and before a checkpoint is loaded into them.
         self.critic_optimizer.build(networks.critic.trainable_variables)
         self.generator_optimizer.build(networks.generator.trainable_variables)
         self.encoder_optimizer.build(networks.encoder.trainable_variables)
-        # The last batch of an epoch may be smaller; one graph serves all.
+        # The last batch of an epoch may be smaller; one graph handles all sizes.
         images = [image_spec(networks.critic.input_shape[1])]
         self._critic_graph = tf.function(self._critic_step, input_signature=images)
         self._generator_graph = tf.function(
@@ -155,7 +154,7 @@ class Training:
         self.encoder_step = tf.function(self._encoder_step, input_signature=images)
 
     def adversarial_step(self, real: np.ndarray) -> tf.Tensor:
-        """Step the critic, and every few batches the generator; return the critic's loss.
+        """Train the critic on one batch, and every few batches the generator; return the critic's loss.
 
         Parameters
         ----------
@@ -167,7 +166,7 @@ class Training:
         return loss
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """All that changes in training."""
+        """Return a checkpoint with everything that changes in training."""
         return tf.train.Checkpoint(
             generator=self.networks.generator,
             critic=self.networks.critic,
@@ -195,11 +194,11 @@ class Training:
         _descend(self.generator_optimizer, tape, loss, self.networks.generator)
 
     def _encoder_step(self, real: tf.Tensor) -> tf.Tensor:
-        """Step the encoder by the loss izi_f, and return it."""
+        """Train the encoder on one batch with the loss izi_f; return the loss."""
         networks = self.networks
         with tf.GradientTape() as tape:
             code = networks.encoder(real, training=True)
-            # Not in training: batch normalisation would go on following its batches.
+            # training=False, because batch normalization would otherwise update its statistics.
             reconstruction = networks.generator(code, training=False)
             score = anomaly_score(networks.features, real, reconstruction, kappa=self._kappa)
             loss = tf.reduce_mean(score)
@@ -214,7 +213,8 @@ class Training:
 def gradient_penalty(
     critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, share: tf.Tensor
 ) -> tf.Tensor:
-    """How far the critic's slope is from 1 between real and generated images (Gulrajani et al. 2017).
+    """Compute how far the critic's gradient norm is from 1 between real and generated images (Gulrajani et
+    al. 2017).
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def gradient_penalty(
         From images (N, side, side, 1) to values (N, 1).
     real, fake : float32 (N, side, side, 1)
     share : float32 (N, 1, 1, 1) in [0, 1]
-        Where on the line from a real image to a generated one.
+        Position on the line from a real image to a generated one.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def gradient_penalty(
         tape.watch(between)
         values = critic(between)
     gradient = tape.gradient(values, between)
-    # The root has no slope at 0.
+    # The constant avoids the infinite gradient of the square root at 0.
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3)) + 1e-12)
     return tf.reduce_mean(tf.square(norm - 1))
 
@@ -241,14 +241,14 @@ def gradient_penalty(
 def anomaly_score(
     features: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, reconstruction: tf.Tensor, *, kappa: float
 ) -> tf.Tensor:
-    """A_R + κ · A_D of each image: float32 (N,)."""
+    """Compute A_R + κ · A_D of each image: float32 (N,)."""
     image_residual = tf.reduce_mean(tf.square(x - reconstruction), axis=(1, 2, 3))
     difference = features(x) - features(reconstruction)
     return image_residual + kappa * tf.reduce_mean(tf.square(difference), axis=(1, 2, 3))
 
 
 def image_spec(side: int) -> tf.TensorSpec:
-    """Of any number of images, for a graph that serves all of them."""
+    """Return the signature of a batch with any number of images."""
     return tf.TensorSpec((None, side, side, 1), tf.float32)
 
 

@@ -1,4 +1,4 @@
-"""Nearest image: the Euclidean distance, pixel by pixel, to the most similar good image."""
+"""Nearest image: Euclidean distance of all pixels to the most similar good image."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -9,16 +9,16 @@ from metricad.data import images as image_files
 
 
 class NearestImageDetector:
-    """Euclidean distance of an image's pixels to those of the nearest good image.
+    """Score: Euclidean distance of an image's pixels to those of the nearest good image.
 
     A baseline of Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using Convolutional
     Autoencoder and Deep Feature-based One-class Classification" (2022). Follows `interface.Detector`.
 
-    All good images are kept, four bytes a pixel: 400 of 1024×1024 take 1.7 GB; `side` makes it less.
+    All good images are kept, four bytes per pixel: 400 of 1024×1024 take 1.7 GB. A smaller `side` takes less.
 
-    Departures: the source resizes nothing; here images of differing sizes are resized to that of the first
-    good image, or all of them to `side`. It gives no map; here it is the squared difference to the nearest
-    image, whose sum is the square of the score where images have that size.
+    Differences: the source does not resize. Here images of different sizes are resized to that of the first
+    good image, or all to `side`. The source has no map. Here it is the squared difference to the nearest
+    image; its sum is the square of the score for images of that size.
 
     Parameters
     ----------
@@ -49,17 +49,17 @@ class NearestImageDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Squared difference of every pixel to the nearest good image: float32 (H, W)."""
+        """Compute the squared difference of every pixel to the nearest good image: float32 (H, W)."""
         differences = image_files.resize(image, self._good[0].shape) - self._nearest(image)[1]
         return image_files.resize(np.square(differences), image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """Euclidean distance to the nearest good image."""
+        """Compute the Euclidean distance to the nearest good image."""
         return self._nearest(image)[0]
 
     def _nearest(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         resized = image_files.resize(image, self._good[0].shape)
-        # One after the other: a matrix of all differences would take as much memory as the images again.
+        # One after the other, because a matrix of all differences would double the memory.
         distances = [float(np.linalg.norm(resized - good)) for good in self._good]
         nearest = int(np.argmin(distances))
         return distances[nearest], self._good[nearest]

@@ -1,4 +1,4 @@
-"""Patch bank: nearest neighbours of pre-trained features in a coreset of good ones (PatchCore)."""
+"""Patch bank: nearest neighbors of pre-trained features in a coreset of good ones (PatchCore)."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,59 +13,58 @@ from sklearn.random_projection import GaussianRandomProjection
 from metricad.data import images as image_files
 from metricad.networks import imagenet
 
-_NEIGHBOURHOOD = 3  # side, in features, of the window that each feature is averaged over
+_NEIGHBOURHOOD = 3  # side, in features, of the window over which each feature is averaged
 _PROJECTED = 128  # dimensions in which the coreset is chosen
-_SAFELY = 1.001  # more than once, for what is lost in rounding
+_SAFELY = 1.001  # slightly above 1 to allow for rounding
 _SMOOTHING = 4.0  # pixels: standard deviation of the Gaussian that smooths the map
 
 
 class PatchBankDetector:
-    """Distance of pre-trained features to the nearest in a bank of good ones, wherever those lay.
+    """Distance of pre-trained features to the nearest one in a bank of good features from all positions.
 
     Roth, Pemula, Zepeda, Schölkopf, Brox and Gehler, "Towards Total Recall in Industrial Anomaly Detection"
-    (PatchCore, 2022). The layers at the ends of the second and third stage of a pre-trained network are
-    averaged over 3×3 neighbours and joined on the finer grid, bilinearly. Of all good images' features a
-    tenth is kept, chosen greedily (the next is the one farthest from those chosen) after a random projection
-    to 128 dimensions. The map is the Euclidean distance of each feature to its nearest in the bank, enlarged
-    and smoothed by a Gaussian of 4 pixels; the image's score is the greatest distance before smoothing,
-    weighed by how lonely its nearest neighbour is in the bank, see `reweighted`. Follows
-    `interface.Detector`.
+    (PatchCore, 2022). The last layers of the second and third stage of a pre-trained network are averaged
+    over 3×3 neighbors and joined on the finer grid with bilinear interpolation. A tenth of all good images'
+    features is kept. It is chosen greedily (the next feature is the one farthest from those chosen) after a
+    random projection to 128 dimensions. The map is the Euclidean distance of each feature to the nearest one
+    in the bank, enlarged and smoothed by a Gaussian of 4 pixels. The score of an image is the largest
+    distance before smoothing. It is weighted by the distances within the bank around the nearest feature, see
+    `reweighted`. Follows `interface.Detector`.
 
-    Good images are kept, `side` pixels wide, until the bank is filled: features of all of them would take ten
-    times the memory of the bank, so they are computed once to choose from, in 128 dimensions, and again
-    where one was chosen. At the defaults 400 images take less than 1 GB beside the network, the bank 0.2 GB.
+    Good images are kept, `side` pixels wide, until the bank is complete. Features of all images would take
+    ten times the memory of the bank. So they are computed once for the choice, in 128 dimensions, and again
+    for the images with chosen features. At the defaults 400 images take less than 1 GB besides the network,
+    and the bank takes 0.2 GB.
 
-    Departures: ResNet50 stands for the source's Wide ResNet-50-2, which Keras does not have, but whose layers
-    have the same number of features (512 and 1024); the joined 1536 features are not averaged down to 1024;
-    images are gray, repeated on three channels, and resized to a square as a whole, where the source crops
-    the middle out of a slightly larger one, since defects lie at borders too. Good features that are the
-    same are kept once.
+    Differences: ResNet50 replaces the source's Wide ResNet-50-2, which Keras does not have; its layers have
+    the same number of features (512 and 1024). The joined 1536 features are not averaged down to 1024. Images
+    are gray, repeated on three channels, and resized to a square as a whole; the source crops the center of a
+    slightly larger image, but defects also lie at borders. Equal good features are kept once.
 
     Parameters
     ----------
-    share : float in (0, 1]
+    Share of the good features to keep.
         Of the good features to keep.
-    neighbours : int
-        In the bank, the nearest one included, that a score is weighed by; with 1 it is not weighed. The
-        number is ours.
+    Number of neighbors in the bank used to weight the score, including the nearest one; 1 turns weighting
+    off. The default is our choice.
     side : int
         Height and width, in pixels, that images are resized to.
     backbone : str
         One of `imagenet.APPLICATIONS`.
     layers : sequence of str, optional
-        Names of its layers, the one with the finest grid first; the ends of its second and third stage when
-        not given.
+        Names of its layers, the one with the finest grid first. The default is the last layers of its second
+        and third stage.
     weights
         See `imagenet.load`.
     seed : int
-        Of the projection and of the first feature chosen, and of random weights.
+        Seed of the projection, of the first chosen feature, and of random weights.
 
     Raises
     ------
     ValueError
-        A setting is out of its range.
+        A setting is outside its range.
     DataError
-        The weights cannot be had.
+        The weights cannot be loaded.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class PatchBankDetector:
         self._squares: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, float32 (H, W) in [-1, 1]."""
+        """Fit to good images, float32 (H, W) in [-1, 1]."""
         good = [image_files.resize(image, (self.side, self.side)) for image in images]
         if not good:
             raise ValueError("no images to fit to; expected at least one good image")
@@ -115,21 +114,21 @@ class PatchBankDetector:
         return self
 
     def features(self, image: np.ndarray) -> np.ndarray:
-        """Features of an image, averaged over neighbours and joined: float32 (h, w, d)."""
+        """Compute the features of an image, averaged over neighbors and joined: float32 (h, w, d)."""
         layers = self._backbone.features(image, self.side)
         return imagenet.joined([averaged(layer) for layer in layers], interpolation="bilinear")
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
-        """Distance of each feature to its nearest in the bank: float32 (h, w)."""
+        """Compute the distance of each feature to the nearest one in the bank: float32 (h, w)."""
         return self._to_bank(self.features(image))[0]
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Distances on the image's pixels, smoothed: float32 (H, W)."""
+        """Compute the smoothed distances on the image's pixels: float32 (H, W)."""
         enlarged = image_files.resize(self.distance_map(image), (self.side, self.side))
         return image_files.resize(scipy.ndimage.gaussian_filter(enlarged, _SMOOTHING), image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """Greatest distance of a feature to the bank, weighed, see `reweighted`."""
+        """Compute the largest distance of a feature to the bank, weighted; see `reweighted`."""
         features = self.features(image)
         distances, nearest = self._to_bank(features)
         farthest = np.unravel_index(np.argmax(distances), distances.shape)
@@ -137,56 +136,58 @@ class PatchBankDetector:
         return reweighted(np.linalg.norm(self.bank[beside] - features[farthest], axis=-1))
 
     def _to_bank(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance of each feature (h, w, d) to its nearest in the bank, and which that is: (h, w) each."""
+        """Compute distance and index of the nearest feature in the bank for each feature (h, w, d): (h, w)
+        each.
+        """
         vectors = _vectors(features)
-        # One product in float32: scikit-learn's search, in float64, takes twice the time.
+        # One float32 matrix product: scikit-learn's search uses float64 and takes twice as long.
         nearest = np.argmin(self._squares - 2 * (vectors @ self.bank.T), axis=1)
         shape = features.shape[:2]
         return np.linalg.norm(vectors - self.bank[nearest], axis=-1).reshape(shape), nearest.reshape(shape)
 
     def _beside(self, index: int) -> np.ndarray:
-        """The nearest in the bank to one of its features, itself first."""
+        """Return the indices of the features in the bank nearest to one of them, itself first."""
         distances = self._squares - 2 * (self.bank @ self.bank[index])
         distances[index] = -np.inf
         return np.argsort(distances, kind="stable")[: self.neighbours]
 
 
 def averaged(features: np.ndarray) -> np.ndarray:
-    """Average each feature of a map (h, w, d) with its neighbours in a 3×3 window, those that there are."""
+    """Average each feature of a map (h, w, d) with its existing neighbors in a 3×3 window."""
     window = _NEIGHBOURHOOD
     return tf.nn.avg_pool2d(features[np.newaxis], window, strides=1, padding="SAME").numpy()[0]
 
 
 def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
-    """Choose points that lie close to all others: each the farthest from those chosen before it.
+    """Choose points close to all others: each is the point farthest from those chosen before it.
 
-    The greedy solution of the k-centre problem, at most twice as far from the farthest point as the best.
+    This is the greedy solution of the k-center problem. Its largest distance is at most twice the optimum.
 
     Parameters
     ----------
     points : float32 (n, d)
     count : int
-        How many to choose; fewer are where all others are copies of those.
+        Number of points to choose; fewer if all others are copies of chosen points.
     first : int
-        Index of the one to begin with.
+        Index of the first point.
 
     Returns
     -------
     int (count,)
-        Indices, in the order in which they were chosen.
+        Indices in the order of choice.
     """
     chosen = np.empty(count, int)
     centres = np.empty((count, points.shape[1]), points.dtype)
     squares = np.square(points).sum(axis=1)
     chosen[0], centres[0] = first, points[first]
     distances = np.linalg.norm(points - points[first], axis=-1)
-    nearest = np.zeros(len(points), int)  # which of the chosen that is the distance to
+    nearest = np.zeros(len(points), int)  # which chosen point this distance refers to
     for k in range(1, count):
         farthest = int(np.argmax(distances))
         if distances[farthest] == 0:
             return chosen[:k]
-        # By the triangle inequality the new one can be nearer to a point than the old one is only where the
-        # two lie less than twice the point's distance apart: that spares all but a few per cent of them.
+        # By the triangle inequality, the new point can be nearer to a point than the old one only if the two
+        # are less than twice the point's distance apart. This excludes all but a few percent of the points.
         apart = squares[chosen[:k]] - 2 * (centres[:k] @ points[farthest]) + squares[farthest]
         half = np.sqrt(np.maximum(apart, 0)) / 2
         candidates = np.flatnonzero(half[nearest] < _SAFELY * distances)
@@ -199,18 +200,19 @@ def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
 
 
 def reweighted(distances: np.ndarray) -> float:
-    """Weigh a score by how lonely the nearest neighbour is (PatchCore, equation 7).
+    """Weight a score by the distances around the nearest neighbor (PatchCore, equation 7).
 
     Parameters
     ----------
     distances : float (b,)
-        Of the test feature to its nearest in the bank, the score, and then to that one's neighbours there.
+        Distances of the test feature to the nearest one in the bank, which is the score, and to that one's
+        neighbors.
 
     Returns
     -------
     float
-        The score times 1 - exp(score) / sum of exp(distances): less where the neighbours are as near. With
-        no neighbours, the score as it is.
+        The score times 1 - exp(score) / sum of exp(distances): smaller if the neighbors are equally near.
+        Without neighbors, the unchanged score.
     """
     weight = 1 - scipy.special.softmax(distances.astype(np.float64))[0] if len(distances) > 1 else 1
     return float(weight * distances[0])

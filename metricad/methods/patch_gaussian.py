@@ -11,50 +11,50 @@ import scipy.ndimage
 from metricad.data import images as image_files
 from metricad.networks import imagenet
 
-_REGULARISATION = 0.01  # of the covariance, as published
-_SMOOTHING = 4.0  # pixels: standard deviation of the Gaussian that smooths the map, as published
-_TOGETHER = 32  # images whose features are merged at once: each merge goes through all covariances
-_POSITIONS = 64  # whose covariances are updated at once: no second copy of all of them is made
+_REGULARISATION = 0.01  # added to the covariance, as published
+_SMOOTHING = 4.0  # standard deviation, in pixels, of the Gaussian that smooths the map, as published
+_TOGETHER = 32  # number of images merged at once, because each merge updates all covariances
+_POSITIONS = 64  # number of positions whose covariances are updated at once, to avoid a second copy of all
 
 
 class PatchGaussianDetector:
-    """Mahalanobis distance of pre-trained features to the good ones at the same position.
+    """Mahalanobis distance of pre-trained features to good ones at the same position.
 
     Defard, Setkov, Loesch and Audigier, "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection
-    and Localization" (2021). The layers at the ends of the first three stages of a pre-trained network are
-    joined on the first one's grid, some of their dimensions are chosen at random, and a Gaussian is fitted at
-    each position, its covariance regularised by 0.01 of the identity. The map of Mahalanobis distances is
-    enlarged and smoothed by a Gaussian of 4 pixels; its maximum is the image's score. Follows
-    `interface.Detector`. Good images pass one at a time: memory does not grow with their number, but
-    with the square of `dimensions`: at the defaults the covariances take 3.8 GB, with 100 dimensions 0.13 GB.
+    and Localization" (2021). The last layers of the first three stages of a pre-trained network are joined on
+    the grid of the first one, and some of their dimensions are chosen at random. A Gaussian is fitted at each
+    position; its covariance is regularized with 0.01 times the identity. The map of Mahalanobis distances is
+    enlarged and smoothed by a Gaussian of 4 pixels. Its maximum is the score. Follows `interface.Detector`.
+    Good images are read one at a time: memory does not grow with their number, but with the square of
+    `dimensions`. At the defaults the covariances take 3.8 GB, with 100 dimensions 0.13 GB.
 
-    Departures: ResNet50 stands for the source's Wide ResNet-50-2, which Keras does not have, but whose layers
-    have the same number of features (256, 512 and 1024), so that 550 of them are chosen as there; images are
-    gray, repeated on three channels; they are resized to a square as a whole, where the source crops the
-    middle out of a slightly larger one, since defects lie at borders too.
+    Differences: ResNet50 replaces the source's Wide ResNet-50-2, which Keras does not have; its layers have
+    the same number of features (256, 512 and 1024), so that 550 of them are chosen as in the source. Images
+    are gray, repeated on three channels. They are resized to a square as a whole; the source crops the center
+    of a slightly larger image, but defects also lie at borders.
 
     Parameters
     ----------
     dimensions : int
-        Features kept of those of all layers, chosen at random; all where there are fewer.
+        Number of features kept, chosen at random from all layers; all if there are fewer.
     side : int
         Height and width, in pixels, that images are resized to.
     backbone : str
         One of `imagenet.APPLICATIONS`.
     layers : sequence of str, optional
-        Names of its layers, the one with the finest grid first; the ends of its first three stages when not
-        given.
+        Names of its layers, the one with the finest grid first. The default is the last layers of its first
+        three stages.
     weights
         See `imagenet.load`.
     seed : int
-        Chooses the dimensions, and draws random weights.
+        Seed of the chosen dimensions and of random weights.
 
     Raises
     ------
     ValueError
-        A setting is out of its range.
+        A setting is outside its range.
     DataError
-        The weights cannot be had.
+        The weights cannot be loaded.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PatchGaussianDetector:
         self._whitening: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, float32 (H, W) in [-1, 1], one at a time."""
+        """Fit to good images, float32 (H, W) in [-1, 1], one at a time."""
         gaussians = _Gaussians()
         together: list[np.ndarray] = []
         for image in images:
@@ -94,22 +94,22 @@ class PatchGaussianDetector:
         return self
 
     def features(self, image: np.ndarray) -> np.ndarray:
-        """The chosen features of an image: float32 (h, w, dimensions)."""
+        """Compute the chosen features of an image: float32 (h, w, dimensions)."""
         layers = self._backbone.features(image, self.side)
         return imagenet.joined(layers, interpolation="nearest")[..., self._chosen]
 
     def distance_map(self, image: np.ndarray) -> np.ndarray:
-        """Mahalanobis distance at each position: float32 (h, w)."""
+        """Compute the Mahalanobis distance at each position: float32 (h, w)."""
         difference = self.features(image) - self.mean
         vectors = difference.reshape(-1, 1, difference.shape[-1])
         return np.linalg.norm(vectors @ self._whitening, axis=-1).reshape(difference.shape[:2])
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Mahalanobis distances on the image's pixels, smoothed: float32 (H, W)."""
+        """Compute smoothed Mahalanobis distances on the image's pixels: float32 (H, W)."""
         return image_files.resize(self._smoothed(image), image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """Maximum of the smoothed map, at the size that the network sees."""
+        """Compute the maximum of the smoothed map, at the network's image size."""
         return float(self._smoothed(image).max())
 
     def _smoothed(self, image: np.ndarray) -> np.ndarray:
@@ -118,7 +118,7 @@ class PatchGaussianDetector:
 
 
 class _Gaussians:
-    """Means and scatters of the features at each position, merged batch by batch."""
+    """Means and scatter matrices of the features at each position, merged batch by batch."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -126,7 +126,10 @@ class _Gaussians:
         self._scatter: np.ndarray | None = None  # float32 (h·w, d, d)
 
     def update(self, features: np.ndarray) -> None:
-        """Take the features (n, h, w, d) of some images into account.
+        """Add the features (n, h, w, d) of some images.
+
+        The scatter about their own mean is merged (Chan, Golub and LeVeque, 1983): the difference of the
+        means counts as one more image.
 
         Their scatter is taken about their own mean and then merged (Chan, Golub and LeVeque, 1983): the step
         between the means counts as one more image's difference.
@@ -147,7 +150,9 @@ class _Gaussians:
         self.count += count
 
     def whitening(self) -> np.ndarray:
-        """Matrices after which the Mahalanobis distance is a plain norm: float32 (h·w, d, d).
+        """Compute the whitening matrices of all positions: float32 (h·w, d, d).
+
+        They overwrite the scatter matrices, because there is not enough memory for both.
 
         They take the place of the scatters, which are lost: there is no room for both.
         """
@@ -155,7 +160,7 @@ class _Gaussians:
         assert matrices is not None
         regularisation = _REGULARISATION * np.eye(matrices.shape[-1])
         for position, scatter in enumerate(matrices):
-            # In float64: features that vary a lot would hide the regularisation in float32.
+            # In float64: in float32, features with a large variance would hide the regularization.
             covariance = scatter.astype(np.float64) / max(1, self.count - 1) + regularisation
             root = np.linalg.cholesky(covariance)
             matrices[position] = scipy.linalg.lapack.dtrtri(root, lower=1)[0].T

@@ -1,9 +1,8 @@
-"""Epochs of Keras training on one surface's images, seeded, and gone on with after an interruption.
+"""Train Keras models on the images of one surface, with seeds, and continue after an interruption.
 
-What the comparison methods that train have in common. `keras.callbacks.BackupAndRestore` brings back the
-weights, but neither the order of the batches nor their noise: a training that goes on would see other
-batches than an unbroken one. Here each epoch depends on the seed, its number and the checkpoint before it,
-and on nothing else.
+All compared methods that are trained use this module. `keras.callbacks.BackupAndRestore` restores the
+weights, but neither the order of batches nor their noise. So a continued training would get other batches
+than an uninterrupted one. Here each epoch depends only on the seed, its number and the previous checkpoint.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ from metricad.data import images as image_files
 from metricad.errors import DataError, RunError
 
 CHECKPOINT = "training.npz"
-"""The file in a checkpoint folder: weights, optimiser, losses, and whose they are."""
+"""File in a checkpoint folder: weights, optimizer, losses, and a digest of the training."""
 
 Prepare = Callable[[list[np.ndarray], np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -41,39 +40,39 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Train a compiled model for some epochs, each over all examples in an order of its own.
+    """Train a compiled model for some epochs, each over all examples in a new order.
 
     Parameters
     ----------
     model : keras.Model
-        Built and compiled, with seeded initial weights and without random layers: dropout and noise would
-        not come back after an interruption; put them into `prepare`.
+        Built and compiled model with seeded initial weights and without random layers, because dropout and
+        noise could not be restored after an interruption; put them into `prepare`.
     examples : array (n, …) or sequence of arrays
-        An image each, of one size or of several.
+        One image each; sizes may differ.
     epochs, batch_size : int
     prepare : function
-        From a list of examples and a generator to a batch, (inputs, targets): where images are flipped,
-        cropped or spoiled. Without one, each example is its own target.
+        Function from a list of examples and a generator to a batch, (inputs, targets). It may flip, crop or
+        change the images. By default each example is its own target.
     seed : int
-        Of the order of the examples, and of the generator that `prepare` is given.
+        Seed of the order of examples, and of the generator passed to `prepare`.
     checkpoint : path, optional
-        A folder. After every epoch all that the next one needs is kept there, and training begins after
-        the last epoch that it holds: it ends like an unbroken one. A finished training stays there, and
-        is taken over as it is, or gone on with where more epochs are asked for.
+        Folder for checkpoints. After every epoch, all that the next one needs is saved there. Training
+        continues after the last saved epoch, with the same result as without interruption. A finished
+        training is loaded from there, or continued if more epochs are requested.
     on_epoch : function
-        Called after each epoch that is trained here.
+        Called after each epoch trained in this call.
 
     Returns
     -------
     list of float
-        Loss of every epoch, those before an interruption included.
+        Loss of every epoch, including those before an interruption.
 
     Raises
     ------
     ValueError
-        There is nothing to train on, or a number is below 1.
+        There are no examples, or a number is below 1.
     RunError
-        The checkpoint is damaged, holds another training or more epochs; or the loss is no longer finite.
+        The checkpoint is damaged, belongs to another training or has more epochs; or the loss is not finite.
     """
     check_counts(epochs=epochs, batch_size=batch_size)
     if not len(examples):
@@ -106,7 +105,7 @@ def train(
 
 
 def gather(images: Iterable[np.ndarray], side: int) -> np.ndarray:
-    """Resize images to squares of one size, whatever their proportions: float32 (n, side, side, 1).
+    """Resize images to squares of one size, regardless of their aspect ratio: float32 (n, side, side, 1).
 
     Raises
     ------
@@ -122,7 +121,7 @@ def gather(images: Iterable[np.ndarray], side: int) -> np.ndarray:
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
-    """Give the image back, or raise a DataError unless it is (H, W), not empty, of finite values."""
+    """Return the image; raise a DataError unless it is (H, W), not empty and finite."""
     if image.ndim != 2 or not image.size:
         raise DataError(
             f"expected a gray image (H, W), received shape {image.shape}; read it with images.read"
@@ -133,14 +132,16 @@ def check_image(image: np.ndarray) -> np.ndarray:
 
 
 def check_counts(**numbers: int) -> None:
-    """Raise a ValueError that names the first of these that is below 1."""
+    """Raise a ValueError that names the first number below 1."""
     for name, number in numbers.items():
         if number < 1:
             raise ValueError(f"{name} must be at least 1, received {number}")
 
 
 def layer_seeds(seed: int) -> Callable[[], int]:
-    """Make a function whose every call is the next seed, for the initial weights of a network's layers.
+    """Make a function that returns the next seed at each call, for the initial weights of a network's layers.
+
+    So no two layers have the same weights, and Keras's global seed is not changed.
 
     So that no layer repeats another's weights, and Keras's global seed is left alone.
     """
@@ -156,11 +157,13 @@ def _identity(
     batch_size: int,
     seed: int,
 ) -> str:
-    """Digest of all that two trainings must share for one to go on with the other's checkpoint.
+    """Compute a digest of all that must be equal to continue from a checkpoint.
+
+    The first example after `prepare` is included to detect other noise or crops.
 
     The first example as it is prepared tells also another noise or crop.
     """
-    # Without its name, which Keras numbers on.
+    # Without the name, because Keras adds a running number to it.
     optimizer = {**model.optimizer.get_config(), "name": type(model.optimizer).__name__}
     facts = {"optimizer": optimizer, "batch_size": batch_size, "seed": seed, "examples": len(examples)}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
@@ -175,23 +178,23 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def _save(path: Path, model: keras.Model, identity: str, losses: list[float]) -> None:
-    # A zip of plain arrays: each is checksummed, and none is ever unpickled.
+    # A zip of plain arrays: each has a checksum, and nothing is unpickled.
     arrays = {f"variable{number}": variable.numpy() for number, variable in enumerate(_variables(model))}
     with files.replacing(path) as temporary:
         np.savez(temporary, identity=np.array(identity), losses=np.array(losses), **arrays)
 
 
 def _restore(path: Path, model: keras.Model, identity: str, epochs: int) -> list[float]:
-    """Load a checkpoint, if there is one, optimiser and all; return the losses of its epochs."""
+    """Load a checkpoint with the optimizer's state, if there is one; return the losses of its epochs."""
     if not path.exists():
         return []
-    model.optimizer.build(model.trainable_variables)  # Adam's moments must exist to be loaded into
+    model.optimizer.build(model.trainable_variables)  # Adam's moments must exist before loading
     variables = _variables(model)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             owner, losses = str(arrays["identity"]), arrays["losses"].tolist()
             values = [arrays[f"variable{number}"] for number in range(len(variables))] * (owner == identity)
-    except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
+    except Exception as error:  # zipfile, zlib and NumPy raise their own types of error
         raise RunError(f"{path}: damaged; delete it and train again") from error
     if owner != identity:
         raise RunError(

@@ -1,7 +1,7 @@
-"""Per-pixel variation: how many deviations each pixel lies from its own mean.
+"""Per-pixel variation: distance of each pixel from its mean in standard deviations.
 
-The simplest baseline of Saeedi and Giusti (2022), and the control that shows whether a surface needs a
-learned method at all.
+The simplest baseline of Saeedi and Giusti (2022). It is the control that shows whether a surface needs a
+learned method.
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ import numpy as np
 
 from metricad.data import images as image_files
 
-# One gray level: a pixel that never varied over the good images must not make everything else vanish.
+# One gray level, so that a pixel that never varied in good images does not dominate the score.
 _SMALLEST_DEVIATION = 2 / 255
 
 
 class VariationDetector:
     """Mean and standard deviation of every pixel; the score is the mean of the squared z-scores.
 
-    The mean instead of the source's sum, so that images of differing sizes compare. Those are resized
-    to the size of the first good image.
+    The source uses the sum. The mean makes images of different sizes comparable. Images are resized to the
+    size of the first good image.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class VariationDetector:
         self.deviation: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Learn from good images, float32 (H, W) in [-1, 1], one at a time (Welford's update)."""
+        """Fit to good images, float32 (H, W) in [-1, 1], one at a time (Welford's update)."""
         count = 0
         mean: np.ndarray | None = None
         squares: np.ndarray | None = None
@@ -47,11 +47,11 @@ class VariationDetector:
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
-        """Squared z-score of every pixel: float32 (H, W)."""
+        """Compute the squared z-score of every pixel: float32 (H, W)."""
         return image_files.resize(self._squared(image), image.shape)
 
     def score(self, image: np.ndarray) -> float:
-        """Mean of the squared z-scores."""
+        """Compute the mean of the squared z-scores."""
         return float(self._squared(image).mean())
 
     def _squared(self, image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How well scores and maps tell defects from good parts: AUROC and others, with bootstrap intervals."""
+"""Metrics of scores and anomaly maps on good and defective images: AUROC and others, bootstrap intervals."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How well image scores tell defects from good surface; for maps and regions see `metricad.metrics.pixel`."""
+"""Metrics of image scores; for anomaly maps see `metricad.metrics.pixel`."""
 
 from collections.abc import Sequence
 
@@ -7,26 +7,27 @@ from sklearn import metrics
 
 from metricad.errors import DataError
 
-# Resamples drawn at once: few enough that memory does not grow with their number, enough to vectorise.
+# Number of resamples drawn at once: large enough to vectorize, small enough to limit memory.
 BATCH = 250
 
 
 def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a defect scores above a normal image, ties counting half.
+    """Compute the area under the ROC curve: the chance that a defect scores above a good image; ties count
+    half.
 
     Parameters
     ----------
     defect : sequence of bool (n,)
         True for a defect.
     scores : sequence of float (n,)
-        Larger is farther from good surface.
+        Scores; larger is farther from good.
 
     Raises
     ------
     DataError
         There is only one class, or a score is not finite.
     ValueError
-        There is not one score for each label.
+        The numbers of labels and scores differ.
     """
     return float(metrics.roc_auc_score(*_checked(defect, scores)))
 
@@ -34,16 +35,16 @@ def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndar
 def roc_curve(
     defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates for every threshold, both rising from 0 to 1; raises as `auroc` does."""
+    """Compute false- and true-positive rates of all thresholds, both from 0 to 1; raises as `auroc` does."""
     false_positive, true_positive, _ = metrics.roc_curve(*_checked(defect, scores))
     return false_positive, true_positive
 
 
 def average_precision(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
-    """Mean precision over the found defects: Σ (recallₙ − recallₙ₋₁) precisionₙ, without interpolation.
+    """Compute the average precision: Σ (recallₙ − recallₙ₋₁) precisionₙ, without interpolation.
 
-    In (0, 1]. By chance alone it is near the share of defects among the images, so that it compares
-    methods on the same images, not one set of images with another. Raises as `auroc` does.
+    The value lies in (0, 1]. Chance is near the share of defects among the images. So it can compare methods
+    on the same images, but not different sets of images. Raises as `auroc` does.
     """
     return float(metrics.average_precision_score(*_checked(defect, scores)))
 
@@ -51,24 +52,24 @@ def average_precision(defect: Sequence[bool] | np.ndarray, scores: Sequence[floa
 def precision_recall_curve(
     defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recall, rising from 0 to 1, and the precision at each; raises as `auroc` does.
+    """Compute recall, from 0 to 1, and the precision at each recall; raises as `auroc` does.
 
-    The first point is (0, 1), where nothing is marked and precision is 1 by convention; every other
-    point is a threshold at one of the scores, from the highest down.
+    The first point is (0, 1): nothing is marked, and precision is 1 by convention. Every other point is a
+    threshold at one of the scores, from the highest to the lowest.
     """
     precision, recall, _ = metrics.precision_recall_curve(*_checked(defect, scores))
     return recall[::-1], precision[::-1]
 
 
 def f1_max(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
-    """Largest F1, the harmonic mean of precision and recall, over all thresholds, in (0, 1].
+    """Compute the largest F1, the harmonic mean of precision and recall, over all thresholds, in (0, 1].
 
-    The threshold is chosen with the labels at hand: an upper bound on what a real threshold reaches.
+    The threshold is chosen with the labels, so this is an upper bound for a real threshold.
     Raises as `auroc` does.
     """
     recall, precision = precision_recall_curve(defect, scores)
     total = precision + recall
-    # A threshold that marks no defect at all has neither precision nor recall: its F1 is 0, not 0/0.
+    # A threshold that marks no defect has precision and recall 0: its F1 is set to 0, not 0/0.
     f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
     return float(f1.max())
 
@@ -76,16 +77,16 @@ def f1_max(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.nda
 def fpr_at_tpr(
     defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray, tpr: float = 0.95
 ) -> float:
-    """Smallest false-positive rate at which at least this share of the defects is found.
+    """Compute the smallest false-positive rate at which at least this share of the defects is found.
 
     Parameters
     ----------
     defect : sequence of bool (n,)
         True for a defect.
     scores : sequence of float (n,)
-        Larger is farther from good surface.
+        Scores; larger is farther from good.
     tpr : float in (0, 1]
-        True-positive rate to reach, by a threshold that exists: the curve is not interpolated.
+        True-positive rate to reach. Only existing thresholds are used; the curve is not interpolated.
 
     Returns
     -------
@@ -100,7 +101,7 @@ def fpr_at_tpr(
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"true-positive rate must lie above 0 and at most at 1, received {tpr}")
-    # By default scikit-learn drops points inside a straight stretch, and with them thresholds we need.
+    # By default scikit-learn drops points on straight segments, but their thresholds are needed.
     rates = metrics.roc_curve(*_checked(defect, scores), drop_intermediate=False)
     false_positive, true_positive = rates[:2]
     return float(false_positive[np.argmax(true_positive >= tpr)])
@@ -114,31 +115,30 @@ def auroc_interval(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Confidence interval of the AUROC, over the choice of test images, by the bootstrap.
+    """Compute a bootstrap confidence interval of the AUROC over the choice of test images.
 
-    The percentile interval of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993, chapter
-    13), stratified: every resample draws, with replacement, as many normal images from the normal ones
-    and as many defects from the defects as there are. Images are taken as independent draws.
+    This is the percentile interval of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993, chapter
+    13), stratified: every resample draws, with replacement, as many good images and as many defects as there
+    are. Images are assumed to be independent.
 
-    With scores of several seeds of one method, every resample draws the same images for all seeds and
-    takes the median of their AUROCs: an interval of the median. It tells what other images would have
-    changed, not what other seeds would have.
+    With scores of several seeds of one method, every resample draws the same images for all seeds and takes
+    the median of their AUROCs. The result is an interval of the median. It covers the choice of images, not
+    the choice of seeds.
 
-    Where all defects score above all normal images, every resample does too, and the interval is
-    (1, 1), however few the images.
+    If all defects score above all good images, the interval is (1, 1), even with few images.
 
     Parameters
     ----------
     defect : sequence of bool (n,)
         True for a defect.
     scores : float (n,) or (seeds, n)
-        Larger is farther from good surface.
+        Scores; larger is farther from good.
     rng : np.random.Generator
         Draws the resamples; the same state gives the same interval.
     level : float in (0, 1)
-        Share of the resampled AUROCs that the interval holds, as much left out below as above.
+        Share of the resampled AUROCs inside the interval; equal shares lie below and above.
     resamples : int
-        How many times to draw.
+        Number of resamples.
 
     Returns
     -------
@@ -165,12 +165,12 @@ def auroc_resamples(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> np.ndarray:
-    """AUROCs of resampled test images, drawn as `auroc_interval` says, whose arguments these are.
+    """Compute the AUROCs of resampled test images; arguments and method are those of `auroc_interval`.
 
     Returns
     -------
     float64 (seeds, resamples)
-        One row for scores (n,). A resample has the same images in every row, so that rows can be compared.
+        One row for scores (n,). A resample has the same images in all rows, so that rows can be compared.
 
     Raises
     ------
@@ -199,14 +199,17 @@ def auroc_resamples(
 
 
 def _multiplicities(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """How often each of `count` images is in each of `size` resamples of as many: int (size, count)."""
+    """Draw how often each of `count` images is in each of `size` resamples: int (size, count)."""
     return rng.multinomial(count, np.full(count, 1 / count), size)
 
 
 def _weighted_auroc(
     normal: np.ndarray, defect: np.ndarray, normals: np.ndarray, defects: np.ndarray
 ) -> np.ndarray:
-    """AUROC (r,) of scores (n,) and (d,) that appear as often as `normals` (r, n) and `defects` (r, d) say.
+    """Compute AUROCs (r,) of scores (n,) and (d,) weighted with counts `normals` (r, n) and `defects` (r, d).
+
+    Counts are integers, so that a perfect separation gives exactly 1. The scores of good images are sorted
+    instead of comparing all pairs, so memory is r (n + d), not n d.
 
     Counted in whole numbers, so that a perfect separation gives 1 and nothing near it. Sorting the normal
     scores replaces the table of all pairs: memory is r (n + d), not n d.

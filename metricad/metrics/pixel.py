@@ -1,7 +1,7 @@
-"""How well anomaly maps tell defective pixels and regions from good surface, in flat memory.
+"""Metrics of anomaly maps for defective pixels and regions, in constant memory.
 
-A data set of 512 × 512 maps has some 10⁸ pixels: too many to keep and sort. So the values are counted
-in fixed bins, fine enough that the curves hardly change, and every curve follows from the counts.
+A data set of 512 × 512 maps has about 10⁸ pixels, too many to keep and sort. So values are counted in fixed
+bins. The bins are so fine that the curves hardly change. All curves are computed from the counts.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ BITS = 20
 
 
 class PixelMetrics:
-    """Pixel AUROC and AUPRO of maps that are seen one at a time.
+    """Pixel AUROC and AUPRO of maps that are added one at a time.
 
-    Values are told apart by their top 20 bits as float32: to a relative resolution of 2⁻¹¹, about
-    0.0005, over the whole range of numbers, so that no range need be known beforehand. Values in one
-    bin count as tied: where all values lie close together and far from 0, take off what they share.
-    Memory is three arrays of 2²⁰ counts, 24 MiB, however many the maps.
+    Values are distinguished by their top 20 bits as float32, a relative resolution of 2⁻¹¹ (about 0.0005)
+    over the whole range of numbers. So the range need not be known in advance. Values in one bin count as
+    tied. If all values are close together and far from 0, subtract a common offset first. Memory is three
+    arrays of 2²⁰ counts, 24 MiB, for any number of maps.
 
     >>> pixels = PixelMetrics()
     >>> pixels.update(np.float32([[1, 2, 9]]), np.array([[False, False, True]]))
@@ -39,15 +39,15 @@ class PixelMetrics:
         Parameters
         ----------
         anomaly_map : float32 (H, W)
-            Larger is farther from good surface; any finite value, also negative.
+            Larger is farther from good; any finite value, also negative.
         mask : bool (H, W)
-            True where the surface is defective. All False is a good image: all its pixels are normal. A
-            defective image whose region is unknown has no place here.
+            True on the defect. All False is a good image. Do not add defective images whose region is
+            unknown.
 
         Raises
         ------
         DataError
-            A value of the map is not finite. Nothing of the map has been counted then.
+            A value of the map is not finite. Nothing of this map is counted.
         ValueError
             The map is not (H, W), or the mask is not bool of the same shape.
         """
@@ -66,45 +66,49 @@ class PixelMetrics:
             self._add_regions(bins[mask], label(mask, connectivity=2)[mask])
 
     def _add_regions(self, bins: np.ndarray, regions: np.ndarray) -> None:
-        """Count defective pixels (n,), each in the region (n,) of this number, from 1."""
+        """Count defective pixels with bins (n,) and region numbers (n,) from 1."""
         sizes = np.bincount(regions)
         np.add.at(self._defect, bins, 1)
-        # Every region weighs 1 in all, however large.
+        # Every region has a total weight of 1, independent of its size.
         np.add.at(self._overlap, bins, 1 / sizes[regions])
         self._regions += len(sizes) - 1
 
     def auroc(self) -> float | None:
-        """The chance that a defective pixel lies above a normal one, of all maps; ties count half.
+        """Compute the chance that a defective pixel has a larger value than a good one, over all maps; ties
+        count half.
+
+        The value lies in [0, 1]; None until both a good and a defective pixel were added.
 
         In [0, 1]; None until both a normal and a defective pixel have been seen.
         """
         if not self._has_both():
             return None
         used = self._used()
-        # In floats: the number of pairs may be beyond int64.
+        # In floats, because the number of pairs may exceed int64.
         normal, defect = self._normal[used].astype(float), self._defect[used].astype(float)
         ordered_twice = np.sum(defect * (2 * np.cumsum(normal) - normal))
         return float(ordered_twice / (2 * normal.sum() * defect.sum()))
 
     def aupro(self, limit: float = 0.3) -> float | None:
-        """Area under the per-region overlap, up to a false-positive rate, as a share of the whole.
+        """Compute the area under the per-region overlap curve up to a false-positive rate, divided by this
+        rate.
 
         Per-region overlap is the share of a defective region at or above a threshold, averaged over all
-        8-connected regions of all masks, so that a small defect weighs as much as a large one. It is drawn
-        over the share of all normal pixels at or above the same threshold, joined linearly, from 0 to
-        `limit`, and divided by `limit` (Bergmann et al., "The MVTec Anomaly Detection Dataset: A
+        8-connected regions of all masks. So small defects count as much as large ones. The curve is drawn
+        over the share of good pixels at or above the same threshold, interpolated linearly, from 0 to
+        `limit`. The area is divided by `limit` (Bergmann et al., "The MVTec Anomaly Detection Dataset: A
         Comprehensive Real-World Dataset for Unsupervised Anomaly Detection", IJCV 129, 2021).
 
-        A map of one value reaches limit / 2.
+        A constant map gives limit / 2.
 
         Parameters
         ----------
         limit : float in (0, 1]
-            Largest false-positive rate, as a share of the normal pixels; 0.3 in the paper.
+            Largest false-positive rate, as a share of the good pixels; 0.3 in the paper.
 
         Returns
         -------
-        float in [0, 1], or None until both a normal and a defective pixel have been seen
+        float in [0, 1], or None until both a good and a defective pixel were added
 
         Raises
         ------
@@ -119,31 +123,31 @@ class PixelMetrics:
         within = false_positive <= limit
         rates = np.append(false_positive[within], limit)
         overlaps = np.append(overlap[within], np.interp(limit, false_positive, overlap))
-        # At most 1, but for rounding.
+        # The minimum corrects rounding.
         return min(1.0, float(np.trapezoid(overlaps, rates) / limit))
 
     def _has_both(self) -> bool:
         return self._regions > 0 and bool(self._normal.any())
 
     def _used(self) -> np.ndarray:
-        """The bins that hold any pixel, rising; of 2²⁰ most are empty."""
+        """Return the indices of bins that are not empty, in ascending order; most of 2²⁰ are empty."""
         return np.flatnonzero(self._normal | self._defect)
 
     def _curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """False-positive rate and mean overlap for every threshold, both rising from 0 to 1."""
+        """Compute false-positive rate and mean overlap of all thresholds, both from 0 to 1."""
         used = self._used()[::-1]
         normal = np.cumsum(self._normal[used])
         false_positive, overlap = normal / normal[-1], np.cumsum(self._overlap[used]) / self._regions
-        # A threshold above every value marks nothing: without it the curve would not start at 0.
+        # Add a threshold above all values, so that the curve starts at 0.
         return np.append(0, false_positive), np.append(0, overlap)
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Number the bin of each finite value, from 0 to 2²⁰ − 1: a larger value never has a smaller number."""
+    """Compute the bin of each finite value, from 0 to 2²⁰ − 1; bins do not decrease with the value."""
     # Adding 0 turns −0 into 0.
     bits = np.add(values, 0, dtype=np.float32).view(np.int32)
-    # A float's bits are a sign and a magnitude: as integers they rise with the value where it is positive
-    # and fall where it is negative. Turning a negative one's magnitude round makes them rise throughout.
+    # The bits of a float are sign and magnitude. As integers they rise with positive values and fall with
+    # negative ones. Flipping the magnitude bits of negative values makes them rise everywhere.
     bits ^= (bits >> 31) & 0x7FFFFFFF
     bits >>= 32 - BITS
     bits += 2 ** (BITS - 1)

@@ -1,4 +1,6 @@
-"""Watching a folder on a line: new images, a journal of verdicts, drift of the scores."""
+"""Watch a folder on a production line: find new images, keep a journal of verdicts, detect drift of
+scores.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Find new, complete image files in a folder that is written to."""
+"""Find new, complete image files in a folder while files are written to it."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from metricad.data import images
 from metricad.errors import DataError
 
 TRIES = 3
-"""How often a file that cannot be decoded is read again, `stable_seconds` apart, before that is reported."""
+"""Number of times an unreadable file is read, `stable_seconds` apart, before it is reported."""
 
 
 class Identity(NamedTuple):
-    """Tells a file from another of its name: a new image under an old name is a new part."""
+    """Size and time of a file, to tell it from another of the same name: new content counts as a new part."""
 
     size: int
     mtime_ns: int
@@ -25,7 +25,7 @@ class Identity(NamedTuple):
 
 @dataclass
 class _Waiting:
-    """A file that is new."""
+    """A new file that is not done yet."""
 
     identity: Identity
     since: float
@@ -33,26 +33,26 @@ class _Waiting:
 
 
 class WatchedFolder:
-    """The new image files of a folder and of those below it.
+    """Finds new image files in a folder and its subfolders.
 
-    A file is identified by its path below the folder (with slashes), its size and its time of last change. It
-    is complete when size and time have not changed for `stable_seconds` of watching: this computer's time is
-    never compared with a file server's. Hidden files and folders are ignored.
+    A file is identified by its path below the folder (with slashes), its size and its modification time. It
+    is complete when size and time have not changed for `stable_seconds`. This is measured with the local
+    clock only, never against a file server's time. Hidden files and folders are ignored.
 
-    Only files that are in the folder are remembered. One that leaves it and comes back is new.
+    Only files that are still in the folder are remembered. A file that leaves it and comes back is new.
 
     Parameters
     ----------
     folder : path
     stable_seconds : float
-        Time without a change after which a file is complete; 0 where files are moved into the folder whole.
+        Time without a change after which a file is complete; 0 if complete files are moved into the folder.
     now : function, optional
-        Seconds, which only rise.
+        Clock in seconds that never goes back.
 
     Raises
     ------
     DataError
-        There is no such folder.
+        The folder does not exist.
     """
 
     def __init__(
@@ -72,15 +72,16 @@ class WatchedFolder:
         self._device = self.path.stat().st_dev
 
     def scan(self) -> dict[str, Identity]:
-        """All image files that are in the folder, by their path below it.
+        """List all image files in the folder, by their path below it.
 
         Raises
         ------
         DataError
-            The folder has gone.
+            The folder has disappeared.
         """
         try:
-            # What is mounted may go and leave an empty folder: to forget what was in it would repeat it all.
+            # An unmounted drive may leave an empty folder. If all files were forgotten then, all would be
+            # inspected again.
             if self.path.stat().st_dev != self._device:
                 raise FileNotFoundError
             return dict(_walk(self.path))
@@ -90,7 +91,7 @@ class WatchedFolder:
             ) from error
 
     def ready(self, found: Mapping[str, Identity]) -> list[str]:
-        """New files among those found that are complete, the oldest first."""
+        """Return the new files that are complete, the oldest first."""
         now = self._now()
         self._forget(found)
         for path, identity in found.items():
@@ -103,7 +104,7 @@ class WatchedFolder:
         return sorted(complete, key=lambda path: (self.waiting[path].identity.mtime_ns, path))
 
     def is_unchanged(self, path: str) -> bool:
-        """Whether a file that is waiting is still there and the same."""
+        """Whether a waiting file still exists and has not changed."""
         try:
             now = (self.path / path).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -111,21 +112,21 @@ class WatchedFolder:
         return self.waiting[path].identity == (now.st_size, now.st_mtime_ns)
 
     def postpone(self, path: str) -> bool:
-        """Wait once more for a file that could not be read; False when it has been tried often enough."""
+        """Wait again for a file that could not be read; return False after `TRIES` attempts."""
         file = self.waiting[path]
         file.tries += 1
         file.since = self._now()
         return file.tries < TRIES
 
     def finish(self, path: str) -> None:
-        """Count a file that was waiting as done."""
+        """Mark a waiting file as done."""
         self.done[path] = self.waiting.pop(path).identity
 
     def _forget(self, found: Mapping[str, Identity]) -> None:
         for path in self.waiting.keys() - found.keys():
             del self.waiting[path]
         for path in self.done.keys() - found.keys():
-            # A listing may leave out a file while others come and go; only one that is gone is forgotten.
+            # A directory listing may miss a file while others change, so forget only files that do not exist.
             if not os.path.lexists(self.path / path):
                 del self.done[path]
 
@@ -136,7 +137,7 @@ def _walk(folder: Path, below: str = "") -> Iterator[tuple[str, Identity]]:
             path = below + entry.name
             if entry.name.startswith("."):
                 continue
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # all may go at any time
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # entries may vanish at any time
                 if entry.is_dir(follow_symlinks=False):
                     yield from _walk(folder, f"{path}/")
                 elif path[path.rfind(".") :].lower() in images.SUFFIXES:

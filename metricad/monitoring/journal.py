@@ -1,4 +1,4 @@
-"""The journal of a watch: one JSON line for each image, whole or not there, written by one process."""
+"""The journal of a watch: one JSON line per image, complete or absent, written by one process only."""
 
 import contextlib
 import json
@@ -12,28 +12,29 @@ import portalocker
 
 from metricad.errors import DataError
 
-_BEGINNING = b'{"time": '  # of each line, `Watch` puts it first: a file that begins otherwise is not ours
-_BINARY = getattr(os, "O_BINARY", 0)  # where files have a text mode, as on Windows
+_BEGINNING = b'{"time": '  # start of each line, as `Watch` writes it; other files are not journals
+_BINARY = getattr(os, "O_BINARY", 0)  # for systems with a text mode of files, such as Windows
 _NEEDED = {"time", "path", "threshold", "score", "verdict", "size", "mtime_ns"}
 
 
 class Journal:
-    """A file of JSON lines that survives being killed, and from which a watch knows what it has done.
+    """File of JSON lines that survives a killed process, and tells a watch which images are done.
 
-    A line is written in one go and is on the disk when `append` returns. What a process that was killed has
-    left of its last line is cut off by `records`; a line that could not be written whole is cut off at once.
+    Each line is written in one call and is on the disk when `append` returns. If a process was killed while
+    writing, `records` cuts off its incomplete last line. If writing fails, the incomplete line is cut off at
+    once.
 
     Parameters
     ----------
     path : path
-        Made if it is not there.
+        Created if it does not exist.
 
     Raises
     ------
     DataError
-        Another process writes it, or it is no such file; nothing in it is touched then.
+        Another process writes this file, or it is no journal. It is not changed then.
     OSError
-        It cannot be opened.
+        The file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -45,7 +46,7 @@ class Journal:
         except BaseException:
             self.close()
             raise
-        self._end: int | None = None  # of the last whole line; known when the records have been read
+        self._end: int | None = None  # end of the last complete line; known after reading the records
 
     def __enter__(self) -> Self:
         return self
@@ -54,16 +55,16 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let another process write it."""
+        """Close the file, so that another process can write it."""
         os.close(self._file)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Read all lines, one at a time; a half-written last one is cut off the file.
+        """Read all lines, one at a time; cut off an incomplete last line.
 
         Raises
         ------
         DataError
-            A whole line is none of ours; the file is left as it is.
+            A complete line was not written by a watch. The file is not changed.
         """
         end = 0
         with open(self._file, "rb", closefd=False) as file:
@@ -77,27 +78,27 @@ class Journal:
         self._end = end
 
     def append(self, record: Mapping[str, object]) -> None:
-        """Write one line, of what JSON can hold; all `records` must have been read before.
+        """Append one record as a JSON line; all `records` must have been read before.
 
         Raises
         ------
         OSError
-            It could not be written, as on a full disk; the file ends with the line before.
+            Writing failed, for example because the disk is full. The file then ends with the previous line.
         DataError
-            The file has been moved or deleted.
+            The file was moved or deleted.
         """
         if self._end is None:
             raise ValueError("a journal is appended to after its records have been read")
         self._check_place()
-        # Escaped beyond ASCII: file names need not be UTF-8, and JSON must be.
+        # Non-ASCII characters are escaped: file names may not be UTF-8, but JSON must be.
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         try:
             rest = line
-            while rest:  # once, but where the disk is full: then the second time says so
+            while rest:  # usually one write; if the disk is full, the second write raises the error
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
-            with contextlib.suppress(OSError):  # the next start does it, too
+            with contextlib.suppress(OSError):  # the next start tries again
                 os.ftruncate(self._file, self._end)
             error.filename = str(self.path)
             raise
@@ -115,7 +116,7 @@ class Journal:
         self._check_place()
         os.lseek(self._file, 0, os.SEEK_SET)
         beginning = os.read(self._file, len(_BEGINNING))
-        if not _BEGINNING.startswith(beginning):  # its last line might be cut off: it must be ours
+        if not _BEGINNING.startswith(beginning):  # never cut off lines of other files
             raise DataError(f"{self.path}: not written by 'metricad watch'; give another --out")
 
     def _check_place(self) -> None:

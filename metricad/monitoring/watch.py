@@ -1,4 +1,4 @@
-"""A watch on a line: images are judged as they arrive, each is one line of a journal, and drift is told."""
+"""Watch a folder: inspect images as they arrive, write one journal line for each, and report drift."""
 
 import os
 import time
@@ -19,43 +19,42 @@ from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
 
 INTERVAL = 0.25
-"""Seconds between two looks at the folder, at least; also how soon a watch notices that it is to stop."""
+"""Shortest time in seconds between two scans of the folder; also the delay until a watch notices a stop."""
 
-# Times the processor time of a look is waited: a folder of very many files is looked at less often.
+# Pause between scans as a multiple of the processor time of a scan: large folders are scanned less often.
 _REST = 20
 
 
 class Watch:
-    """Judges each image of a folder once, however often the watch is killed and started again.
+    """Inspects each image of a folder exactly once, even if the watch is killed and started again.
 
-    The journal alone tells what has been done. An image is done when its line is on the disk; one whose line
-    is not there is judged again. The map of an image is there before its line.
+    Only the journal tells what is done. An image is done when its line is on the disk; otherwise it is
+    inspected again. The heat map of an image is written before its line.
 
     Parameters
     ----------
     inspector : Inspector
-        Or what has its interface; from the same file each time: lines of another threshold take no part in
-        the drift test.
+        Load it from the same file each time: lines with another threshold are not used in the drift test.
     watched : WatchedFolder
     journal : Journal
-        What is in it is read here.
+        Its existing lines are read here.
     drift_level : float in [0, 1)
-        Largest probability that a stream without drift ever alarms; see `drift.DriftTest`.
+        Largest probability of an alarm in a stream without drift; see `drift.DriftTest`.
     maps : path, optional
-        Folder for heat maps, each under its image's path below the watched folder. It must lie elsewhere.
+        Folder for heat maps, named like their images in the watched folder. It must be outside that folder.
 
     Attributes
     ----------
     before : int
-        Lines that were in the journal.
+        Number of lines that were in the journal at the start.
     drift : DriftTest
     drift_since : str or None
-        Time of the line with which it has alarmed.
+        Time of the line at which the drift test raised its alarm.
 
     Raises
     ------
     DataError
-        The folder has gone, or the journal is none.
+        The folder has disappeared, or the file is no journal.
     """
 
     def __init__(
@@ -79,25 +78,25 @@ class Watch:
     def run(
         self, *, once: bool = False, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[dict[str, Any]]:
-        """Judge what is in the folder and what arrives; give each line when it has been written.
+        """Inspect the images in the folder and all that arrive; yield each line after it is written.
 
         Parameters
         ----------
         once : bool
-            End when what was in the folder at the start is done; what has changed meanwhile is left.
+            Stop when the files present at the start are done. Files that change meanwhile are skipped.
         stop : function
-            Whether to end after the image that is being judged.
+            Returns whether to stop after the current image.
 
         Yields
         ------
         record : dict
-            One line of the journal: the fields of an `Inspection`, time in UTC, the file's size in bytes and
-            time of change in ns, and what the drift test says.
+            One line of the journal: the fields of an `Inspection`, the time in UTC, the file's size in bytes
+            and modification time in ns, and the result of the drift test.
 
         Raises
         ------
         DataError
-            The folder has gone, or the journal has been moved.
+            The folder has disappeared, or the journal was moved.
         OSError
             The disk is full, or a folder cannot be read.
         """
@@ -120,7 +119,9 @@ class Watch:
             _pause(max(INTERVAL, _REST * took), stop)
 
     def _resume(self) -> None:
-        """Read what has been done; of files that are no longer there nothing is kept."""
+        """Read the journal: mark its files as done if they still exist unchanged, and repeat the drift
+        test.
+        """
         present = self.folder.scan()
         for record in self.journal.records():
             self.before += 1
@@ -131,7 +132,9 @@ class Watch:
                 self.folder.done[path] = present[path]
 
     def _inspect(self, path: str) -> dict[str, Any] | None:
-        """Judge a file that is waiting and write its line; None where it must wait longer, or is gone."""
+        """Inspect a waiting file and write its line; return None if it must wait longer or no longer
+        exists.
+        """
         file = self.folder.path / path
         try:
             detector = self.inspector.detector
@@ -161,7 +164,7 @@ class Watch:
         return inspection
 
     def _follow(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Take a line's score into the drift test, and say what that finds."""
+        """Add the score of a line to the drift test, and return the result of the test."""
         if record["score"] is not None and record["threshold"] == self.inspector.threshold:
             self.drift.update(record["score"])
         if self.drift.alarm is not None and self.drift_since is None:
@@ -174,7 +177,7 @@ class Watch:
 
 
 def _pause(seconds: float, stop: Callable[[], bool]) -> None:
-    """Sleep, but not long after it is to stop."""
+    """Sleep, but return soon after a stop is requested."""
     until = time.monotonic() + seconds
     while not stop() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, INTERVAL))

@@ -1,4 +1,4 @@
-"""Networks that turn images into feature maps: the paper's residual network and those that ship."""
+"""Networks that turn images into feature maps: the paper's residual network and the shipped networks."""
 
 SHIPPED = ("accurate", "fast")
-"""Names of the networks that ship, the default one first."""
+"""Names of the shipped networks; the first is the default."""

@@ -1,4 +1,4 @@
-"""The networks by name: the paper's and the two forms of the one that metricad ships."""
+"""Build networks by name: the paper's, and both forms of the shipped network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _ARCHITECTURES = {
 
 
 def build(name: str, units: int, *, seed: int | None = None) -> keras.Model:
-    """Build a network of which only the name and the size are known, as a bundle has them.
+    """Build a network with new weights from its name and size, as they are stored in a bundle.
 
     Raises
     ------
@@ -41,26 +41,26 @@ def build(name: str, units: int, *, seed: int | None = None) -> keras.Model:
 
 
 def grid(model: keras.Model) -> FeatureGrid:
-    """Where a network's (finest) features lie on the image."""
+    """Return the feature grid of a network's (finest) feature map."""
     return _ARCHITECTURES[model.name].grid
 
 
 def places(model: keras.Model) -> list[tuple[float, int]]:
-    """First center and stride, in pixels, of each of a network's feature maps, the finest first."""
+    """Return first center and stride, in pixels, of each feature map of a network, the finest first."""
     return _ARCHITECTURES[model.name].places
 
 
 def units(model: keras.Model) -> int:
-    """Size that `build` has to be given for such a network: the filters of its first layer."""
+    """Return the size of a network as `build` takes it: the number of filters of its first layer."""
     if model.name == hypercolumn.THREE_SCALES:
         model = model.get_layer(hypercolumn.NAME)
     return int(model.get_layer("stem").filters)
 
 
 def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a network of one feature map to a function from one image to its features.
+    """Compile a network with one feature map to a function from one image to its features.
 
-    One trace serves every image size. XLA stays off: on CPUs it makes these convolutions slower.
+    One trace serves every image size. XLA is off: on CPUs it makes these convolutions slower.
 
     Returns
     -------

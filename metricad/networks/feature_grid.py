@@ -1,4 +1,4 @@
-"""Where the features of a network lie on an image's pixels."""
+"""The feature grid: positions of features on the pixels of an image."""
 
 import math
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FeatureGrid:
-    """Where a network's features lie on the image's pixels.
+    """Positions of a network's features on the pixels of an image.
 
     Attributes
     ----------
     first : float
-        Row, and column, of the first feature's center, in pixels; the first pixel's center is 0.
+        Row and column of the first feature's center, in pixels; the center of the first pixel is 0.
     stride : int
-        Pixels between neighbouring features.
+        Distance between neighboring features, in pixels.
     smallest : int
-        Least height and width, in pixels, of an image that has features.
+        Smallest height and width, in pixels, of an image that gives at least one feature.
     tile_step : int
-        Pixels by which an image may be cut off at its top or left with the other features unchanged: a
-        multiple of every stride in the network.
+        If a multiple of this number of pixels is cut off at the top or left, the remaining features do not
+        change. It is a multiple of every stride in the network.
     reach : int
-        Pixels from an edge of the image within which features depend on where the edge is.
+        Distance from the image border, in pixels, up to which features depend on the position of the border.
     """
 
     first: float
@@ -31,17 +31,17 @@ class FeatureGrid:
 
     @property
     def middle(self) -> int:
-        """Row, and column, of the pixel at the first feature's center."""
-        return math.ceil(self.first)  # 15.5, the middle of an even side, to whole pixels
+        """Row and column of the pixel at the first feature's center."""
+        return math.ceil(self.first)  # rounded up to whole pixels: 15.5, the center of an even side, gives 16
 
     def halved(self) -> "FeatureGrid":
-        """The same grid on the pixels of an image that is halved before the network sees it."""
+        """Return the grid on the pixels of the full image, if the network gets an image of half the size."""
         return FeatureGrid(
             2 * self.first + 0.5, 2 * self.stride, 2 * self.smallest, 2 * self.tile_step, 2 * self.reach
         )
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse an image without features.
+        """Raise an error if an image is too small to give features.
 
         Raises
         ------

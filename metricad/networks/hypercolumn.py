@@ -1,9 +1,10 @@
-"""The networks that ship: features of three stages, joined at every position, at one or three image scales.
+"""The shipped networks: features of three stages, joined at every position, at one or three image scales.
 
-Each feature is a *hypercolumn* (Hariharan et al., 2015): what the stages of a fully convolutional network
-know of one place, from 14 to 68 pixels around it, joined by a learned projection. Layers are 3×3 ELU
-convolutions without padding and without batch normalisation, as in the paper's network, but the stride grows
-to 8 while the image shrinks: wide layers cost little there, and large defects are seen whole.
+Each feature is a *hypercolumn* (Hariharan et al., 2015): the outputs of several stages of a fully
+convolutional network at one position, joined by a learned projection. The stages see from 14 to 68 pixels.
+Layers are 3×3 ELU convolutions without padding and without batch normalization, as in the paper's network.
+But the stride grows up to 8: wide layers cost little on a small map, and a large defect fits into the
+receptive field.
 """
 
 import keras
@@ -13,37 +14,37 @@ from metricad.networks.feature_grid import FeatureGrid
 from metricad.networks.resampling import AtLeast, Halve, Nearest
 
 NAME = "hypercolumn"
-"""What the Keras model is called, and what a bundle says of its network."""
+"""Name of the Keras model and of the network in a bundle."""
 
 THREE_SCALES = "hypercolumn-three-scales"
-"""The same of the network that looks at the image at a half and a quarter of its size as well."""
+"""Name of the network that also processes the image at a half and a quarter of its size."""
 
 GRID = FeatureGrid(first=7.5, stride=4, smallest=68, tile_step=8, reach=80)
-"""Where features lie on the image."""
+"""Feature grid of the network."""
 
 THREE_SCALES_GRID = FeatureGrid(first=7.5, stride=4, smallest=68, tile_step=32, reach=192)
-"""The same of the finest of the three scales."""
+"""Feature grid of the finest of the three scales."""
 
 _STAGES = (  # units of a stage as multiples of the stem's; stride of its features; center of the first
     (1.5, 2, 6.5),
     (2, 4, 15.5),
     (3, 8, 33.5),
 )
-_DIMENSIONS = 64  # of a feature
-_SMALLER = ("half", "quarter")  # image scales beside the full one
+_DIMENSIONS = 64  # length of a feature vector
+_SMALLER = ("half", "quarter")  # image scales besides the full one
 
 
 def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
-    """Build the network: (N, H, W, 1) in [-1, 1] to features (N, H', W', 64), a quarter as fine.
+    """Build the network: (N, H, W, 1) in [-1, 1] to features (N, H', W', 64), at a quarter of the resolution.
 
-    A feature lies every 4 pixels, the first at 7.5. The two coarser stages reach farther than the finest and
-    have no features of their own near the image's border: there their outermost ones are taken again, so that
-    the whole image is judged and nothing is made up, as padding would.
+    Features lie every 4 pixels, the first at 7.5. The two coarser stages have larger receptive fields and
+    therefore no features near the image border. There their outermost features are repeated. So the whole
+    image is inspected, without the artificial values that padding would add.
 
     Parameters
     ----------
     units : int
-        Filters of the stem, even; the stages have 1.5, 2 and 3 times as many.
+        Number of filters of the stem, even; the stages have 1.5, 2 and 3 times as many.
     seed : int, optional
         Seed of the initial weights.
     """
@@ -67,7 +68,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         )
 
     pixels = keras.Input((None, None, 1), name="image")
-    # ELU rises, so that it may follow the pool: the same numbers from a quarter of the exponentials.
+    # ELU is monotonic, so it can be applied after the pool: same result with a quarter of the exponentials.
     x = convolution(units, 5, "stem", activation=None)(pixels)
     x = keras.layers.MaxPooling2D(2, name="pool1")(x)
     x = keras.layers.Activation("elu", name="stem_elu")(x)
@@ -79,7 +80,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
             x = convolution(int(width * units), 3, f"stage{number}{part}")(x)
         stages.append(x)
 
-    # Not averaged: a spot of a pixel or two must not be thinned out.
+    # A strided convolution, not an average: a spot of a pixel or two must keep its contrast.
     stages[0] = convolution(int(2 * _STAGES[0][0] * units), 2, "finest", strides=2)(stages[0])
     projected = [
         keras.layers.Conv2D(
@@ -91,7 +92,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         )(stage)
         for number, stage in enumerate(stages, start=1)
     ]
-    # Projected before they are brought onto the grid: the same numbers, of the coarsest a quarter as many.
+    # Projection before resampling gives the same numbers; the coarsest stage then has a quarter as many.
     columns = projected[:1]
     for number, (_, stride, first) in enumerate(_STAGES[1:], start=2):
         bring = Nearest((GRID.first, GRID.stride), (first, stride), name=f"nearest{number}")
@@ -100,20 +101,20 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
 
 
 def on_three_scales(model: keras.Model) -> keras.Model:
-    """Look at an image at its full, a half and a quarter of its size.
+    """Apply a network to an image at its full, half and quarter size.
 
-    A large and faint defect is small and clear at a smaller size. The weights are the same at every size, and
-    nothing is trained for it.
+    A large and faint defect is small and clear at a smaller size. The weights are the same at every size;
+    there is no extra training.
 
     Parameters
     ----------
     model : keras.Model
-        As `build` makes it.
+        Network, as built by `build`.
 
     Returns
     -------
     keras.Model
-        (N, H, W, 1) in [-1, 1] to three feature maps, each (N, h, w, 64) on a grid of its own: see `places`.
+        (N, H, W, 1) in [-1, 1] to three feature maps, each (N, h, w, 64) on its own grid: see `places`.
     """
     pixels = keras.Input((None, None, 1), name="image")
     scales, shrunk = [model(pixels)], pixels
@@ -124,12 +125,12 @@ def on_three_scales(model: keras.Model) -> keras.Model:
 
 
 def build_three_scales(units: int = 16, *, seed: int | None = None) -> keras.Model:
-    """What `on_three_scales` makes of what `build` makes."""
+    """Build the network of `build` and apply it at three scales; see `on_three_scales`."""
     return on_three_scales(build(units, seed=seed))
 
 
 def places(scales: int) -> list[tuple[float, int]]:
-    """First center and stride, in pixels of the full image, of the features of so many scales."""
-    # A pixel of the smaller image lies in the middle of those that it is made of.
+    """Return first center and stride, in pixels of the full image, of the features at each scale."""
+    # The center of a pixel of the smaller image is the center of the pixels it was averaged from.
     factors = [2**scale for scale in range(scales)]
     return [(factor * GRID.first + (factor - 1) / 2, factor * GRID.stride) for factor in factors]

@@ -1,4 +1,4 @@
-"""Features of the networks that Keras ships as applications, for methods that stand on a pre-trained one."""
+"""Features of pre-trained Keras applications, for methods that need an ImageNet network."""
 
 import contextlib
 import functools
@@ -20,27 +20,28 @@ from metricad.data import images
 from metricad.errors import DataError
 
 IMAGENET = "imagenet"
-"""Weights that Keras downloads, once for a machine."""
+"""Weights that Keras downloads once per machine."""
 
 NONE = "none"
-"""No weights but random ones: a control, never what is meant by a method's name."""
+"""Random weights: only a control, never part of a published method."""
 
 
 @dataclass(frozen=True)
 class Application:
-    """What is to be known of a Keras application.
+    """Facts about a Keras application.
 
     Attributes
     ----------
     module : module
-        With the function that builds it, of the application's name, and its ``preprocess_input``.
+        Module with the function that builds it, which has the application's name, and with its
+        ``preprocess_input``.
     smallest : int
-        Least height and width, in pixels, of its input.
+        Smallest height and width, in pixels, of its input.
     stages : sequence of str
-        Layers at which the stages of strides 4, 8, 16 and 32 end. Those of strides 4 to 16 are what methods
-        that compare patches build on: edges and textures, before the classes of ImageNet set in.
+        Last layers of the stages with strides 4, 8, 16 and 32. Methods that compare patches use strides 4 to
+        16: these layers respond to edges and textures, not yet to the classes of ImageNet.
     file : str
-        Keras's own name of the file with its ImageNet weights, without the classifier.
+        Keras's file name of its ImageNet weights without the classifier.
     """
 
     module: ModuleType
@@ -49,8 +50,8 @@ class Application:
     file: str
 
 
-# EfficientNet is not among them: Keras normalises its input differently when it loads the ImageNet weights
-# itself, so that the same weights from a file would not give the same features.
+# EfficientNet is left out: Keras normalizes its input differently when it loads the ImageNet weights itself.
+# The same weights from a file would give other features.
 APPLICATIONS = {
     "ResNet50": Application(
         keras.applications.resnet,
@@ -71,14 +72,14 @@ APPLICATIONS = {
         "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
 }
-"""The applications by Keras's names: those of the methods as published, or close to them, and a light one."""
+"""Applications by their Keras names: those of the published methods or similar ones, and a small one."""
 
-_NOISE = (4, 128, 128, 3)  # what the normalisations of random networks are set by
-_LOADED = 4  # networks kept, so that the surfaces of one evaluation share them
+_NOISE = (4, 128, 128, 3)  # shape of the noise images that set the normalization of random networks
+_LOADED = 4  # number of cached networks, so that all surfaces of an evaluation share them
 
 
 class Backbone:
-    """A Keras application as a function from a gray image to features of some of its layers.
+    """A Keras application as a function from a gray image to features of some of its layers; see `load`.
 
     Made by `load`.
 
@@ -87,36 +88,36 @@ class Backbone:
     name : str
         One of `APPLICATIONS`.
     layers : tuple of str
-        Whose output `features` gives.
+        Layers whose output `features` returns.
     network : keras.Model
-        Up to the last of these layers.
+        The application up to the last of these layers.
     dimensions : int
-        Features that all of these layers have at each of their positions.
+        Number of features at each position, summed over these layers.
     """
 
     def __init__(self, name: str, network: keras.Model, layers: Sequence[str]) -> None:
         self.name = name
         self.layers = tuple(layers)
-        # Layers behind the last one asked for are left out, and never run.
+        # Layers after the last requested one are left out and never run.
         self.network = keras.Model(network.input, [network.get_layer(layer).output for layer in layers])
         self.dimensions = sum(output.shape[-1] for output in self.network.outputs)
         # One trace serves every image size.
         signature = [tf.TensorSpec((1, None, None, 3), tf.float32)]
         self._graph = tf.function(
-            # Flattened, since Keras gives a single output without a list.
+            # Flattened, because Keras returns a single output without a list.
             lambda x: keras.tree.flatten(self.network(x, training=False)),
             input_signature=signature,
         )
 
     def features(self, image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
-        """Features of a gray image at each layer.
+        """Compute the features of a gray image at each layer.
 
         Parameters
         ----------
         image : float32 (H, W) in [-1, 1]
         side : int, optional
-            Height and width, in pixels, that the image is resized to; its own when not given, unless they
-            are less than the application takes: then it is enlarged, in proportion.
+            Height and width, in pixels, to which the image is resized. By default it keeps its size. If that
+            is too small for the application, it is enlarged and keeps its aspect ratio.
 
         Returns
         -------
@@ -129,7 +130,7 @@ class Backbone:
 
 
 def preprocessed(image: np.ndarray, name: str) -> np.ndarray:
-    """Turn a gray image (H, W) in [-1, 1] into an application's own three channels: float32 (H, W, 3)."""
+    """Convert a gray image (H, W) in [-1, 1] to the input of an application: float32 (H, W, 3)."""
     levels = np.repeat((image[..., np.newaxis] + 1) * np.float32(127.5), 3, axis=-1)
     return APPLICATIONS[name].module.preprocess_input(levels)
 
@@ -141,27 +142,27 @@ def load(
     layers: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Backbone:
-    """Load a Keras application; the same one again is shared, since it takes seconds to build.
+    """Load a Keras application. It is cached, because building it takes seconds.
 
     Parameters
     ----------
     name : str
         One of `APPLICATIONS`.
     weights : str or path
-        ``imagenet``, downloaded by Keras unless it has them already; the path of a file with the same,
-        for machines without network, or with others for this application without its classifier; or
-        ``none`` for random ones.
+        ``imagenet``: downloaded by Keras at first use. A path: a file with these weights, for machines
+        without network, or with other weights for this application without its classifier. ``none``: random
+        weights.
     layers : sequence of str, optional
-        Names of the layers whose output is asked for; the last one, before any pooling, when not given.
+        Names of the layers to compute; by default the last one, before any pooling.
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Raises
     ------
     ValueError
         The application or a layer is unknown.
     DataError
-        The weights cannot be had, or are not of this application.
+        The weights cannot be loaded, or do not fit this application.
     """
     checked_name(name)
     layers = APPLICATIONS[name].stages[-1:] if layers is None else tuple(layers)
@@ -169,13 +170,13 @@ def load(
 
 
 def joined(features: Sequence[np.ndarray], *, interpolation: str = "nearest") -> np.ndarray:
-    """Join features of several layers on the first one's grid.
+    """Join the features of several layers on the grid of the first one.
 
     Parameters
     ----------
     features : sequence of float32 (h, w, d)
     interpolation : {"nearest", "bilinear"}
-        How the others are resized.
+        How features of the other layers are resized.
 
     Returns
     -------
@@ -190,21 +191,21 @@ def joined(features: Sequence[np.ndarray], *, interpolation: str = "nearest") ->
 
 
 def describe(weights: str | os.PathLike[str], *, seed: int = 0) -> str:
-    """What a result is to say of the weights that it was made with."""
+    """Describe the weights in a few words, for results."""
     if weights == NONE:
         return f"random weights, seed {seed}"
     return "ImageNet weights" if weights == IMAGENET else f"weights of {Path(weights).name}"
 
 
 def checked_name(name: str) -> str:
-    """Refuse the name of an application that is not one of `APPLICATIONS`."""
+    """Return the name of an application; raise ValueError if it is unknown."""
     if name not in APPLICATIONS:
         raise ValueError(f"backbone must be one of {', '.join(APPLICATIONS)}, received {name!r}")
     return name
 
 
 def checked_side(side: int, name: str) -> int:
-    """Refuse a side, in pixels, that is less than an application takes."""
+    """Return a side, in pixels; raise ValueError if the application needs a larger one."""
     smallest = APPLICATIONS[checked_name(name)].smallest
     if side < smallest:
         raise ValueError(f"side must be at least {smallest} pixels for {name}, received {side}")
@@ -245,7 +246,7 @@ def _from_file(name: str, path: str) -> keras.Model:
         return _built(name, path)
     except MemoryError:
         raise
-    except Exception as error:  # of HDF5, of the zip format or of Keras, by what is wrong
+    except Exception as error:  # raised by HDF5, by the zip format or by Keras
         raise DataError(
             f"{path}: not weights of Keras's {name} without its classifier; expected "
             f"{APPLICATIONS[name].file} or a file that save_weights wrote"
@@ -253,14 +254,14 @@ def _from_file(name: str, path: str) -> keras.Model:
 
 
 def _downloaded(name: str) -> keras.Model:
-    # Keras prints its progress on standard output, where results go; only a person needs to see it.
+    # Keras prints progress to standard output, which is for results. It is shown on a terminal only.
     progress = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
         with contextlib.redirect_stdout(progress):
             return _built(name, IMAGENET)
     except MemoryError:
         raise
-    except Exception as error:  # Keras raises no narrower kind when a download fails
+    except Exception as error:  # Keras raises no narrower type when a download fails
         reason = " ".join(str(error).split())
         raise DataError(
             f"the ImageNet weights of Keras's {name} cannot be had ({reason}); on a machine with network run "
@@ -273,28 +274,28 @@ def _downloaded(name: str) -> keras.Model:
 def _built(name: str, weights: str | None) -> keras.Model:
     build = getattr(APPLICATIONS[name].module, name)
     with warnings.catch_warnings():
-        # MobileNetV2 warns that its weights were made for 224 pixels; any size can be given here.
+        # MobileNetV2 warns that its weights were trained at 224 pixels; here any size is allowed.
         warnings.simplefilter("ignore")
         return build(include_top=False, weights=weights, input_shape=(None, None, 3))
 
 
 def _randomised(network: keras.Model, module: ModuleType, seed: int | None) -> keras.Model:
-    """Draw all kernels anew, without Keras's global seed, and set the normalisations by images of noise.
+    """Draw all kernels at random, without Keras's global seed, and set batch normalization with noise images.
 
-    With statistics that fit no data, residual blocks would double the features' variance one after the other,
-    until the last layers drowned all others.
+    Without fitting statistics, each residual block would double the variance of the features. Then the last
+    layers would dominate all others.
     """
     rng = np.random.default_rng(seed)
     for variable in network.weights:
         if len(variable.shape) > 1:
-            # A depthwise kernel sees one channel only, of the many that its shape names.
+            # A depthwise kernel sees only one of the channels in its shape.
             inputs = math.prod(variable.shape[: 2 if "depthwise" in variable.path else -1])
             deviation = np.float32(math.sqrt(2 / inputs))  # He normal
             variable.assign(deviation * rng.standard_normal(variable.shape, dtype=np.float32))
     normalisations = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalisations]
     for layer in normalisations:
-        layer.momentum = 0  # the statistics become the noise's own
+        layer.momentum = 0  # the statistics become those of the noise
     network(module.preprocess_input(rng.uniform(0, 255, _NOISE).astype(np.float32)), training=True)
     for layer, momentum in zip(normalisations, momenta, strict=True):
         layer.momentum = momentum

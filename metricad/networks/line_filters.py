@@ -1,8 +1,8 @@
-"""Line filter responses: feature maps that see long, faint lines and edges between textures.
+"""Line filters: feature maps for long, faint lines and for edges between textures.
 
-A bank of elongated derivatives of Gaussians (as in Leung and Malik, 2001) over the texture's energy (filter,
-rectify, filter: Malik and Perona, 1990), at several sizes of the image. A network's features see a place; a
-scratch or a streak of another density shows by its length.
+The filters are elongated derivatives of Gaussians (as in Leung and Malik, 2001). They are applied to the
+energy of the texture (filter, rectify, filter: Malik and Perona, 1990), at several image sizes. Features of a
+network see one place only. A scratch or a streak of another density is visible by its length.
 """
 
 import keras
@@ -12,29 +12,35 @@ import tensorflow as tf
 from metricad.networks.resampling import AtLeast, halved
 
 SIZES = (2, 4, 8)
-"""By how much the image is shrunk before the filters see its texture energy."""
+"""Factors by which the image is shrunk; the filters are applied to the texture energy at each size."""
 
 DIRECTIONS = 8
-"""Directions of each kind of filter, over half a turn."""
+"""Number of directions of each kind of filter, over half a turn."""
 
 RADIUS = 7
-"""Pixels from the middle of a filter to its edge."""
+"""Distance from the center of a filter to its edge, in pixels of the shrunk image."""
 
 LENGTH = 5.0
-"""Standard deviation of a filter along its line, in pixels of the shrunk image: what fits into the radius."""
+"""Standard deviation of a filter along its line, in pixels of the shrunk image: as much as fits the
+radius.
+"""
 
 STRIDE = 4
-"""Pixels between responses, as between features, where the shrunk image's are not wider apart."""
+"""Distance between responses in pixels, the same as between features; more where a shrunk pixel is larger."""
 
-_DARKEST = 1e-5  # energy, on the scale of light from -1 to 1, below which its logarithm says nothing
+_DARKEST = 1e-5  # smallest energy that is used, for light from -1 to 1: below it the logarithm is noise
 
 
 @keras.saving.register_keras_serializable("metricad")
 class LineFilters(keras.layers.Layer):
-    """Absolute responses of line filters to texture energy, a feature map for each size of the image."""
+    """Layer that computes absolute responses of line filters to texture energy: one feature map per image
+    size.
+    """
 
     def call(self, light: tf.Tensor) -> list[tf.Tensor]:
-        """Filter images (N, H, W, 1) in [-1, 1]: maps (N, h, w, filters), 0 or more, one of each size."""
+        """Filter images (N, H, W, 1) in [-1, 1]; return maps (N, h, w, filters), 0 or more, one for each
+        size.
+        """
         found, shrunk = [], light
         for by in SIZES:
             found.append(_responses(_energy(shrunk), by))
@@ -42,36 +48,37 @@ class LineFilters(keras.layers.Layer):
         return found
 
     def compute_output_shape(self, light_shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
-        """Sizes are known only when an image comes."""
+        """Return the shapes; height and width are unknown until an image is given."""
         return [(light_shape[0], None, None, 2 * DIRECTIONS)] * len(SIZES)
 
 
 def names() -> list[str]:
-    """What each feature map is called."""
+    """Return the name of each feature map."""
     return [f"line filters, 1/{by}" for by in SIZES]
 
 
 def places() -> list[tuple[float, int]]:
-    """First center and stride, in pixels, of each feature map."""
-    # Changes lie a quarter of a shrunk pixel right of and below the pixels that they start from.
+    """Return first center and stride, in pixels, of each feature map."""
+    # Energy is computed from pixels and their right and lower neighbors: 1/4 of a shrunk pixel to the right
+    # and down.
     return [((by - 1) / 2 + by / 4 + RADIUS * by, max(by, STRIDE)) for by in SIZES]
 
 
 def _responses(pixels: tf.Tensor, by: int) -> tf.Tensor:
-    """Responses to pixels that are `by` of the image's apart."""
+    """Compute responses to an image that was shrunk by the factor `by`."""
     pixels = AtLeast(2 * RADIUS + 1)(pixels)
     return tf.abs(tf.nn.conv2d(pixels, _FILTERS, max(STRIDE // by, 1), "VALID"))
 
 
 def _energy(pixels: tf.Tensor) -> tf.Tensor:
-    """Logarithm of the mean squared change of light down and to the right, half as large."""
+    """Compute the logarithm of the mean squared change to the right and down, at half the size."""
     corner = pixels[:, :-1, :-1]
     change = tf.square(pixels[:, 1:, :-1] - corner) + tf.square(pixels[:, :-1, 1:] - corner)
     return tf.math.log(halved(change) + _DARKEST)
 
 
 def _kernels(*, derivative: int, along: float, across: float = 1.0) -> np.ndarray:
-    """First or second derivatives across a line, of norm 1 and without a mean: float32 (side, side, 1, n)."""
+    """Make first or second derivatives across a line, with norm 1 and mean 0: float32 (side, side, 1, n)."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]
     kernels = []
     for angle in np.arange(DIRECTIONS) * np.pi / DIRECTIONS:
@@ -83,7 +90,8 @@ def _kernels(*, derivative: int, along: float, across: float = 1.0) -> np.ndarra
     return np.stack(kernels, axis=-1)[:, :, None].astype(np.float32)
 
 
-# Lines, and edges, which are wide since energy is: one texture ends there and another begins.
+# Filters for lines, and for edges where one texture ends and another begins. The edge filters are wide
+# because the energy is smooth.
 _FILTERS = np.concatenate(
     [_kernels(derivative=2, along=LENGTH), _kernels(derivative=1, along=2 * LENGTH, across=2)], axis=-1
 )

@@ -1,6 +1,6 @@
-"""Layers that bring images to a least size and feature maps onto one grid.
+"""Layers that enlarge images to a minimum size, halve them, and resample maps to another grid.
 
-Built from operations that TensorFlow, ONNX, OpenVINO and LiteRT all have.
+They use only operations that TensorFlow, ONNX, OpenVINO and LiteRT all have.
 """
 
 import keras
@@ -9,20 +9,20 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("metricad")
 class Halve(keras.layers.Layer):
-    """Shrink images to half their size: means of 2×2 pixels, an odd last row or column left out."""
+    """Layer that halves images: means of 2×2 pixels. An odd last row or column is left out."""
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Of images (N, H, W, C)."""
+        """Halve images (N, H, W, C)."""
         return halved(pixels)
 
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Half of each side."""
+        """Return the shape: half of each side."""
         sides = (None if side is None else side // 2 for side in pixels_shape[1:3])
         return (pixels_shape[0], *sides, pixels_shape[3])
 
 
 def halved(pixels: tf.Tensor) -> tf.Tensor:
-    """See `Halve`. Sums of slices, since pooling is slow on few channels: a tenth of its time on one."""
+    """Halve images; see `Halve`. Sums of slices take a tenth of the time of pooling on one channel."""
     size = tf.shape(pixels)
     whole = pixels[:, : size[1] // 2 * 2, : size[2] // 2 * 2]
     rows = whole[:, ::2] + whole[:, 1::2]
@@ -31,12 +31,12 @@ def halved(pixels: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("metricad")
 class AtLeast(keras.layers.Layer):
-    """Mirror an image at its lower and right edge, as often as it takes, up to a network's smallest size.
+    """Layer that mirrors an image at its lower and right edge until it has a network's smallest size.
 
     Parameters
     ----------
     smallest : int
-        Least height and width of the result, in pixels.
+        Smallest height and width of the result, in pixels.
     """
 
     def __init__(self, smallest: int, **named: object) -> None:
@@ -44,7 +44,7 @@ class AtLeast(keras.layers.Layer):
         self.smallest = smallest
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Of any size, (N, H, W, C)."""
+        """Enlarge images of any size, (N, H, W, C)."""
         for axis in (1, 2):
             side = tf.shape(pixels)[axis]
             there_and_back = tf.range(tf.maximum(side, self.smallest)) % (2 * side)
@@ -52,7 +52,7 @@ class AtLeast(keras.layers.Layer):
         return pixels
 
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """As many images and channels; sides that are known only when an image comes."""
+        """Return the shape; height and width are unknown until an image is given."""
         return (pixels_shape[0], None, None, pixels_shape[3])
 
     def get_config(self) -> dict[str, object]:
@@ -62,7 +62,7 @@ class AtLeast(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("metricad")
 class Nearest(keras.layers.Layer):
-    """Bring a map onto the grid of another: at each place the nearest feature.
+    """Layer that resamples a map to the grid of another: it takes the nearest feature.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ class Nearest(keras.layers.Layer):
         self.own = (own[0], own[1])
 
     def call(self, found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Gather from `found` (N, h, w, d) what lies nearest to each place of `like` (N, h', w', …)."""
+        """Take from `found` (N, h, w, d) the feature nearest to each position of `like` (N, h', w', …)."""
         return nearest(found, like, self.grid, self.own)
 
     def compute_output_shape(
         self, found_shape: tuple[int | None, ...], like_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
-        """The second map's size with the first one's depth."""
+        """Return the shape: size of the second map, depth of the first."""
         return (*like_shape[:3], *found_shape[3:])
 
     def get_config(self) -> dict[str, object]:
@@ -93,7 +93,7 @@ class Nearest(keras.layers.Layer):
 
 
 def nearest(found: tf.Tensor, like: tf.Tensor, grid: tuple[float, int], own: tuple[float, int]) -> tf.Tensor:
-    """See `Nearest`."""
+    """Resample a map to another grid; see `Nearest`."""
     (first, stride), (own_first, own_stride) = grid, own
     for axis in (1, 2):
         pixels = tf.cast(tf.range(tf.shape(like)[axis]), tf.float32) * stride + first

@@ -6,17 +6,17 @@ import numpy as np
 from metricad.networks.feature_grid import FeatureGrid
 
 NAME = "staar2018"
-"""What the Keras model is called, and what a bundle says of its network."""
+"""Name of the Keras model and of the network in a bundle."""
 
 RECEPTIVE_FIELD = 32
-"""Side, in pixels, of the square of surface that one feature sees."""
+"""Side, in pixels, of the receptive field of a feature."""
 
 STRIDE = 2
-"""Pixels between neighbouring features."""
+"""Distance between neighboring features, in pixels."""
 
 
 GRID = FeatureGrid(first=(RECEPTIVE_FIELD - 1) / 2, stride=STRIDE, smallest=RECEPTIVE_FIELD, tile_step=STRIDE)
-"""Where the features of this network lie."""
+"""Feature grid of this network."""
 
 _BLOCK_MARGIN = 2  # a 5×5 window without padding loses two pixels on every side
 
@@ -24,8 +24,8 @@ _BLOCK_MARGIN = 2  # a 5×5 window without padding loses two pixels on every sid
 def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
     """Build the network: (N, H, W, 1) in [-1, 1] to features (N, H', W', units).
 
-    32×32 gives 1×1, 512×512 gives 241×241. No padding, no batch normalisation: a feature depends on
-    its 32×32 pixels and on nothing else, so whole images can be processed at once.
+    32×32 gives 1×1, 512×512 gives 241×241. There is no padding and no batch normalization. So a feature
+    depends only on its 32×32 pixels, and whole images can be processed at once.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
         )
 
     pixels = keras.Input((None, None, 1), name="image")
-    # ELU rises, so that it may follow the pool: the same numbers from a quarter of the exponentials.
+    # ELU is monotonic, so it can be applied after the pool: same result with a quarter of the exponentials.
     x = convolution(7, None, "stem")(pixels)
     x = keras.layers.MaxPooling2D(2, name="pool")(x)
     x = keras.layers.Activation("elu", name="stem_elu")(x)
@@ -62,7 +62,7 @@ def build(units: int = 16, *, seed: int | None = None) -> keras.Model:
 
 
 def feature_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of features that an image of this shape gives; raises as `FeatureGrid.check` does."""
+    """Return rows and columns of the feature map of an image; raises as `FeatureGrid.check` does."""
     GRID.check(shape)
     rows, columns = ((side - RECEPTIVE_FIELD) // STRIDE + 1 for side in shape)
     return rows, columns

@@ -1,1 +1,1 @@
-"""What happens to pixels before a network sees them: color channels, intensity transform, regions."""
+"""Preprocessing of pixels before the network: color channels, intensity transform, regions of interest."""

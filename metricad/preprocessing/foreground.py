@@ -1,4 +1,4 @@
-"""The part before an even background, found in one image by its gray levels."""
+"""Find a part in front of an even background by its gray levels, in a single image."""
 
 from collections.abc import Iterator
 
@@ -8,24 +8,24 @@ import skimage
 
 from metricad.data import images
 
-# In pixels.
-_OPENING = 3  # cracks and scratches up to twice as wide that run to the edge are the part's, not background
-_EDGE, _RIM = 2, 6  # the blur between background and part, and the rim of the part behind it
+# Lengths in pixels.
+_OPENING = 3  # cracks and scratches up to 6 pixels wide that reach the part's edge belong to the part
+_EDGE, _RIM = 2, 6  # width of the blur between background and part; width of the part's rim behind it
 
-_EVENNESS = 0.15  # largest standard deviation of a background, as a share of its contrast with the rim
-_BORDER = 0.1  # least share of the image's border that a background takes up: nearly half a side
-# Between the blotches and checks of a texture there are many pieces; a part is one, and leaves four corners.
+_EVENNESS = 0.15  # largest standard deviation of a background, divided by its contrast to the rim
+_BORDER = 0.1  # smallest share of the image border that is background: nearly half a side
+# A texture with spots or checks has many pieces. A part is one piece and leaves at most four corners.
 _CORNERS, _PLAIN = 4, 0.9
-_THRESHOLDS = 3  # Otsu's of the image, that of what lies beyond it, and once more
+_THRESHOLDS = 3  # number of thresholds: Otsu's of the image, then twice that of the levels below
 
 
 def find(image: np.ndarray) -> np.ndarray | None:
-    """Tell a part from an even background.
+    """Separate a part from an even background.
 
-    An even background is the darker or the brighter side of a threshold of Otsu's (1979). It takes up a good
-    part of the image's border, varies little against its contrast with what adjoins it, and leaves the part
-    in one piece. Of several the most even one counts. The part is what it leaves: its holes, which do not
-    touch the border, are the part's.
+    Candidates for the background are the darker and the brighter side of Otsu's threshold (1979). A
+    background must cover a good share of the image border, vary little compared to its contrast to the
+    adjoining pixels, and leave the part in one piece. If there are several, the most even one is used. The
+    part is all the rest. Holes that do not touch the image border belong to the part.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def find(image: np.ndarray) -> np.ndarray | None:
 
     Returns
     -------
-    bool (H, W), some True and some False; or None where there is no such background, because texture fills
-    the image or the part is broken in two.
+    bool (H, W), with both True and False; or None if there is no such background, because texture fills the
+    image or the part is in two pieces.
     """
     levels = images.to_uint8(image)
     best, least = None, _EVENNESS
-    # A brighter background is a darker one in the negative.
+    # A bright background is a dark one in the negative image.
     for one, its_levels in ((image, levels), (-image, 255 - levels)):
         for threshold in _thresholds(its_levels):
             background = _surround(its_levels <= threshold)
@@ -48,10 +48,10 @@ def find(image: np.ndarray) -> np.ndarray | None:
 
 
 def _thresholds(levels: np.ndarray) -> Iterator[int]:
-    """Otsu's threshold of 8-bit levels, then that of the levels up to it, and so on.
+    """Yield Otsu's threshold of 8-bit levels, then that of the levels up to it, and so on.
 
-    A strip of background beside a part that is lit unevenly is a small class among many levels: the first
-    threshold then parts the light from the shadow on the part.
+    More than one threshold is needed if a part is lit unevenly and the strip of background is small. Then the
+    first threshold separates light from shadow on the part.
     """
     counts = np.bincount(levels.ravel())
     for _ in range(_THRESHOLDS):
@@ -63,10 +63,10 @@ def _thresholds(levels: np.ndarray) -> Iterator[int]:
 
 
 def _surround(side: np.ndarray) -> np.ndarray | None:
-    """What of one side of a threshold can be background by its place and shape; None where nothing can."""
+    """Return the pixels on one side of a threshold that can be background by position and shape, or None."""
     if _border(side).mean() < _BORDER:
         return None
-    # Beyond the image the background goes on: a narrow strip along the border is not opened away.
+    # The background continues outside the image, so that opening keeps a narrow strip at the border.
     wide = scipy.ndimage.binary_erosion(side, iterations=_OPENING, border_value=1)
     labels = skimage.measure.label(wide, connectivity=1)
     wide = np.isin(labels, np.setdiff1d(_border(labels), 0))
@@ -78,17 +78,18 @@ def _surround(side: np.ndarray) -> np.ndarray | None:
 
 
 def _unevenness(image: np.ndarray, background: np.ndarray) -> float:
-    """Standard deviation of a darker background as a share of its contrast with the rim of the part.
+    """Compute the standard deviation of a dark background, divided by its contrast to the rim of the part.
 
-    The rim and not the whole part: a shadow on the part shades off into the light, a background does not. All
-    by percentiles, so that dust on the background and a glint on the part change little.
+    Only the rim is used, not the whole part: a shadow on the part changes gradually into light, a background
+    does not. Percentiles are used, so that dust on the background and highlights on the part have little
+    effect.
     """
     distance = scipy.ndimage.distance_transform_cdt(~background, "taxicab")
     rim = image[(distance > _EDGE) & (distance <= _EDGE + _RIM)]
     if rim.size == 0:
         return np.inf
     low, middle, high = np.percentile(image[background], (5, 50, 95))
-    deviation = (high - low) / 3.29  # the same for a normal distribution
+    deviation = (high - low) / 3.29  # equals the standard deviation of a normal distribution
     contrast = np.percentile(rim, 25) - middle
     return deviation / contrast if contrast > 0 else np.inf
 
@@ -99,7 +100,7 @@ def _largest(pixels: np.ndarray) -> np.ndarray:
 
 
 def _share_of_largest(pixels: np.ndarray, count: int) -> float:
-    """How much of some pixels is in their `count` largest pieces."""
+    """Compute the share of all pixels that belongs to the `count` largest pieces."""
     sizes = np.sort(np.bincount(skimage.measure.label(pixels, connectivity=1).ravel())[1:])
     return sizes[-count:].sum() / sizes.sum()
 

@@ -1,4 +1,4 @@
-"""Where on an image the part is: only there is learned and judged, not on its edges or the background."""
+"""Regions of interest: only inside is an image learned and judged, not on edges of the part or background."""
 
 import os
 from collections.abc import Mapping
@@ -13,35 +13,37 @@ from metricad.preprocessing import foreground
 
 
 class Region(Protocol):
-    """What a detector and a bundle need of a region."""
+    """Interface of a region of interest, as detectors and bundles use it."""
 
     kind: ClassVar[str]
 
     def region(self, image: np.ndarray) -> np.ndarray:
-        """Which pixels of an image, float32 (H, W) in [-1, 1], are judged: bool (H, W), never all False."""
+        """Compute the pixels of an image, float32 (H, W) in [-1, 1], to inspect: bool (H, W), at least one
+        True.
+        """
 
     def settings(self) -> dict[str, int]:
-        """Keyword arguments that make a region like this one, but for its arrays."""
+        """Return the keyword arguments to construct such a region, without its arrays."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What was drawn rather than set."""
+        """Return the arrays of the region, such as a drawn mask."""
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take over what `arrays` gave."""
+        """Restore the region from what `arrays` returned."""
 
 
 class MaskRegion:
-    """A mask drawn once, for parts that are always seen in register.
+    """A fixed mask, for parts that are always aligned in the image.
 
     Parameters
     ----------
     mask : bool (H, W), optional
-        True where images are judged. Only a region that is to be restored goes without.
+        True inside the region of interest. Leave it out only to call `restore` afterwards.
 
     Raises
     ------
     ValueError
-        The mask is not of this kind, or nothing is inside.
+        The mask has the wrong shape or type, or is all False.
     """
 
     kind: ClassVar[str] = "mask"
@@ -51,18 +53,18 @@ class MaskRegion:
 
     @property
     def mask(self) -> np.ndarray:
-        """What was drawn, bool (H, W); read-only."""
+        """The mask, bool (H, W); read-only."""
         assert self._mask is not None
         return self._mask
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a mask from an image file: what is brighter than mid-gray is inside.
+        """Read a mask from an image file: pixels brighter than mid-gray are inside.
 
         Raises
         ------
         DataError
-            The file is no image, or nothing in it is brighter than mid-gray.
+            The file is no image, or no pixel is brighter than mid-gray.
         """
         mask = images.read(path) > 0
         if not mask.any():
@@ -73,12 +75,12 @@ class MaskRegion:
         return cls(mask)
 
     def region(self, image: np.ndarray) -> np.ndarray:
-        """See `Region`; the mask itself, which is read-only.
+        """Return the mask, read-only; see `Region`.
 
         Raises
         ------
         DataError
-            The image is not of the mask's size.
+            The image and the mask differ in size.
         """
         if image.shape != self.mask.shape:
             expected, received = ("×".join(map(str, shape)) for shape in (self.mask.shape, image.shape))
@@ -89,37 +91,37 @@ class MaskRegion:
         return self.mask
 
     def settings(self) -> dict[str, int]:
-        """See `Region`: none."""
+        """Return an empty dict; see `Region`."""
         return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """See `Region`: mask, bool (H, W)."""
+        """Return the mask, bool (H, W); see `Region`."""
         return {"mask": self.mask}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """See `Region`; raises ValueError as the class does."""
+        """Restore the mask; see `Region`. Raises ValueError as the class does."""
         self._mask = _checked_mask(arrays["mask"])
         return self
 
 
 class ForegroundRegion:
-    """The part before an even background, found anew in every image.
+    """The part in front of an even background, found in every image by `foreground.find`.
 
-    `foreground.find` says what counts as one. Where an image has no such background, and where the margin
-    leaves nothing of the part, the whole image is the region: it is never empty.
+    If an image has no such background, or if nothing of the part remains inside the margin, the region is the
+    whole image. So it is never empty.
 
     Parameters
     ----------
     margin : int
-        Pixels that the region stays away from the background. Features near the edge of the part see the edge
-        too; a wide margin keeps it from them, and leaves more of the part unseen. Where the part runs beyond
-        the image there is no margin.
+        Width, in pixels, of the rim of the part that is left out. Features near the part's edge also see the
+        edge. A wide margin excludes them, but leaves more of the part uninspected. Where the part reaches the
+        image border there is no margin.
 
     Notes
     -----
-    Damage at the part's edge that is as dark (or bright) and even as the background, and wider than 6 pixels,
-    cannot be told from it by its gray levels: it is not judged. A piece broken off shows only in the outline,
-    which a region does not look at.
+    Damage at the part's edge is not inspected if it is wider than 6 pixels and as dark (or bright) and as
+    even as the background: gray levels cannot tell the two apart. A broken-off piece changes only the
+    outline, which a region does not check.
     """
 
     kind: ClassVar[str] = "foreground"
@@ -130,7 +132,7 @@ class ForegroundRegion:
         self.margin = margin
 
     def region(self, image: np.ndarray) -> np.ndarray:
-        """See `Region`."""
+        """Find the part and remove the margin; see `Region`."""
         part = foreground.find(image)
         if part is not None:
             inside = skimage.morphology.isotropic_erosion(part, self.margin)
@@ -139,15 +141,15 @@ class ForegroundRegion:
         return np.ones(image.shape, bool)
 
     def settings(self) -> dict[str, int]:
-        """See `Region`."""
+        """Return the margin; see `Region`."""
         return {"margin": self.margin}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """See `Region`: none."""
+        """Return an empty dict; see `Region`."""
         return {}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """See `Region`: there is nothing to take over."""
+        """Return the region itself; see `Region`. There are no arrays to restore."""
         return self
 
 

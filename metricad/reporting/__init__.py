@@ -1,1 +1,1 @@
-"""Reports of evaluations and datasheets of inspectors: tables, figures, Markdown and web pages."""
+"""Reports of evaluations and datasheets of inspectors, as tables, figures, Markdown and web pages."""

@@ -1,4 +1,4 @@
-"""A part's datasheet: what its inspector finds, as Markdown, a web page and CSV."""
+"""The datasheet of a part: which defects its inspector detects, as Markdown, a web page and CSV."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.versions import versions
 
 _SHARES = "Blues"
-_DARK = 0.55  # from this share on, the color is too dark for black figures
+_DARK = 0.55  # from this share on, numbers are white, because the color is too dark for black
 _BOX = 6  # pixels between a defect and the box around it
 _HOW_TO_READ = (
     "The defects are synthetic, on images of good parts, with known size and contrast: real defects differ, "
@@ -34,21 +34,21 @@ _HOW_TO_READ = (
 def write(
     chart: Chart, out: str | os.PathLike[str], *, name: str, facts: Mapping[str, str] | None = None
 ) -> list[Path]:
-    """Write a chart of detectability into a folder.
+    """Write the datasheet with the detectability of all defects into a folder.
 
     Parameters
     ----------
     chart : Chart
     out : path
     name : str
-        Of the part.
+        Name of the part.
     facts : mapping of str to str, optional
-        What else to say of how it was made.
+        More facts about how it was made.
 
     Returns
     -------
     list of Path
-        What was written: ``detectability.md``, ``.html``, ``.csv``, and the pictures that the first shows.
+        Written files: ``detectability.md``, ``.html``, ``.csv``, and the pictures of the first.
     """
     document = build(chart, name=name, facts=facts or {})
     return report.write_document(
@@ -57,7 +57,7 @@ def write(
 
 
 def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
-    """Put the datasheet together; parameters as of `write`."""
+    """Build the datasheet; parameters as in `write`."""
     blocks: list[str | Table] = [_summary(chart), _detection_limits(chart), _HOW_TO_READ]
     sections = [Section("All sizes and contrasts", [_heat(chart)])]
     if chart.examples:
@@ -69,7 +69,9 @@ def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
 
 
 def draw_heat(chart: Chart) -> Figure:
-    """A table of shares for each kind of defect: sizes to the right, contrasts upwards, found ones framed."""
+    """Draw a table of shares for each kind of defect: size on x, contrast on y, a frame around settings
+    found.
+    """
     with rc_context(figures.LOOK):
         figure, panels = figures.lay_out(len(chart.defect_kinds), across=2, ratio=0.72, entries=0)
         for kind, panel in zip(chart.defect_kinds, panels, strict=True):
@@ -78,14 +80,14 @@ def draw_heat(chart: Chart) -> Figure:
 
 
 def draw_examples(chart: Chart) -> Figure:
-    """One image of each kind of defect, a box around the defect."""
+    """Draw one image of each kind of defect with a box around the defect."""
     with rc_context(figures.LOOK):
         kinds = [kind for kind in chart.defect_kinds if kind in chart.examples]
         figure, panels = figures.lay_out(len(kinds), across=3, ratio=1.18, entries=0)
         for kind, panel in zip(kinds, panels, strict=True):
             example = chart.examples[kind]
             panel.imshow(example.image, cmap="gray", vmin=-1, vmax=1)
-            # A box, as an outline would hide a thin scratch.
+            # A box, because an outline would hide a thin scratch.
             rows, columns = ((side.min() - _BOX, side.max() + _BOX + 1) for side in np.nonzero(example.mask))
             corner = (columns[0], rows[0])
             box = Rectangle(
@@ -203,7 +205,7 @@ def _draw_kind(panel: Axes, chart: Chart, kind: str) -> None:
 
 
 def _frame(panel: Axes, inside: np.ndarray) -> None:
-    """Draw a line around the cells that are inside; it lies on the edges of the cells."""
+    """Draw a line around the cells that are True, on the edges of the cells."""
     padded = np.pad(inside, 1)
     line: dict[str, Any] = {
         "color": figures.OUTLINE,

@@ -1,4 +1,4 @@
-"""What a chart of detectability says in a line: from which size and contrast on a kind of defect is found."""
+"""Summarize detectability: from which size and contrast on each kind of defect is found."""
 
 import csv
 import io
@@ -22,25 +22,30 @@ NAMES = {
     "warp": "warped patches",
     "gap": "gaps",
 }
-"""What each kind of defect is called."""
+"""Names of the kinds of defects in text."""
 
-_WIDE = ("scratch", "crack", "gap")  # what has a width and is many times longer; all else has a diameter
+_WIDE = (
+    "scratch",
+    "crack",
+    "gap",
+)  # kinds with a width; all others have a diameter
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A size and contrast from which on a kind of defect is found, and the count of all from there on."""
+    """Smallest size and contrast at which a kind of defect is found, and the counts from there on."""
 
     start: Setting
     count: Count
 
 
 def detection_limits(chart: Chart, kind: str) -> list[Limit]:
-    """From which sizes and contrasts on a kind of defect is found.
+    """Find the smallest sizes and contrasts from which on a kind of defect is found.
 
-    A start counts if of every setting at least as large and as strong the share found is `FOUND` or more:
-    of each by itself, as what is large and strong would else speak for what is not. Of these only the
-    smallest and weakest are given, the one with most settings behind it first, then by size.
+    A setting counts if the share found is at least `FOUND` for every setting that is at least as large and as
+    strong. Each setting must reach it by itself; otherwise large and strong defects would hide missed ones.
+    Only the smallest and weakest settings are returned. The first covers the most settings; the rest are
+    sorted by size.
     """
     starts = {}
     for setting in chart.counts:
@@ -60,7 +65,7 @@ def detection_limits(chart: Chart, kind: str) -> list[Limit]:
 
 
 def statements(chart: Chart) -> list[str]:
-    """One line for each kind of defect: what is found of it."""
+    """Describe in one line for each kind of defect what is found."""
     return [_statement(chart, kind) for kind in chart.defect_kinds]
 
 
@@ -80,7 +85,7 @@ def _statement(chart: Chart, kind: str) -> str:
 
 
 def _outcome(count: Count) -> str:
-    """Say which share was found, how sure that is, and which share where it is, if that is another."""
+    """Describe the share found, its interval, and the share localized if it differs."""
     if not count.defects:
         return "none can be seen"
     found = f"{percent(count.share)} found (95 % interval {interval(count)})"
@@ -90,23 +95,23 @@ def _outcome(count: Count) -> str:
 
 
 def interval(count: Count) -> str:
-    """Write the 95 % interval of a share, in percent: 96–100."""
+    """Format the 95 % interval of a share in percent: 96–100."""
     low, high = (percent(bound).removesuffix(" %") for bound in count.interval())
     return f"{low}–{high}"
 
 
 def size(setting: Setting) -> str:
-    """Write a size as what it is of this kind of defect."""
+    """Format a size as width or diameter, depending on the kind of defect."""
     return f"{setting.size:g} px {'wide' if setting.kind in _WIDE else 'across'}"
 
 
 def contrast(setting: Setting) -> str:
-    """Write a contrast as what it is of this kind of defect."""
+    """Format a contrast as contrast or strength, depending on the kind of defect."""
     return f"{'contrast' if setting.kind in GRAY else 'strength'} of {percent(setting.contrast)}"
 
 
 def percent(share: float) -> str:
-    """Write a share in whole percent; only all is 100 % and only none is 0 %."""
+    """Format a share in whole percent; 100 % means all and 0 % means none."""
     rounded = round(100 * share)
     if rounded in (0, 100) and share not in (0, 1):
         return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
@@ -114,7 +119,7 @@ def percent(share: float) -> str:
 
 
 def to_csv(chart: Chart) -> str:
-    """One line for each setting; the last three columns are the share found and its 95 % interval."""
+    """Write one CSV line for each setting; the last columns are the share found and its 95 % interval."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["kind", "size", "contrast", "defects", "found", "localised", "share", "low", "high"])

@@ -1,10 +1,10 @@
-"""What a report consists of, before it is known whether it becomes Markdown or a web page."""
+"""Content of a report, independent of its format (Markdown or web page)."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What a cell of numbers may start with: 0.91 ± 0.02, −3, < 1, 12 / 30; or it is a blank.
+# Start of a cell with a number: 0.91 ± 0.02, −3, < 1, 12 / 30; or a blank cell.
 _NUMBER = re.compile(r"[-−+±<>≤≥~]?\s*\d|[-–—]?$")
 
 
@@ -16,9 +16,9 @@ class Cell:
     ----------
     text : str
     value : float, optional
-        What the table is sorted by; the text when not given.
+        Value to sort the table by; the default is the text.
     mark : {"", "warning", "strong"}
-        ``warning`` for what a reader must not miss; it shows without color as well.
+        ``warning`` for important remarks; it is visible without color, too.
     """
 
     text: str
@@ -28,14 +28,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header, the last ones (means, controls) perhaps kept below when it is sorted.
+    """Rows under a header. Footer rows (means, controls) stay at the bottom when the table is sorted.
 
     Attributes
     ----------
     caption : str
     header : sequence of str
     rows, footer : sequence of sequence of Cell
-        As long as the header; the first cell of each names it.
+        Each row is as long as the header; its first cell is the name of the row.
     """
 
     caption: str
@@ -44,7 +44,7 @@ class Table:
     footer: Sequence[Sequence[Cell]] = ()
 
     def is_numeric(self, column: int) -> bool:
-        """Whether a column holds numbers, which stand to the right; the first one holds names."""
+        """Whether a column holds numbers, which are aligned right; the first column holds names."""
         cells = [row[column] for row in (*self.rows, *self.footer)]
         return column > 0 and (
             any(cell.value is not None for cell in cells)
@@ -63,7 +63,7 @@ class Picture:
     content : bytes
         The file itself.
     alt : str
-        What it shows, for those who do not see it.
+        Text that describes the picture for readers who cannot see it.
     caption : str
     """
 
@@ -75,14 +75,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in this order; a string is a paragraph of plain text.
+    """A heading and its content in order; a string is a paragraph of plain text.
 
     Attributes
     ----------
     title : str
     blocks : sequence of str, Table or Picture
     sections : sequence of Section
-        One level further down.
+        Subsections.
     """
 
     title: str
@@ -98,7 +98,7 @@ class Document:
     ----------
     title : str
     blocks : sequence of str, Table or Picture
-        Before the first section.
+        Content before the first section.
     sections : sequence of Section
     """
 

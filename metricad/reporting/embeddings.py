@@ -1,4 +1,4 @@
-"""Where methods put good and defective images: two-dimensional plots of their embeddings."""
+"""Two-dimensional plots of the embeddings of good and defective images."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,18 @@ from metricad.reporting import figures
 from metricad.reporting.document import Picture
 from metricad.reporting.summary import Summary, plain
 
-_PERPLEXITY = 30.0  # the library's own; a third of the images where these are few
-_FEWEST = 4  # images that there can be neighbours among
+_PERPLEXITY = 30.0  # default of scikit-learn; a third of the number of images if there are few
+_FEWEST = 4  # smallest number of images for a plot
 
 
 def pictures(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> list[Picture]:
-    """Draw t-SNE plots, a picture for each surface and a panel for each method.
+    """Make t-SNE plots: one picture for each surface, one panel for each method.
 
     Parameters
     ----------
     summary : Summary
     found : sequence of (Result, float32 (images, components))
-        Embeddings of the result's test images, in the order of its scores.
+        Embeddings of the test images of each result, in the order of its scores.
     """
     drawn = []
     for number, (surface, title) in enumerate(summary.titles.items()):
@@ -46,7 +46,7 @@ def pictures(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> li
 
 
 def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure:
-    """See `pictures`; of one surface."""
+    """Draw the plots of one surface; see `pictures`."""
     with rc_context(figures.LOOK):
         figure, panels = figures.lay_out(len(found), across=2, ratio=1.0, entries=2)
         handles: dict[str, Artist] = {}
@@ -69,9 +69,9 @@ def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure
 
 
 def flattened(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Put embeddings (n, d) where neighbours stay neighbours: float32 (n, 2)."""
-    if not np.ptp(vectors, axis=0).any():  # all alike: nothing to tell apart
+    """Map embeddings (n, d) to two dimensions with t-SNE: float32 (n, 2)."""
+    if not np.ptp(vectors, axis=0).any():  # all embeddings are equal
         return np.zeros((len(vectors), 2), np.float32)
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
-    # PCA's coordinates to start from, so that the plot is the same every time.
+    # Starting from PCA's coordinates makes the plot reproducible.
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)

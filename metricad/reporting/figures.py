@@ -1,7 +1,7 @@
-"""A study's pictures: ROC curves, histograms of the scores, heat maps, training curves.
+"""Pictures of a report: ROC curves, histograms of scores, heat maps, training curves.
 
-All are drawn to be read on a phone, two or three panels across, in colors and line styles that are told
-apart with any kind of color vision and in print.
+They are readable on a phone, with two or three panels side by side. Colors and line styles can be told apart
+with any color vision and in print.
 """
 
 import io
@@ -50,16 +50,16 @@ HOW_TO_READ_MAPS = (
     "maps of a surface have one range of colors, which ends at twice the threshold where they go further; "
     "the line in the bar is the threshold."
 )
-# Narrow, so that text is not small when a phone shrinks it.
+# A narrow figure keeps text readable on a phone.
 WIDTH = 5.8  # inches
 _DPI = 160
-# A page with twelve surfaces stays below 1.8 MB.
+# With this limit, a page with twelve surfaces stays below 1.8 MB.
 _JPEG_BYTES = 85_000
 _JPEG_QUALITIES = (80, 70, 60, 50, 40, 30)
 
 
 def roc(summary: Summary) -> Picture:
-    """Draw ROC curves of the headline's method, a panel for each surface."""
+    """Make a picture with ROC curves of the main method, one panel for each surface."""
     return Picture(
         "roc.png",
         to_png(draw_roc(summary)),
@@ -69,13 +69,13 @@ def roc(summary: Summary) -> Picture:
 
 
 def draw_roc(summary: Summary) -> Figure:
-    """See `roc`."""
+    """Draw the figure of `roc`."""
     chance = dict.fromkeys(summary.titles, (0.0, 1.0))
     return _draw_curves(summary, metrics.roc_curve, chance, ("false-positive rate", "true-positive rate"))
 
 
 def precision_recall(summary: Summary) -> Picture:
-    """Draw precision-recall curves of the headline's method, a panel for each surface."""
+    """Make a picture with precision-recall curves of the main method, one panel for each surface."""
     return Picture(
         "precision-recall.png",
         to_png(draw_precision_recall(summary)),
@@ -86,7 +86,7 @@ def precision_recall(summary: Summary) -> Picture:
 
 
 def draw_precision_recall(summary: Summary) -> Figure:
-    """See `precision_recall`."""
+    """Draw the figure of `precision_recall`."""
     shares = {surface: summary.defect_share(surface) for surface in summary.titles}
     chance = {surface: (share, share) for surface, share in shares.items()}
     return _draw_curves(summary, metrics.precision_recall_curve, chance, ("recall", "precision"))
@@ -98,7 +98,9 @@ def _draw_curves(
     chance: Mapping[Surface, tuple[float, float]],
     axes: tuple[str, str],
 ) -> Figure:
-    """Draw a curve of every result, a panel for each surface; `chance` is its line's height at both ends."""
+    """Draw the curves of all results, one panel for each surface; `chance` is the height of the chance line
+    at both ends.
+    """
     with rc_context(LOOK):
         figure, panels = lay_out(len(summary.titles), across=3, ratio=1.06, entries=len(summary.labels))
         look = styles(summary)
@@ -119,7 +121,7 @@ def _draw_curves(
 
 
 def scores(summary: Summary, setting: Setting) -> Picture:
-    """Draw histograms of one setting's scores, first seed, a panel for each surface."""
+    """Make a picture with histograms of the scores of one setting, first seed, one panel for each surface."""
     return Picture(
         "scores.png",
         to_png(draw_scores(summary, setting)),
@@ -131,12 +133,12 @@ def scores(summary: Summary, setting: Setting) -> Picture:
 
 
 def draw_scores(summary: Summary, setting: Setting) -> Figure:
-    """See `scores`."""
+    """Draw the figure of `scores`."""
     groups = {s: summary.of(s, setting, summary.method_of(setting)) for s in summary.titles}
     shown = {surface: group[0] for surface, group in groups.items() if group}
     with rc_context(LOOK):
         figure, panels = lay_out(len(shown), across=2, ratio=0.68, entries=2)
-        # One kind of axis for all, so that panels compare.
+        # All panels have the same type of axis, so that they can be compared.
         ranges = [(min(one.score_values), max(one.score_values)) for one in shown.values()]
         is_log = all(low > 0 for low, _ in ranges) and any(high > 20 * low for low, high in ranges)
         handles: dict[str, Artist] = {}
@@ -149,7 +151,7 @@ def draw_scores(summary: Summary, setting: Setting) -> Figure:
 
 
 def training(summary: Summary, networks: Sequence[Network]) -> Picture:
-    """Draw loss and triplet accuracy of every network over its epochs."""
+    """Make a picture with loss and triplet accuracy of all networks over the epochs."""
     return Picture(
         "training.png",
         to_png(draw_training(summary, networks)),
@@ -159,7 +161,7 @@ def training(summary: Summary, networks: Sequence[Network]) -> Picture:
 
 
 def draw_training(summary: Summary, networks: Sequence[Network]) -> Figure:
-    """See `training`."""
+    """Draw the figure of `training`."""
     settings = {one.name: setting_of(one.name, one.seed, one.units) for one in networks}
     look = styles(summary, settings.values())
     with rc_context(LOOK):
@@ -178,7 +180,7 @@ def draw_training(summary: Summary, networks: Sequence[Network]) -> Figure:
 
 
 def maps(summary: Summary, examples: Mapping[int, Sequence[Example]]) -> dict[Surface, Picture]:
-    """Draw heat maps of each surface that there are examples of, made by the shown setting if it has any.
+    """Make a picture with heat maps for each surface with examples; of the shown setting if possible.
 
     Parameters
     ----------
@@ -217,10 +219,10 @@ def maps(summary: Summary, examples: Mapping[int, Sequence[Example]]) -> dict[Su
 
 
 def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
-    """Images with their defects outlined, and below them their maps, all in one range of colors."""
+    """Draw images with outlined defects, and their anomaly maps below, all with the same color range."""
     low = min(float(example.anomaly_map.min()) for example in examples)
     high = max(float(example.anomaly_map.max()) for example in examples)
-    # The brightest defect would leave no colors for what happens near the threshold.
+    # Otherwise the strongest defect would leave no colors for values near the threshold.
     cut = high if result.threshold is None else 2 * result.threshold
     is_cut = low < cut < high
     high = cut if is_cut else high
@@ -247,7 +249,9 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
 
 
 def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict[str, Any]]:
-    """Color and line of every setting; controls are gray, untrained networks dashed, baselines dotted."""
+    """Choose color and line style of each setting; controls are gray, untrained networks dashed, baselines
+    dotted.
+    """
     found = {}
     for number, setting in enumerate(dict.fromkeys([*summary.judged, *more])):
         color, line = _COLORS[number % len(_COLORS)], _LINES[number % len(_LINES)]
@@ -261,7 +265,7 @@ def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict
 
 
 def to_png(figure: Figure) -> bytes:
-    """Encode a drawing with few colors: a third of the bytes of a PNG in true color."""
+    """Encode a figure with few colors as PNG; the palette saves two thirds of the bytes."""
     few = _draw(figure).quantize(96, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     few.save(buffer, "png", optimize=True)
@@ -269,7 +273,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_jpeg(figure: Figure) -> bytes:
-    """Encode a drawing with photographs in it: coarser where they are noisy, so that none is too large."""
+    """Encode a figure with photographs as JPEG; noisy ones get lower quality to limit the file size."""
     image = _draw(figure)
     for quality in _JPEG_QUALITIES:
         buffer = io.BytesIO()
@@ -283,16 +287,16 @@ def _draw(figure: Figure) -> Image.Image:
     figure.set_dpi(_DPI)
     canvas: Any = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; the text beside the picture has it.
+        # Characters missing in the font are drawn as boxes; the text beside the picture has the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def lay_out(count: int, *, across: int, ratio: float, entries: int) -> tuple[Figure, list[Axes]]:
-    """A figure with room for panels of this height to width, and for the entries of a legend below."""
+    """Make a figure with panels of this ratio of height to width, and with space for a legend below."""
     across = min(across, count)
-    # One panel alone needs no full width; two columns of a legend do.
+    # A single panel does not need the full width; a legend with two columns does.
     width, columns = (WIDTH, 2) if across > 1 else (4, 1)
     down = -(-count // across)
     height = down * ratio * width / across + 0.3 - 0.22 * (-entries // columns)
@@ -304,7 +308,7 @@ def lay_out(count: int, *, across: int, ratio: float, entries: int) -> tuple[Fig
 
 
 def _name_axes(panels: Sequence[Axes], x: str, y: str) -> None:
-    """Name the axes once for each row and each column."""
+    """Label the axes once for each row and each column."""
     grid = panels[0].get_gridspec()
     assert grid is not None
     across = grid.ncols
@@ -376,7 +380,7 @@ def _verdict(result: Result, example: Example) -> str:
 
 def _title(panel: Axes, title: str, *, width: int, below: str = "") -> None:
     lines = textwrap.wrap(title, width, max_lines=2, placeholder="…")
-    # A dollar sign in a name is no formula.
+    # parse_math is off, because a name may contain dollar signs.
     panel.set_title("\n".join([*lines, *([below] if below else [])]), parse_math=False)
 
 
@@ -397,7 +401,7 @@ def _listed(titles: Iterable[str]) -> str:
 
 
 def _file_name(title: str, taken: set[str]) -> str:
-    """Name a surface's picture with what every file system allows, apart from all that are `taken`."""
+    """Make a file name for a surface's picture that is valid on every file system and not `taken`."""
     stem = re.sub(r"[^a-z0-9_]+", "-", title.lower()).strip("-")[:80] or "surface"
     name, number = stem, 1
     while name in taken:

@@ -1,7 +1,7 @@
 """Render a document as one web page.
 
-The page stands alone: style, script and pictures are inside, and its content security policy lets it ask
-nothing of any network. Every text is escaped, as names come from users' folders.
+The page is self-contained: style, script and pictures are inside, and its content security policy forbids any
+network access. All text is escaped, because names come from users' folders.
 """
 
 import base64
@@ -20,13 +20,13 @@ from metricad.reporting.document import Cell, Document, Picture, Section, Table
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
-# The second character asks for the plain sign, in the color of the text, where there is an emoji as well.
+# The second character selects the text form of the sign instead of an emoji.
 _WARNING_SIGN = "\u26a0\ufe0e"
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A section and the id that links lead to."""
+    """A section and the id for links to it."""
 
     id: str
     section: Section
@@ -39,7 +39,7 @@ def render(document: Document) -> str:
     Raises
     ------
     ValueError
-        A picture is neither PNG nor JPEG by its name.
+        The name of a picture ends neither in .png nor .jpg.
     """
     return _template().render(
         document=document,
@@ -79,7 +79,7 @@ def _places(sections: Sequence[Section], taken: set[str]) -> list[_Place]:
 
 
 def _id(title: str, taken: set[str]) -> str:
-    """Make an id that is not yet `taken` from a title, and take it."""
+    """Make an id from a title that is not yet `taken`, and add it to `taken`."""
     stem = re.sub(r"\W+", "-", title.lower()).strip("-") or "section"
     name, number = stem, 1
     while name in taken:
@@ -94,10 +94,10 @@ def _numeric_columns(table: Table) -> list[bool]:
 
 
 def _value(cell: Cell) -> markupsafe.Markup:
-    """Give the attribute that the page's script sorts by; nothing where a cell has no number."""
+    """Make the attribute that the page's script sorts by; empty if the cell has no number."""
     if cell.value is None or math.isnan(cell.value):
         return markupsafe.Markup("")
-    # As JavaScript's Number reads it.
+    # Format for JavaScript's Number.
     number = repr(float(cell.value)).replace("inf", "Infinity")
     return markupsafe.Markup(' data-value="{}"').format(number)
 

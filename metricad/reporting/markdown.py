@@ -1,6 +1,6 @@
-"""A report as GitHub Markdown.
+"""Render a document as GitHub Markdown.
 
-All text is plain text: what Markdown would take for markup, in the name of a user's folder say, is escaped.
+All text is plain text: characters that Markdown would read as markup, such as in folder names, are escaped.
 """
 
 import re
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 
-# Only where they would mean something: snake_case, "a < b" and "[0.8, 0.9]" stay readable as they are.
+# Escape only where they have a meaning, so that snake_case, "a < b" and "[0.8, 0.9]" stay readable.
 _SPECIAL = (
     r"[\\`*~$]",
     r"(?<![^\W_])_|_(?![^\W_])",
@@ -22,7 +22,7 @@ _DEEPEST = 6
 
 
 def render(document: Document) -> str:
-    """Render a report; its pictures are expected beside it under their names."""
+    """Render a report; its pictures must be in the same folder under their names."""
     blocks = [f"# {_heading(document.title)}", *map(_block, document.blocks)]
     for section in document.sections:
         blocks += _section(section, 2)
@@ -30,7 +30,7 @@ def render(document: Document) -> str:
 
 
 def table(table: Table) -> list[str]:
-    """Lines of a table, without its caption: numbers to the right, the footer's rows last."""
+    """Render a table as lines, without its caption: numbers aligned right, footer rows last."""
     marks = ["---:" if table.is_numeric(column) else "---" for column in range(len(table.header))]
     rows = [[_cell(cell) for cell in row] for row in (*table.rows, *table.footer)]
     header = [_text(name, r"\|") for name in table.header]
@@ -67,12 +67,12 @@ def _cell(cell: Cell) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Plain text that starts neither a list, a heading nor a quotation."""
+    """Render plain text so that it does not start a list, a heading or a quotation."""
     return _BEFORE_LIST_OR_HEADING.sub(r"\1\\", _text(text))
 
 
 def _heading(text: str) -> str:
-    # Number signs at the end of a heading are not shown.
+    # Markdown removes number signs at the end of a heading.
     return re.sub(r"#$", r"\\#", _text(text))
 
 
@@ -81,5 +81,5 @@ def _italic(text: str) -> str:
 
 
 def _text(text: str, *also: str) -> str:
-    """Put plain text on one line and escape what Markdown would read as markup, and `also` these."""
+    """Put plain text on one line and escape Markdown markup and the patterns in `also`."""
     return re.sub("|".join([*_SPECIAL, *also]), r"\\\g<0>", " ".join(text.split()))

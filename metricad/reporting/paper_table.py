@@ -1,4 +1,4 @@
-"""Table 3 of the paper, to stand beside what is found here.
+"""Table 3 of the paper, for comparison.
 
 Staar, Lütjen and Freitag, "Anomaly detection with convolutional neural networks for industrial surface
 inspection", Procedia CIRP 79 (2019).
@@ -7,9 +7,9 @@ inspection", Procedia CIRP 79 (2019).
 from collections.abc import Sequence
 
 METHOD = "mean euclidean"
-"""The paper's density and distance (section 2.9), as results name them."""
+"""Name in results of the paper's density and distance (section 2.9)."""
 
-# A network is told by its size and by whether it was trained on objects (CIFAR-100) as well.
+# A setting is the size of the network and whether it was also trained on objects (CIFAR-100).
 SETTINGS = ((16, False), (16, True), (32, False), (32, True))
 
 # AUROC: median and standard deviation over three networks, in the order of `SETTINGS`.
@@ -32,9 +32,9 @@ TABLE_3: dict[int, dict[tuple[int | None, bool | None], tuple[float, float]]] = 
 """Class of DAGM → (units, with objects) → (median, standard deviation) of the AUROC."""
 
 MEANS: dict[tuple[int | None, bool], float] = dict(zip(SETTINGS, (0.76, 0.83, 0.78, 0.81), strict=True))
-"""(units, with objects) → mean over the ten classes, as printed; of what, the paper does not say.
+"""(units, with objects) → mean over the ten classes, as printed. The paper does not say what is averaged.
 
-The means of the medians above are 0.758, 0.842, 0.777 and 0.799: with CIFAR-100 they differ from the printed
+The means of the medians above are 0.758, 0.842, 0.777 and 0.799. With CIFAR-100 they differ from the printed
 ones by more than rounding.
 """
 
@@ -44,20 +44,20 @@ _CLASSES = {f"class{number}": number for number in TABLE_3}
 def reference(
     dataset: str, surface: str, units: int | None, with_objects: bool | None
 ) -> tuple[float, float] | None:
-    """Median and deviation of the AUROC that the paper has for a surface and a setting, by `METHOD`.
+    """Return the paper's median and deviation of the AUROC for a surface and a setting, by `METHOD`.
 
     Parameters
     ----------
     dataset, surface : str
-        As in results: ``dagm2007/all`` and ``class1``.
+        Names as in results: ``dagm2007/all`` and ``class1``.
     units : int or None
-        The network's h.
+        Size of the network, h.
     with_objects : bool or None
-        See `saw_objects`; None where it is not known.
+        See `saw_objects`; None if it is not known.
 
     Returns
     -------
-    (float, float), or None where the paper has no such figure
+    (float, float), or None if the paper has no such value
     """
     if dataset.split("/")[0] != "dagm2007" or surface not in _CLASSES:
         return None

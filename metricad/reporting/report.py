@@ -1,4 +1,4 @@
-"""The per-class AUC report of a study: Markdown, one web page, CSV, JSON and pictures."""
+"""The report of a study, with the AUROC of each surface: Markdown, one web page, CSV, JSON and pictures."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from metricad.reporting import html, markdown, sections, tables
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import Summary, plain
 
-# Beyond this a terminal's lines break: then the headline's method stands for all.
+# More columns do not fit into a terminal line; then only the main method is shown.
 _TERMINAL_COLUMNS = 8
 _CSV_FIELDS = [each.name for each in fields(Result) if each.name != "scores"]
 _COST_FIELDS = [each.name for each in fields(Cost)]
@@ -32,18 +32,18 @@ def write(study: Study, out: str | os.PathLike[str], *, is_embedded: bool = Fals
     study : Study
     out : path
     is_embedded : bool
-        Also plot the embeddings that the study keeps.
+        Also plot the embeddings stored in the study.
 
     Returns
     -------
     list of Path
-        What was written: ``report.md``, ``report.html``, ``report.csv``, ``report.json`` and the pictures
-        that ``report.md`` shows; the web page has them inside.
+        Written files: ``report.md``, ``report.html``, ``report.csv``, ``report.json`` and the pictures of
+        ``report.md``; the web page contains its pictures.
 
     Raises
     ------
     DataError
-        Results were put together that do not belong together, or there are no embeddings to plot.
+        The results do not fit together, or there are no embeddings to plot.
     """
     document = sections.build(study, is_embedded=is_embedded)
     return write_document(
@@ -66,16 +66,16 @@ def write_document(
     document : Document
     out : path
     name : str
-        Of the Markdown, the web page and the CSV, without what they end in.
+        File name of the Markdown, the web page and the CSV, without suffix.
     numbers : str
-        What the CSV holds.
+        Content of the CSV.
     others : mapping of str to str, optional
-        Further text files by name.
+        Further text files by file name.
 
     Returns
     -------
     list of Path
-        What was written: Markdown first, then the web page, the other files, and the pictures.
+        Written files: Markdown first, then the web page, the other files, and the pictures.
     """
     out = Path(out)
     pictures = [block for _, block in _walk(document) if isinstance(block, Picture)]
@@ -94,7 +94,9 @@ def write_document(
 
 
 def table(results: Sequence[Result]) -> list[list[str]]:
-    """Rows of the AUROC per surface for a terminal, header first, means over the surfaces last.
+    """Make table rows with the AUROC per surface for a terminal: header first, means over the surfaces last.
+
+    If there are many columns, only the main method is shown: the paper's, if it was used.
 
     Where there are many columns, only the headline's method is there: the paper's, if it was used.
     """
@@ -122,7 +124,7 @@ def table(results: Sequence[Result]) -> list[list[str]]:
 
 
 def to_csv(study: Study) -> str:
-    """One line for each result: everything but the single scores, and what it took."""
+    """Write one CSV line for each result: all fields except single scores, and the times."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*_CSV_FIELDS, *_COST_FIELDS])
@@ -135,7 +137,7 @@ def to_csv(study: Study) -> str:
 
 
 def to_json(document: Document) -> str:
-    """Tables of a report as data: each cell with its text and, where it is a number, its value."""
+    """Write the tables of a report as JSON: each cell has its text and, if it is a number, its value."""
 
     def cell(one: Cell) -> dict[str, Any]:
         return {
@@ -157,7 +159,7 @@ def to_json(document: Document) -> str:
 
 
 def _walk(part: Document | Section, *titles: str) -> Iterator[tuple[list[str], str | Table | Picture]]:
-    """Every block of a report with the titles of the sections that it is in."""
+    """Yield every block of a report with the titles of its sections."""
     for block in part.blocks:
         yield list(titles), block
     for section in part.sections:

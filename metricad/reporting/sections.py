@@ -1,4 +1,4 @@
-"""What a report tells, in its order: what was run, on what, what came out, how it was made."""
+"""Sections of a report in order: what was run, on what data, the results, and how they were made."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,7 +12,7 @@ from metricad.reporting.summary import Setting, Summary, Surface, plain, setting
 
 
 def build(study: Study, *, is_embedded: bool = False) -> Document:
-    """Put a report together; raises as `write` does."""
+    """Build the report of a study; raises the errors of `report.write`."""
     summary = Summary(study.results, study.networks)
     titles = list(summary.titles.values())
     return Document(
@@ -177,7 +177,7 @@ def _why_shown(summary: Summary, shown: Setting) -> list[str]:
 
 
 def _distances(summary: Summary) -> list[str]:
-    """Answer the paper's open question (section 4), Manhattan or Euclidean, where both are there."""
+    """Compare Manhattan and Euclidean distance, the paper's open question (section 4), if both were run."""
     differences: dict[Surface, list[float]] = {}
     seeds, settings = set(), set()
     for surface in summary.titles:

@@ -1,4 +1,4 @@
-"""A study's results in the order that every table and figure needs: by surface, setting and method."""
+"""Results of a study grouped by surface, setting and method, for tables and figures."""
 
 import re
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from metricad.evaluation.results import Network, Result
 from metricad.reporting import paper_table
 
 Surface = tuple[str, str]
-"""Data set and name: what a surface is told by."""
+"""Data set and name; together they identify a surface."""
 
 _METHODS = (paper_table.METHOD, "mean manhattan", "gaussian", "mixture", "positional", "auto")
 _ROLES = ("trained", "bundle", "compared", "untrained", "baseline")
-# Names of the grid's networks without their seed: h16, h32-cifar100.
+# Names of the grid's networks without the seed: h16, h32-cifar100.
 _GRID_NAME = re.compile(r"h\d+(?:-(.+))?")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a column is about: networks that differ by their seed alone, bundles, or a control.
+    """One column of a table: networks that differ only in their seed, a bundle, or a control.
 
     Attributes
     ----------
     role : {"trained", "bundle", "compared", "untrained", "baseline"}
     name : str or None
-        Of untrained networks their shape, None for the paper's: all settings of a shape and size share
-        them. None for bundles, too, where each surface has one at most.
+        For untrained networks, the name of their architecture; None for the paper's. All settings with the
+        same architecture and size share them. For bundles, None if each surface has at most one.
     units : int or None
     """
 
@@ -38,32 +38,32 @@ class Setting:
 
 
 def setting_of(network: str, seed: int | None, units: int | None) -> Setting:
-    """Which setting a trained network belongs to."""
+    """Return the setting of a trained network."""
     return Setting("trained", network.removesuffix(f"-{seed}"), units)
 
 
 class Summary:
-    """A study's results by surface, setting and method.
+    """Results of a study grouped by surface, setting and method.
 
     Attributes
     ----------
     titles : dict of Surface to str
-        Every surface and what it is called.
+        All surfaces and their titles.
     known, novel : list of Surface
-        Those that a network was trained on, and the others.
+        Surfaces that a network was trained on, and all others.
     labels : dict of Setting to str
-        Every setting and what it is called.
+        All settings and their labels.
     judged, controls : list of Setting
-        Trained networks, bundles and methods compared with; what they must be better than.
+        Settings to judge (trained networks, bundles, published methods), and controls that they must beat.
     methods, method : list of str, str
-        Densities that stand on networks here; that of the headline, the paper's where it is there.
+        Densities used on networks, and the main one: the paper's if it was used.
     shown : Setting or None
-        Where there is room for one: the first whose networks saw objects, else the first.
+        Setting to show if there is space for only one: the first trained on objects, else the first.
 
     Raises
     ------
     DataError
-        Results were put together that do not belong together.
+        The results do not fit together.
     """
 
     def __init__(self, results: Sequence[Result], networks: Sequence[Network] = ()) -> None:
@@ -86,7 +86,7 @@ class Summary:
         }
         known = {_surface(result) for result in results if result.is_known}
         names = [name for _, name in self._first]
-        # The data set is named where two surfaces have one name.
+        # Add the data set to the title if two surfaces have the same name.
         self.titles = {s: plain(s[1] if names.count(s[1]) == 1 else ": ".join(s)) for s in self._first}
         self.known = [surface for surface in self.titles if surface in known]
         self.novel = [surface for surface in self.titles if surface not in known]
@@ -100,34 +100,36 @@ class Summary:
         self.shown = next((s for s in there if self.saw_objects.get(s)), next(iter(there), None))
 
     def of(self, surface: Surface, setting: Setting, method: str) -> list[Result]:
-        """One result for each seed, in their order; only on networks there are several methods."""
+        """Return one result for each seed, in order. Only networks have several methods."""
         has_method = setting.role in ("trained", "untrained")
         return self._groups.get((surface, setting, method if has_method else None), [])
 
     def method_of(self, setting: Setting) -> str:
-        """The headline's method, or where a setting does without it, the first of its own."""
+        """Return the main method, or the first method of a setting if it does not have the main one."""
         own = [method for method in self.methods if any(self.of(s, setting, method) for s in self.titles)]
         return self.method if self.method in own or not own else own[0]
 
     def column(self, setting: Setting) -> str:
-        """What a setting's column is called under the headline's method."""
+        """Return the column header of a setting in tables of the main method."""
         method = self.method_of(setting)
         return self.labels[setting] if method == self.method else f"{self.labels[setting]}, {method}"
 
     def values(self, surface: Surface, setting: Setting, method: str) -> list[float]:
-        """The AUROC of each seed."""
+        """Return the AUROC of each seed."""
         return [result.auroc for result in self.of(surface, setting, method)]
 
     def median(self, surface: Surface, setting: Setting, method: str) -> float | None:
-        """The AUROC's median over the seeds."""
+        """Return the median AUROC over the seeds."""
         values = self.values(surface, setting, method)
         return float(np.median(values)) if values else None
 
     def rivals(self, surface: Surface, setting: Setting, method: str) -> dict[Setting, float]:
-        """Median AUROC of what a setting must beat: its size untrained with the same density, baselines."""
+        """Return the median AUROC of all controls of a setting: its untrained network with the same density,
+        and baselines.
+        """
         found = {}
         for one in self.of(surface, setting, method)[:1]:
-            kind = one.method.rpartition(": ")[2]  # a bundle's method is called "<file>: <density>"
+            kind = one.method.rpartition(": ")[2]  # the method of a bundle has the form "<file>: <density>"
             for control in self.controls:
                 median = self.median(surface, control, kind)
                 is_like = control.role == "baseline" or control == _untrained(one)
@@ -136,36 +138,36 @@ class Summary:
         return found
 
     def is_beaten(self, surface: Surface, setting: Setting, method: str) -> bool:
-        """Whether a control is as good: then the training has shown nothing here."""
+        """Whether a control is as good or better; then training has brought no benefit."""
         rivals = self.rivals(surface, setting, method).values()
         median = self.median(surface, setting, method)
         return median is not None and any(median <= rival for rival in rivals)
 
     def reference(self, surface: Surface, setting: Setting) -> tuple[float, float] | None:
-        """The paper's median and deviation, to compare the headline with."""
+        """Return the paper's median and deviation for comparison with the main method."""
         saw_objects = self.saw_objects.get(setting) if self.method == paper_table.METHOD else None
         return paper_table.reference(*surface, setting.units, saw_objects)
 
     def difference(self, surface: Surface, setting: Setting) -> float | None:
-        """Median less the paper's, where both are there."""
+        """Return our median minus the paper's, if both exist."""
         reference, median = self.reference(surface, setting), self.median(surface, setting, self.method)
         return None if reference is None or median is None else median - reference[0]
 
     def caption(self, setting: Setting) -> str:
-        """A setting with the headline's method; an inspector, or a method compared with, has its own."""
+        """Return setting and method; bundles and published methods only have a label."""
         has_own = setting.role in ("bundle", "compared")
         return self.labels[setting] if has_own else f"{self.method_of(setting)}, {self.labels[setting]}"
 
     def counts(self, surface: Surface) -> str:
-        """Good and defective test images."""
+        """Return the numbers of good and defective test images as text."""
         return f"{self._first[surface].test_normals} / {self._first[surface].test_defects}"
 
     def defect_share(self, surface: Surface) -> float:
-        """Share of defects among the test images."""
+        """Return the share of defects among the test images."""
         return float(np.mean(self._first[surface].defect))
 
     def key(self, result: Result) -> tuple[Surface, Setting, str | None]:
-        """Where a result belongs; bundles and baselines have their own method."""
+        """Return surface, setting and method of a result; bundles and baselines have no method."""
         surface, method = _surface(result), result.method
         match result.role:
             case "trained":
@@ -181,7 +183,7 @@ class Summary:
     def _labels(self) -> dict[Setting, str]:
         settings = sorted({key[1]: 0 for key in self._groups}, key=lambda one: _ROLES.index(one.role))
         trained = [setting for setting in settings if setting.role == "trained"]
-        # What ships goes by its name; the paper's networks by what sets them apart.
+        # Shipped networks are labeled by their name, the paper's networks by their differences.
         shipped = {setting for (_, setting, _), group in self._groups.items() if group[0].architecture}
         networks = [setting for setting in trained if setting not in shipped]
         in_grid = all(_GRID_NAME.fullmatch(setting.name or "") for setting in networks)
@@ -206,12 +208,12 @@ class Summary:
 
 
 def plain(name: str) -> str:
-    """A user's name on one line; file names need not be UTF-8, and what is not is escaped."""
+    """Put a user's name on one line; bytes of file names that are not UTF-8 are escaped."""
     return " ".join(name.encode("utf-8", "backslashreplace").decode().split()) or "?"
 
 
 def _add(group: list[Result], result: Result) -> None:
-    """Add a result to those of the other seeds; one that was found twice counts once."""
+    """Add a result to those of other seeds; a result that was found twice counts once."""
     for other in group:
         if other.seed == result.seed:
             if np.allclose(other.score_values, result.score_values, rtol=1e-3):
@@ -225,7 +227,7 @@ def _add(group: list[Result], result: Result) -> None:
 
 
 def _untrained(result: Result) -> Setting:
-    """The untrained networks of a result's shape and size."""
+    """Return the setting of the untrained networks with a result's architecture and size."""
     return Setting("untrained", result.architecture, result.units)
 
 

@@ -1,4 +1,4 @@
-"""A study's tables: ours beside the paper's, networks beside their controls, densities side by side."""
+"""Tables of a report: comparison with the paper, with controls, and between densities."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ _BLANK = Cell("–")
 
 
 def rates(result: Result) -> tuple[float, float] | None:
-    """Share of good test images above the threshold, and share of defects not above it."""
+    """Compute the share of good test images above the threshold, and the share of defects not above it."""
     if result.threshold is None:
         return None
     defect, above = np.array(result.defect), np.array(result.score_values) > result.threshold
@@ -22,24 +22,26 @@ def rates(result: Result) -> tuple[float, float] | None:
 
 
 def signed(value: float) -> str:
-    """As differences are written."""
+    """Format a difference with its sign."""
     text = f"{value:+.3f}".replace("-", "−")
     return text if float(text[1:]) else "0.000"
 
 
 def percent(value: float) -> str:
-    """As rates are written."""
+    """Format a rate in percent."""
     return f"{100 * value:.1f} %" if value >= 0.01 else f"{100 * value:.2g} %"
 
 
 def figure(values: Sequence[float], mark: str = "") -> Cell:
-    """Median ± population standard deviation over the seeds, as in the paper; a single one stands alone."""
+    """Format median ± population standard deviation over the seeds, as in the paper; a single value has no
+    deviation.
+    """
     deviation = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
     return Cell(f"{np.median(values):.3f}{deviation}", float(np.median(values)), mark) if values else _BLANK
 
 
 def means(summary: Summary) -> Table:
-    """The mean AUROC of every setting and control over the known, the novel and all surfaces."""
+    """Make a table with the mean AUROC of every setting and control over known, novel and all surfaces."""
     groups = {"known": summary.known, "novel": summary.novel, "all": list(summary.titles)}
     if not summary.known or not summary.novel:
         groups = {"all": list(summary.titles)}
@@ -56,7 +58,7 @@ def means(summary: Summary) -> Table:
 
 
 def auroc(summary: Summary) -> list[Table]:
-    """The paper's table 3 for known and for novel surfaces: ours, its own values, the controls."""
+    """Make the paper's table 3 for known and for novel surfaces: our values, the paper's, the controls."""
     groups = {"Known surfaces": summary.known, "Novel surfaces": summary.novel}
     if not summary.known:
         groups = {"AUROC": summary.novel}
@@ -83,12 +85,12 @@ def _auroc(summary: Summary, surfaces: Sequence[Surface], caption: str) -> Table
 
 
 def intervals(summary: Summary) -> Table:
-    """A 95 % interval of every AUROC of the headline, over the choice of test images."""
+    """Make a table of 95 % intervals over the choice of test images, for every AUROC of the main method."""
 
     def cell(group: Sequence[Result]) -> Cell:
         if not group:
             return _BLANK
-        # A fresh generator for each: what else stands in the table changes nothing.
+        # A new generator for each cell, so that cells do not depend on each other.
         low, high = metrics.auroc_interval(
             group[0].defect, [one.score_values for one in group], rng=np.random.default_rng(0)
         )
@@ -103,7 +105,9 @@ def intervals(summary: Summary) -> Table:
 
 
 def all_metrics(summary: Summary, setting: Setting) -> Table:
-    """Every metric of one setting, and what its thresholds promise and do: medians over the seeds."""
+    """Make a table of all metrics of one setting, and of promised and measured false alarms: medians over the
+    seeds.
+    """
     taken: dict[str, Callable[[Result], float | None]] = {
         "AUROC": lambda one: one.auroc,
         "AP": lambda one: one.average_precision,
@@ -130,7 +134,9 @@ def all_metrics(summary: Summary, setting: Setting) -> Table:
 
 
 def densities(summary: Summary, setting: Setting) -> Table:
-    """Densities on the networks of one setting; below, on how many of all they beat the headline's."""
+    """Make a table of densities on the networks of one setting. The footer counts how often each beats the
+    main one.
+    """
     surfaces = list(summary.titles)
     used = [m for m in summary.methods if any(summary.of(s, setting, m) for s in surfaces)]
     columns = [_judged(summary, surfaces, setting, method, method) for method in used]
@@ -151,7 +157,7 @@ def densities(summary: Summary, setting: Setting) -> Table:
 
 
 def controls(summary: Summary) -> Table:
-    """What every trained network must beat: untrained ones by every density, and the baselines."""
+    """Make a table of the controls: untrained networks with every density, and the baselines."""
     columns = []
     for one in summary.controls:
         for method in summary.methods if one.role == "untrained" else [summary.method]:
@@ -163,7 +169,7 @@ def controls(summary: Summary) -> Table:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column over surfaces; its mean, if it has one, is written in its style."""
+    """A table column over surfaces; `style` formats its mean, if it has one."""
 
     header: str
     cells: list[Cell]
@@ -185,7 +191,7 @@ def _table(caption: str, summary: Summary, surfaces: Sequence[Surface], columns:
 
 
 def _mean(values: Sequence[float | None], style: Callable[[float], str] = "{:.3f}".format) -> Cell:
-    """Mean of the values that are there; it says so where one is missing, as it compares with none then."""
+    """Compute the mean of the existing values. If some are missing, the cell shows how many there are."""
     there = [value for value in values if value is not None]
     if not there:
         return _BLANK
@@ -196,7 +202,7 @@ def _mean(values: Sequence[float | None], style: Callable[[float], str] = "{:.3f
 def _judged(
     summary: Summary, surfaces: Sequence[Surface], setting: Setting, method: str, header: str
 ) -> _Column:
-    """What stands beside the controls: with a warning where one of them is as good."""
+    """Make a column compared with controls; cells have a warning if a control is as good."""
     cells = []
     for surface in surfaces:
         mark = "warning" if summary.is_beaten(surface, setting, method) else ""

@@ -1,10 +1,10 @@
-"""The paper's grid of experiments, run in parallel and gone on with after an interruption."""
+"""Run the paper's grid of experiments in parallel, and continue it after an interruption."""
 
 from enum import StrEnum
 
 
 class Preset(StrEnum):
-    """Grids that are ready to run."""
+    """Names of predefined grids."""
 
     paper = "paper"
     surfaces = "surfaces"

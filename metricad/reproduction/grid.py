@@ -1,7 +1,7 @@
-"""The paper's experiment as a plan: which networks are trained and which surfaces each is tested on.
+"""Plan the paper's experiment: which networks are trained and on which surfaces each is tested.
 
-A grid is made of cells, each a unit of work with a folder of its own: the training of one network, or the
-evaluation of one network, one untrained network or the baseline on one surface.
+A grid consists of cells. Each cell is a unit of work with its own folder: training one network, or evaluating
+one network, one untrained network or the baseline on one surface.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,27 +25,27 @@ _SURFACES = (
 
 @dataclass(frozen=True)
 class Grid:
-    """Everything that decides what a grid finds.
+    """All settings that determine the results of a grid.
 
     Attributes
     ----------
     textures : tuple of str
-        Sources of texture classes to train on; see `datasets.load` for this and the next three.
+        Sources of texture classes to train on; for this and the next three see `datasets.load`.
     objects : str or None
-        Source of objects. Networks are trained without it, and once more with it.
+        Source of objects. Each network is trained once without and once with it.
     known : tuple of str
-        Labelled surfaces whose good images to learn from are trained on as well.
+        Labeled surfaces; their good images for fitting are also used for training.
     novel : tuple of str
-        Labelled surfaces that no network sees before its test.
+        Labeled surfaces that are only used for tests.
     units, seeds : tuple of int
-        Sizes of the network, and networks of each setting.
+        Sizes of the network, and a seed for each network of a setting.
     settings : Settings
-        Of the training; its units and seed are those of each network.
+        Settings of the training; units and seed are replaced for each network.
     kinds, metrics : tuple of str
-        Densities to set side by side, and the metrics of the mean.
+        Densities to compare, and metrics of the mean.
     in_register : tuple of str
-        Names of surfaces with a global pattern that is always seen in register; they get a positional
-        density as well.
+        Names of surfaces with a global pattern that is always aligned. For these a positional density is also
+        tested.
     protocol : Protocol
     normals : int or None
         See `datasets.load`.
@@ -75,7 +75,7 @@ class Grid:
             raise ValueError("nothing to test on; give known or novel surfaces")
 
     def networks(self) -> list["Trained"]:
-        """All networks: for each size without and with objects, each seed."""
+        """List all networks: each size without and with objects, each seed."""
         return [
             Trained(units, objects, seed)
             for units in self.units
@@ -84,12 +84,12 @@ class Grid:
         ]
 
     def sources(self, network: "Trained") -> list[str]:
-        """What a network is trained on."""
+        """List the sources that a network is trained on."""
         return [*self.textures, *self.known, *([network.objects] if network.objects else [])]
 
 
 PRESETS = {
-    # Section 2.3 and 2.9: densities of all 500 good images, and so no threshold.
+    # Sections 2.3 and 2.9: densities are fitted to all 500 good images, so there is no threshold.
     "paper": Grid(
         textures=("kylberg",),
         objects="cifar100_gray",
@@ -127,7 +127,7 @@ def change(
     holdout: float | None = None,
     **training: int | None,
 ) -> Grid:
-    """Change what is given: `known` and `novel` come besides the grid's own, all others replace them.
+    """Change a grid: `known` and `novel` are added to those of the grid; all others replace its values.
 
     `training` are fields of `settings.Settings`.
     """
@@ -147,7 +147,7 @@ def change(
 
 @dataclass(frozen=True)
 class Trained:
-    """One network of a grid: its size, its source of objects if it has one, its seed."""
+    """One network of a grid: size, source of objects or None, and seed."""
 
     units: int
     objects: str | None
@@ -155,37 +155,39 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """Name of its folder and in results; networks that differ in the last number are one setting."""
-        # Of "cifar100_gray" and "folder/things:cat,dog" the words that tell them apart.
+        """Name of its folder and in results; names of one setting differ only in the last number, the
+        seed.
+        """
+        # From "cifar100_gray" and "folder/things:cat,dog" take the distinctive words.
         objects = PurePath((self.objects or "").partition(":")[0]).name.removesuffix("_gray")
         return "-".join(filter(None, (f"h{self.units}", objects, str(self.seed))))
 
     @property
     def control(self) -> str:
-        """Name of the untrained network that it began as."""
+        """Name of the same network before training."""
         return f"untrained-h{self.units}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A unit of work.
+    """One unit of work in a grid.
 
     Attributes
     ----------
     name : str
-        Of its kind and what it is about, for people.
+        Readable name.
     folder : str
-        Below the grid's folder.
+        Folder, relative to the grid's folder.
     network : Trained or None
         None for the baseline.
     is_trained : bool
-        Whether the network is meant after its training, or before.
+        Whether the network is trained, or tested without training.
     surface : (str, str) or None
-        The source and the name of the surface to test on; None for a training.
+        Source and name of the surface to test on; None for training.
     needs : str or None
-        Name of the cell that must be done before.
+        Name of the cell that must be finished first.
     cost : float
-        Estimated seconds on the machine that the rates below were measured on.
+        Estimated seconds on the reference machine; see the rates below.
     """
 
     name: str
@@ -198,25 +200,25 @@ class Cell:
 
     @property
     def marker(self) -> str:
-        """The file, below the grid's folder, that stands there once the cell is done."""
+        """Path of the file, relative to the grid's folder, that exists when the cell is done."""
         return f"{self.folder}/{'results.json' if self.surface else 'network.npz'}"
 
 
 def cells(grid: Grid, surfaces: Mapping[str, Sequence[Surface]], shapes: Mapping[str, int]) -> list[Cell]:
-    """Every cell of a grid, in the order of its results; trainings first.
+    """List all cells of a grid in the order of its results; training first.
 
     Parameters
     ----------
     grid : Grid
     surfaces : mapping of source to its surfaces
-        Of all `known` and `novel` sources.
+        Surfaces of all `known` and `novel` sources.
     shapes : mapping of source to pixels
-        Of an image, for the estimates.
+        Number of pixels of an image, to estimate times.
 
     Raises
     ------
     DataError
-        A surface is not labelled, or stands there twice.
+        A surface is not labeled, or is listed twice.
     """
     tested = [(source, surface) for source in (*grid.known, *grid.novel) for surface in surfaces[source]]
     _check(tested)
@@ -272,8 +274,8 @@ def _folder_name(surface: Surface) -> str:
     return "-".join((*PurePosixPath(surface.dataset).parts, surface.name))
 
 
-# Seconds on two cores, as a h + b h²: of a batch of 256 triplets (90 ms at h = 16, 215 ms at 32), and of an
-# image's million pixels (88 ms and 250 ms). What is not the network's work is about as much again at h = 16.
+# Seconds on two cores, as a h + b h²: for a batch of 256 triplets (90 ms at h = 16, 215 ms at 32), and for a
+# million pixels of an image (88 ms and 250 ms). Other work takes about as long again at h = 16.
 _BATCH_RATE = (4.5e-3, 7e-5)
 _PIXEL_RATE = (3.2e-3, 1.45e-4)
 _OTHER_SECONDS_PER_MEGAPIXEL = 0.1

@@ -1,4 +1,4 @@
-"""A grid from its plan to its results: cells done in parallel, skipped when done before, then put together.
+"""Run a grid: do its cells in parallel, skip finished ones, then merge the results.
 
 The folder of a grid::
 
@@ -43,7 +43,7 @@ PLAN, LOCK, ERRORS = "plan.json", ".lock", "errors"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a grid's data is and where its results go: what a worker needs besides the cell."""
+    """Paths and settings that a worker needs besides the cell."""
 
     grid: Grid
     data_dir: str | None
@@ -52,12 +52,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Progress:
-    """What `reproduce` calls on the way, all with nothing to do unless given.
+    """Callbacks of `reproduce`; by default they do nothing.
 
     Attributes
     ----------
     on_plan : function of (cells, done)
-        Once: every cell, and the names of those that were done before.
+        Called once with all cells and the names of those already done.
     on_start : function of (cell)
     on_done : function of (cell, seconds)
     on_failure : function of (cell, failure)
@@ -70,19 +70,21 @@ class Progress:
 
 
 def plan(grid: Grid, *, data_dir: str | os.PathLike[str] | None) -> list[Cell]:
-    """Look at the data and list a grid's cells.
+    """Read the data and list the cells of a grid.
 
     Raises
     ------
     DataError
-        A source cannot be read, or is not labelled.
+        A source cannot be read, or has no labels.
     """
     cells, _ = _plan(grid, data_dir)
     return cells
 
 
 def estimate(cells: Sequence[Cell]) -> float:
-    """Seconds that these cells would take here, all cores at work; good to a factor of two.
+    """Estimate the seconds for these cells on this machine with all cores; accurate to a factor of two.
+
+    The network is timed on one image. The time is compared with that of the reference machine in `grid`.
 
     The network is timed on one image, and that compared with the machine that `grid` has its rates from.
     """
@@ -97,7 +99,7 @@ def estimate(cells: Sequence[Cell]) -> float:
     return sum(cell.cost for cell in cells) * float(np.median(seconds)) / _REFERENCE_SECONDS
 
 
-# Of h = 16 on 512×512 pixels, on the machine of `grid`'s rates, in one process with both cores.
+# For h = 16 on 512×512 pixels, on the reference machine of `grid`, in one process with both cores.
 _REFERENCE_SECONDS = 0.045
 
 
@@ -109,36 +111,36 @@ def reproduce(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Study, list[Cell]]:
-    """Do all cells of a grid that are not done yet, then write its results and its report.
+    """Do all unfinished cells of a grid, then write its results and its report.
 
     Parameters
     ----------
     grid : Grid
     out : path
-        A new folder, or one in which the same grid was begun.
+        A new folder, or the folder of the same grid.
     data_dir : path, optional
         See `datasets.load`.
     jobs : int, optional
-        Cells at a time; one for each core when not given.
+        Number of cells run at once; by default one for each core.
     progress : Progress, optional
 
     Returns
     -------
     study : Study
-        Everything that was found.
+        All results.
     missing : list of Cell
-        Cells that failed; empty when the study is whole.
+        Cells that failed; empty if the study is complete.
 
     Raises
     ------
     DataError
         A source cannot be read.
     RunError
-        The folder holds another grid, another process works in it, or nothing could be evaluated.
+        The folder holds another grid, another process uses it, or no cell could be evaluated.
     """
     out = Path(out)
     progress = progress or Progress()
-    # Absolute, since a run that goes on may be started from another folder.
+    # Absolute paths, because the run may be continued from another working folder.
     grid = _absolute(grid)
     data_dir = None if data_dir is None else str(Path(data_dir).resolve())
     cells, description = _plan(grid, data_dir)
@@ -163,17 +165,17 @@ def reproduce(
 
 
 def cores() -> int:
-    """Cells that run at a time unless told otherwise: each does best with a core of its own."""
+    """Return the default number of cells run at once: one for each core."""
     return os.cpu_count() or 1
 
 
 def collect(cells: Sequence[Cell], out: Path) -> tuple[Study, list[Cell]]:
-    """Put together what the cells have found; return it and the cells that are missing.
+    """Merge the results of all cells; return them and the missing cells.
 
     Raises
     ------
     RunError
-        Not one evaluation is there.
+        There are no results.
     """
     missing = [cell for cell in cells if not (out / cell.marker).is_file()]
     there = [cell for cell in cells if cell not in missing]
@@ -185,9 +187,9 @@ def collect(cells: Sequence[Cell], out: Path) -> tuple[Study, list[Cell]]:
 
 
 def work(cell: Cell, place: Place) -> None:
-    """Do one cell, in whatever process; what is there is whole, what was interrupted goes on."""
+    """Do one cell. Files are written completely or not at all; interrupted training continues."""
     folder = Path(place.out) / cell.folder
-    for leftover in folder.glob(f"{files.PARTIAL}*"):  # of a process that was killed
+    for leftover in folder.glob(f"{files.PARTIAL}*"):  # left over from a killed process
         leftover.unlink()
     if cell.surface is None:
         _train(cell, place, folder)
@@ -219,13 +221,13 @@ def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
         judges,
         _surfaces(source, place.data_dir, place.grid.normals)[name],
         protocol=place.grid.protocol,
-        # Of each setting one network, of its densities the first, which is the paper's.
+        # Keep pictures for one network of each setting and its first density, which is the paper's.
         pictured=[judges[0].name] if cell.network and cell.network.seed == place.grid.seeds[0] else [],
     )
     results.save(folder / "results.json", comparison.study(found))
 
 
-# Cells of one network come one after the other, so each worker keeps the last one.
+# Cells of one network are run one after the other, so each worker caches the last network.
 @functools.lru_cache(maxsize=1)
 def _judges(
     trained: grids.Trained | None, is_trained: bool, kinds: tuple[str, ...], place: Place
@@ -244,7 +246,7 @@ def _surfaces(source: str, data_dir: str | None, normals: int | None) -> dict[st
 
 
 def _plan(grid: Grid, data_dir: str | os.PathLike[str] | None) -> tuple[list[Cell], list[dict[str, Any]]]:
-    """The cells, and what the data holds, for the record."""
+    """Load the data and make the cells; also return a description of the data for the record."""
     roles = {
         "textures": grid.textures,
         "known": grid.known,
@@ -253,7 +255,7 @@ def _plan(grid: Grid, data_dir: str | os.PathLike[str] | None) -> tuple[list[Cel
     }
     roles = {source: role for role, sources in roles.items() for source in sources}
     loaded = {s: datasets.load(s, data_dir=data_dir, normals=grid.normals) for s in roles}
-    # Read now: a damaged first image is better found before the trainings than after them.
+    # Read the first images now, so that a damaged one is found before training and not after it.
     shapes = {s: math.prod(surfaces[0].fit[0].read().shape[:2]) for s, surfaces in loaded.items()}
     cells = grids.cells(grid, {s: loaded[s] for s in (*grid.known, *grid.novel)}, shapes)
     return cells, [
@@ -282,9 +284,9 @@ def _absolute(grid: Grid) -> Grid:
 
 
 def _keep_plan(out: Path, grid: Grid, description: list[dict[str, Any]]) -> None:
-    """Write the plan into a new folder, and refuse a folder with another plan."""
+    """Write the plan into a new folder; raise an error if the folder has another plan."""
     path = out / PLAN
-    # Sources are compared by what they hold: data that was moved is the same data.
+    # Sources are compared by their content, so that data may be moved.
     decisive = {k: v for k, v in asdict(grid).items() if k not in ("textures", "known", "novel", "objects")}
     text = json.dumps({"grid": decisive, "data": description}, indent=1) + "\n"
     if not path.is_file():
@@ -306,7 +308,7 @@ def _note_failure(out: Path, progress: Progress, cell: Cell, failure: workers.Fa
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock falls with the process, however it ends."""
+    """Lock the folder for this process; the lock ends with the process."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as file:
         try:

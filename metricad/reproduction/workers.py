@@ -1,8 +1,8 @@
-"""Units of work in parallel processes, each with its share of the machine's threads.
+"""Run units of work in parallel processes, each with its share of the machine's threads.
 
-Not joblib or another executor: there, a process that dies ends all that is pending, and nobody says which
-unit it was. Here it ends its own unit alone, units wait for those that they need, and no worker outlives its
-parent.
+Joblib and other executors are not used: if one of their processes dies, all pending work ends, and the failed
+unit is unknown. Here only the unit of the dead process fails. Units can depend on other units, and no worker
+outlives its parent.
 """
 
 import contextlib
@@ -24,20 +24,20 @@ from metricad.errors import MetricadError, explain_os_error
 
 
 class Unit(Protocol):
-    """What is run: anything that can be pickled and has these."""
+    """Interface of a unit of work; it must be picklable."""
 
     @property
     def name(self) -> str:
-        """Unique among the units."""
+        """Unique name."""
 
     @property
     def needs(self) -> str | None:
-        """Name of the unit that has to be done before; None where there is none."""
+        """Name of the unit that must be done first, or None."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a unit was not done: one line for people, and the traceback of what was not expected."""
+    """Why a unit failed: a one-line message, and the traceback of an unexpected error."""
 
     message: str
     traceback: str = ""
@@ -61,23 +61,23 @@ def run(
     on_done: Callable[[Unit, float], object],
     on_failure: Callable[[Unit, Failure], object],
 ) -> None:
-    """Run units in their order, as many at a time as there are jobs, each after the one it needs.
+    """Run units in order, `jobs` at a time, each after the unit it needs.
 
-    A unit that fails, or takes its process down, is reported; the others go on, but for those that need
-    it. When this process ends, in whatever way, its workers end too.
+    If a unit fails or its process dies, this is reported. All other units still run, except those that need
+    it. When this process ends in any way, its workers end, too.
 
     Parameters
     ----------
     units : sequence of Unit
-        A need that is not among them counts as met.
+        A needed unit that is not in this list counts as done.
     work : (str, str)
         Module and name of the function that does ``work(unit, context)`` in a worker.
     context : object
-        Pickled once for each worker.
+        Passed to `work`; pickled once for each worker.
     jobs : int
-        Processes; the machine's cores are divided among them.
+        Number of processes; the cores of the machine are divided among them.
     on_start, on_done, on_failure : function
-        Called in this process; `on_done` with the seconds it took.
+        Called in this process; `on_done` gets the seconds of the unit.
     """
     waiting = list(units)
     unmet = {unit.name for unit in units}
@@ -103,7 +103,7 @@ def run(
             busy = {worker.pipe: worker for worker in workers if worker.unit}
             if not waiting and not busy:
                 return
-            if not busy:  # all that waits needs what has failed
+            if not busy:  # all waiting units need failed ones
                 continue
             answered = connection.wait(list(busy))
             for worker in [worker for pipe, worker in busy.items() if pipe in answered]:
@@ -131,7 +131,7 @@ def _begin(work: tuple[str, str], context: object, threads: int) -> _Worker:
     process = spawning.Process(target=_serve, args=(theirs, work, threads), daemon=True)
     with _thread_limits(threads):
         process.start()
-    theirs.close()  # so that the worker's death is the end of the file here
+    theirs.close()  # so that the death of the worker is seen as end of file
     ours.send(context)
     return _Worker(process, ours)
 
@@ -147,9 +147,9 @@ def _receive(worker: _Worker) -> Failure | None:
 
 
 def _serve(pipe: connection.Connection, work: tuple[str, str], threads: int) -> None:
-    """Body of a worker: do what comes through the pipe until it is closed."""
+    """Main loop of a worker: do the units received through the pipe until it is closed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent, which ends its workers
     _limit_threads(threads)
     module, name = work
     function = getattr(importlib.import_module(module), name)
@@ -174,7 +174,7 @@ def _attempt(function: Callable[[Unit, object], object], unit: Unit, context: ob
 
 
 def _end_with_parent() -> None:
-    # A worker whose parent was killed would go on writing into a folder that a second run works in.
+    # If the parent is killed, a worker must not go on writing into a folder that a second run may use.
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -183,7 +183,7 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _thread_limits(threads: int) -> Iterator[None]:
-    # NumPy's linear algebra asks the environment when it is loaded, which is before a worker's first line.
+    # NumPy's linear algebra reads the environment when it is loaded, before any code of a worker runs.
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     saved = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
@@ -201,5 +201,5 @@ def _limit_threads(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     for device in tf.config.list_physical_devices("GPU"):
-        # By default the first process takes all of a GPU's memory.
+        # By default the first process reserves all of a GPU's memory.
         tf.config.experimental.set_memory_growth(device, True)

@@ -1,1 +1,1 @@
-"""From distance maps to a verdict: standardising, fusing, the image score and its threshold."""
+"""Distance maps to a verdict: standard scores, fusion, image score and threshold."""

@@ -1,4 +1,4 @@
-"""Maps on an image's pixels, and what an image has at the places of a map."""
+"""Resample maps to the pixels of an image, and sample an image at the features of a map."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from metricad.preprocessing.regions import Region
 
 
 def place(anomaly: np.ndarray, shape: tuple[int, int], grid: FeatureGrid) -> np.ndarray:
-    """Put a map back on its image's pixels.
+    """Resample a map to the pixels of its image.
 
-    The first feature sits at the center of its receptive field (pixel 15.5 in the paper's network), the
-    next a stride further. Between centers the map is interpolated linearly; outside the outermost ones their
-    value is kept.
+    The first feature lies at the center of its receptive field (pixel 15.5 in the paper's network), the next
+    one stride further. Between centers the map is interpolated linearly. Outside the outermost centers it
+    keeps their value.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def place(anomaly: np.ndarray, shape: tuple[int, int], grid: FeatureGrid) -> np.
     shape : (int, int)
         Height and width of the image, in pixels.
     grid : FeatureGrid
-        Of the network that the map comes from.
+        Feature grid of the network that the map comes from.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def place(anomaly: np.ndarray, shape: tuple[int, int], grid: FeatureGrid) -> np.
     below, above, weight = rows
     stretched = anomaly[below] * (1 - weight)[:, None] + anomaly[above] * weight[:, None]
     below, above, weight = columns
-    # Whole columns are gathered as rows of the transposed map: contiguous memory, twice as fast.
+    # Columns are indexed as rows of the transposed map: contiguous memory is twice as fast.
     turned = np.ascontiguousarray(stretched.T)
     return (turned[below] * (1 - weight)[:, None] + turned[above] * weight[:, None]).T
 
@@ -38,16 +38,18 @@ def place(anomaly: np.ndarray, shape: tuple[int, int], grid: FeatureGrid) -> np.
 def on_pixels(
     anomaly: np.ndarray, image: np.ndarray, grid: FeatureGrid, region: Region | None = None
 ) -> np.ndarray:
-    """Put an image's map (h', w') on its pixels (H, W) as `place` does; its least value outside a region."""
+    """Resample a map (h', w') to pixels (H, W) with `place`; outside the region, use the smallest map
+    value.
+    """
     placed = place(anomaly, image.shape[:2], grid)
     if region is None:
         return placed
-    # The outermost features stand for all up to the image's border, where background may lie.
+    # The outermost features would set the values up to the image border, where there may be background.
     return np.where(region.region(to_luminance(image)), placed, anomaly.min())
 
 
 def at_features(image: np.ndarray, first_and_stride: tuple[float, int], shape: tuple[int, int]) -> np.ndarray:
-    """What an image (H, W) has at the centers of a map's features, as many as `shape` says: (h', w')."""
+    """Sample an image (H, W) at the centers of a map's features; `shape` is that of the map: (h', w')."""
     first, stride = first_and_stride
     rows, columns = (
         np.minimum(np.ceil(np.arange(count) * stride + first).astype(int), side - 1)
@@ -57,7 +59,7 @@ def at_features(image: np.ndarray, first_and_stride: tuple[float, int], shape: t
 
 
 def _linear_weights(size: int, pixels: int, grid: FeatureGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel of one axis: the features before and after it and the weight of the latter."""
+    """Compute for each pixel of one axis the features before and after it, and the weight of the latter."""
     position = np.clip((np.arange(pixels) - grid.first) / grid.stride, 0, size - 1)
     below = position.astype(int)
     above = np.minimum(below + 1, size - 1)

@@ -1,4 +1,4 @@
-"""The threshold: from good images that took no part in fitting the density."""
+"""Calibrate the threshold with good images that were not used to fit the density."""
 
 import itertools
 import math
@@ -16,11 +16,11 @@ ROUNDING = 10_000
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of held-out good images and the threshold they give.
+    """Scores of held-out good images and the threshold computed from them.
 
     Attributes
     ----------
-    scores : float64 (n,), rising
+    scores : float64 (n,), in ascending order
     false_alarm_rate : float in (0, 1)
         Largest share of good images above the threshold, in expectation over the held-out images.
     """
@@ -30,25 +30,25 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """The split-conformal quantile: the ⌈(n + 1)(1 − α)⌉-th smallest held-out score.
+        """Threshold: the split-conformal quantile, the ⌈(n + 1)(1 − α)⌉-th smallest held-out score.
 
-        A new good image, exchangeable with the held-out ones, scores above it with probability α at
-        most, for every n and every distribution (Vovk et al., 2005).
+        A new good image that is exchangeable with the held-out ones scores above it with probability at most
+        α. This holds for every n and every distribution (Vovk et al., 2005).
         """
         return float(self.scores[_rank(len(self.scores), self.false_alarm_rate) - 1])
 
     def percentile(self, score: float) -> float:
-        """Share of the held-out good images that score at most this much, in percent."""
+        """Compute the percentage of held-out good images with this score or a lower one."""
         return float(100 * np.searchsorted(self.scores, score, side="right") / len(self.scores))
 
 
 def calibrate(scores: Iterable[float], false_alarm_rate: float) -> Calibration:
-    """Keep the scores of held-out good images for a threshold at this false-alarm rate.
+    """Make a calibration from the scores of held-out good images.
 
     Raises
     ------
     DataError
-        There are too few scores to promise the rate, or a score is not finite.
+        There are too few scores to guarantee the false-alarm rate, or a score is not finite.
     """
     scores = np.sort(np.fromiter(scores, np.float64))
     if not np.isfinite(scores).all():
@@ -58,29 +58,29 @@ def calibrate(scores: Iterable[float], false_alarm_rate: float) -> Calibration:
 
 
 def needed(false_alarm_rate: float) -> int:
-    """Fewest held-out images that can promise this false-alarm rate: ⌈1/α⌉ − 1."""
+    """Return the smallest number of held-out images that guarantees this false-alarm rate: ⌈1/α⌉ − 1."""
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false-alarm rate must lie between 0 and 1, received {false_alarm_rate}")
     return max(1, math.ceil(1 / _exact(false_alarm_rate)) - 1)
 
 
 def held_out_count(total: int, holdout: float) -> int:
-    """How many of so many good images are held out."""
+    """Return how many of `total` good images are held out."""
     return round(total * holdout)
 
 
 def check_count(held_out: int, false_alarm_rate: float, *, remedy: str = "") -> None:
-    """Refuse a rate that this many held-out images cannot promise.
+    """Raise an error if the held-out images are too few to guarantee the false-alarm rate.
 
     Raises
     ------
     DataError
-        Says how many images the rate needs and which rate these images allow.
+        The message gives the number of images needed and the lowest rate possible with these images.
     """
     enough = needed(false_alarm_rate)
     if held_out >= enough:
         return
-    # Rounded up: the rate that is named must itself be allowed.
+    # Rounded up, so that the rate in the message is possible.
     allowed = math.ceil(ROUNDING / (held_out + 1)) / ROUNDING
     allows = (
         f"{held_out} allow a rate of {allowed:g} at best" if held_out else "with none there is no threshold"
@@ -92,12 +92,12 @@ def check_count(held_out: int, false_alarm_rate: float, *, remedy: str = "") -> 
 
 
 def check_split(total: int, *, holdout: float, false_alarm_rate: float) -> None:
-    """Refuse, before anything is computed, a number of good images that is too small to be split so.
+    """Raise an error if there are too few good images to split them. Called before any computation.
 
     Raises
     ------
     DataError
-        Says how many images are needed in all.
+        The message gives the total number of images needed.
     """
     if not 0 < holdout < 1:
         raise ValueError(f"holdout must lie between 0 and 1, received {holdout}")

@@ -1,4 +1,6 @@
-"""From an anomaly map to one number, to where it comes from, and to what it would take."""
+"""The image score layer: anomaly map to score, peak and main source; a layer that resamples maps to
+pixels.
+"""
 
 from collections.abc import Sequence
 from typing import Self
@@ -10,11 +12,11 @@ import tensorflow as tf
 from metricad.scoring.score_names import DEFAULT, SCORES, checked
 
 AREA = 5
-"""Places, a side, of the area whose mean says where the peak is."""
+"""Side, in features, of the square that is averaged to find the peak."""
 
 
 def top_mean(values: np.ndarray, share: float, inside: np.ndarray | None = None) -> float:
-    """Mean of the largest share of a map's values (h, w), one at least, of those that are inside."""
+    """Average the largest values of a map (h, w) inside the mask: `share` of them, at least one."""
     flat = values.ravel() if inside is None else values[inside]
     count = max(1, round(flat.size * share))
     return float(np.partition(flat, -count)[-count:].mean(dtype=np.float64))
@@ -22,14 +24,16 @@ def top_mean(values: np.ndarray, share: float, inside: np.ndarray | None = None)
 
 @keras.saving.register_keras_serializable("metricad")
 class ImageScore(keras.layers.Layer):
-    """The image score, in standard deviations of good images, and where the largest values are.
+    """Layer that computes the image score, in standard deviations of good images, and the position of the
+    peak.
 
-    Defects have sizes: the mean of the largest 1 % of a map finds faint ones of some size, which the
-    maximum (the paper, section 2.9) misses, and the other way round.
+    The best score depends on the size of defects. The mean of the largest 1 % of a map finds faint defects of
+    some size, which the maximum (the paper, section 2.9) misses. The maximum finds tiny ones, which the mean
+    misses.
 
     Parameters
     ----------
-    name_of_score : str
+    score : str
         One of `SCORES`.
     """
 
@@ -40,14 +44,14 @@ class ImageScore(keras.layers.Layer):
         self.spread = self.add_weight(shape=(), initializer="ones", trainable=False, name="spread")
 
     def adapt(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> Self:
-        """Learn mean and standard deviation of good images' scores.
+        """Learn the mean and standard deviation of the scores of good images.
 
         Parameters
         ----------
         maps : sequence of float32 (h, w)
             Anomaly maps of good images.
         insides : sequence of bool (h, w) or None
-            Which places count.
+            Features to use; None for all.
         """
         share = SCORES[self.score]
         found = [top_mean(one, share, inside) for one, inside in zip(maps, insides, strict=True)]
@@ -56,26 +60,28 @@ class ImageScore(keras.layers.Layer):
         return self
 
     def map_value(self, score: float) -> float:
-        """Value of the anomaly map that corresponds to an image score: where a defect is outlined."""
+        """Return the value of the anomaly map that corresponds to an image score; defects are outlined at
+        it.
+        """
         return float(score * self.spread.numpy() + self.center.numpy())
 
     def call(self, anomaly: tf.Tensor, sources: tf.Tensor, inside: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Score anomaly maps.
+        """Compute the scores of anomaly maps.
 
         Parameters
         ----------
         anomaly : float32 (N, h, w)
         sources : float32 (N, h, w, S)
-            What the anomaly map is the sum of.
+            Contributions of the sources; the anomaly map is their sum.
         inside : float32 (N, h, w)
-            1 where images are judged, 0 elsewhere; 1 somewhere in each.
+            1 inside the region of interest, 0 outside. Each image needs at least one 1.
 
         Returns
         -------
         dict
-            ``score`` (N,); ``place`` int32 (N, 2), row and column of the peak; ``source`` int32 (N,), the one
-            that contributes most among the places that decide; ``anomaly`` (N, h, w), which has its least
-            value wherever nothing is judged.
+            ``score`` (N,); ``place`` int32 (N, 2), row and column of the peak; ``source`` int32 (N,), the
+            source that contributes most to the values that are averaged; ``anomaly`` (N, h, w), outside the
+            region of interest with its smallest value inside.
         """
         batch, rows, columns = (tf.shape(anomaly)[axis] for axis in (0, 1, 2))
         known = tf.where(inside > 0.0, anomaly, anomaly.dtype.max)
@@ -90,13 +96,13 @@ class ImageScore(keras.layers.Layer):
         weights = tf.cast(tf.expand_dims(ranks, 0) < tf.expand_dims(count, 1), tf.float32)
         weights = weights / tf.expand_dims(count, 1)
         statistic = tf.reduce_sum(values * weights, axis=1) + tf.reshape(least, (-1,))
-        # Rows of all images' places one after the other: runtimes know no gathering by image.
+        # The features of all images are in one list, because some runtimes have no batched gather.
         first = tf.expand_dims(tf.range(batch) * rows * columns, 1)
         number = sources.shape[-1]
         deciding = tf.gather(tf.reshape(sources, (-1, number)), tf.reshape(places + first, (-1,)), axis=0)
         deciding = tf.reshape(deciding, (batch, -1, number)) * tf.expand_dims(weights, -1)
         total = tf.reduce_sum(deciding, axis=1)
-        # A source that says nothing is not named, also where all others are below 0.
+        # A source that contributes nothing is never named, even if all others are negative.
         total = tf.where(tf.equal(total, 0.0), tf.float32.min, total)
         looked = judged
         if share:
@@ -117,7 +123,7 @@ class ImageScore(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("metricad")
 class OnPixels(keras.layers.Layer):
-    """Put maps back on their images' pixels: linear between the centers of features, constant beyond them.
+    """Layer that resamples maps to pixels: linear between the centers of features, constant outside them.
 
     Parameters
     ----------
@@ -130,7 +136,7 @@ class OnPixels(keras.layers.Layer):
         self.grid = tuple(grid)
 
     def call(self, maps: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-        """Maps (N, h, w) on pixels (N, H, W, C): (N, H, W)."""
+        """Resample maps (N, h, w) to the pixels of images (N, H, W, C): (N, H, W)."""
         first, stride = self.grid
         for axis in (1, 2):
             last = tf.shape(maps)[axis] - 1
@@ -145,7 +151,7 @@ class OnPixels(keras.layers.Layer):
     def compute_output_shape(
         self, maps_shape: tuple[int | None, ...], pixels_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
-        """The images' size."""
+        """Return the shape of the images."""
         return pixels_shape[:3]
 
     def get_config(self) -> dict[str, object]:

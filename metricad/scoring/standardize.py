@@ -1,4 +1,4 @@
-"""Distance maps to standard scores, place by place, and their fusion to one anomaly map."""
+"""Layers that turn distance maps into standard scores and fuse these to one anomaly map."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Self
@@ -12,39 +12,42 @@ from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import DEFAULT, SCORES
 
 SMOOTHING = 5
-"""Places, a side, over which mean and deviation are smoothed: parts are never in perfect register."""
+"""Side, in features, of the square over which statistics are smoothed: parts are never perfectly aligned."""
 
 EDGE = 8
-"""Places from the edge of an image up to which features reach beyond it: a receptive field of 68 pixels."""
+"""Distance from the image border, in features, at which a receptive field of 68 pixels lies inside the
+image.
+"""
 
 LEAST = 1e-6
-"""Smallest distance whose logarithm is taken, and smallest spread of logarithms that is divided by."""
+"""Smallest distance before taking the logarithm, and smallest standard deviation to divide by."""
 
 TOP = SCORES[DEFAULT]
-"""Share of a map's places that say how far good images reach in it; the default score looks at as many."""
+"""Share of a map's largest values used as its level in good images; the same as in the default score."""
 
 HANDICAP = 1.0
-"""Standard deviations by which line filters or color have to exceed the network's map. With none, what they
-make of good images hides fainter defects; from 1 to 2, AUROC changes by 0.025 at most on any surface."""
+"""Standard deviations by which line filters or color must exceed the network's map. With 0, their noise in
+good images hides faint defects. From 1 to 2, AUROC changes by at most 0.025 on any surface.
+"""
 
 NEVER = 1e6
-"""Offset of a kind that is left out."""
+"""Offset that excludes a kind of source."""
 
 
 @keras.saving.register_keras_serializable("metricad")
 class Standardize(keras.layers.Layer):
-    """Standard scores of the logarithm of distances, from what good images have at the same place.
+    """Layer that turns distances into standard scores: of their logarithm, by statistics of good images.
 
-    Where good images have one size, each place has its own mean and deviation; a map of another size is
-    matched by how far along it a place lies. Where they have several sizes, places count by their distance
-    from the edge.
+    If good images have one size, each feature position has its own mean and standard deviation. A map of
+    another size uses the statistics at the same relative position. If good images have several sizes, the
+    statistics depend on the distance from the image border only.
 
     Parameters
     ----------
     sources : int
-        Feature maps.
+        Number of feature maps.
     shape : (int, int), optional
-        Rows and columns of the maps learned from, where they have one size.
+        Rows and columns of the maps of good images, if all have one size.
     """
 
     def __init__(self, sources: int, shape: tuple[int, int] | None = None, **named: object) -> None:
@@ -60,14 +63,14 @@ class Standardize(keras.layers.Layer):
         )
 
     def adapt(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> Self:
-        """Learn mean and standard deviation at each place.
+        """Learn the mean and standard deviation at each position.
 
         Parameters
         ----------
         maps : sequence of float32 (h, w, sources)
-            Distances in good images that the densities behind them have not seen.
+            Distances in good images that the densities have not seen.
         insides : sequence of bool (h, w) or None
-            Which places count.
+            Features to use; None for all.
         """
         self._learn(maps, insides)
         return self
@@ -75,16 +78,17 @@ class Standardize(keras.layers.Layer):
     def adapt_and_score(
         self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
     ) -> list[np.ndarray]:
-        """Learn, and give the standard scores of each map by all the others: float32 (h, w, sources).
+        """Learn the statistics, and return the standard scores of each map by the other maps: float32 (h, w,
+        sources).
 
-        A place that one image alone makes unusual would seem usual in that image; where parts are not in
-        register there are many of these.
+        If a map counted in its own statistics, its unusual places would get scores that are too low. Where
+        parts are not aligned there are many such places.
         """
         total = self._learn(maps, insides)
         return [self._by_others(one, inside, total) for one, inside in zip(maps, insides, strict=True)]
 
     def _learn(self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        """Learn from maps, and give the sums that this takes."""
+        """Learn the statistics and return the sums they are computed from."""
         sums = (self._sums(one, inside) for one, inside in zip(maps, insides, strict=True))
         total = next(sums)
         for one in sums:
@@ -104,13 +108,15 @@ class Standardize(keras.layers.Layer):
         return ((np.log(np.maximum(one, LEAST)) - center[index]) / spread[index]).astype(np.float32)
 
     def _index(self, size: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Row and column in what is learned, of each place of a map of this size."""
+        """Return row and column of the learned statistics for each feature of a map of this size."""
         if self.shape is None:
             return np.minimum(_depth(size).numpy(), EDGE), np.zeros(size, int)
         return np.ix_(*(_along(count, own) for count, own in zip(size, self.shape, strict=True)))
 
     def _sums(self, one: np.ndarray, inside: np.ndarray | None) -> list[np.ndarray]:
-        """Counts (…, 1), logarithms (…, sources) and their squares of one map, wherever they are learned."""
+        """Compute counts (…, 1), sums of logarithms (…, sources) and of their squares for one map, at each
+        position.
+        """
         known = np.ones(one.shape[:2], np.float32) if inside is None else inside.astype(np.float32)
         counts, values = known[..., np.newaxis], np.log(np.maximum(one, LEAST)) * known[..., np.newaxis]
         each = [counts, values, np.square(values)]
@@ -123,13 +129,13 @@ class Standardize(keras.layers.Layer):
         return rings
 
     def call(self, distances: tf.Tensor) -> tf.Tensor:
-        """Standard scores (N, h, w, sources) of distances of this shape."""
+        """Compute standard scores (N, h, w, sources) from distances of the same shape."""
         size = tf.shape(distances)[1:3]
         center, spread = (self._at(each, size) for each in (self.center, self.spread))
         return (tf.math.log(tf.maximum(distances, LEAST)) - center) / spread
 
     def _at(self, learned: keras.Variable, size: tf.Tensor) -> tf.Tensor:
-        """What is learned, at each place of a map of this size: (h, w, sources)."""
+        """Return the learned statistics at each feature of a map of this size: (h, w, sources)."""
         learned = tf.convert_to_tensor(learned)
         if self.shape is None:
             return tf.gather(learned[:, 0], tf.minimum(_depth(size), EDGE))
@@ -138,7 +144,7 @@ class Standardize(keras.layers.Layer):
         return learned
 
     def compute_output_shape(self, distances_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The same."""
+        """Return the input shape."""
         return distances_shape
 
     def get_config(self) -> dict[str, object]:
@@ -148,12 +154,13 @@ class Standardize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("metricad")
 class Fuse(keras.layers.Layer):
-    """Fuse the standard scores of several sources to one anomaly map.
+    """Layer that fuses the standard scores of several sources to one anomaly map.
 
-    Sources of one kind are averaged, the steadier ones with more weight, and put on one scale: 0 is how far
-    good images reach on average, 1 a standard deviation more. The anomaly map is the largest of the kinds, at
-    each place; all kinds but the first have to exceed it by `HANDICAP`. An average over kinds would take in
-    the noise of those that say nothing on a part, as line filters and color often do.
+    Sources of one kind are averaged; sources that vary less in good images get more weight. The average is
+    scaled: 0 is the mean level of good images, 1 is one standard deviation more. The anomaly map is the
+    maximum over kinds at each feature. All kinds but the first must exceed it by `HANDICAP`. An average over
+    kinds would add the noise of kinds that do not react to any defect of a part, as is often the case for
+    line filters and color.
 
     Parameters
     ----------
@@ -169,18 +176,18 @@ class Fuse(keras.layers.Layer):
         self.offset = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="offset")
 
     def adapt(self, scores: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]) -> Self:
-        """Learn how far good images reach in each source and kind, and how much they differ in it.
+        """Learn the level of good images in each source and kind: its mean and standard deviation.
 
         Parameters
         ----------
         scores : sequence of float32 (h, w, sources)
             Standard scores of good images.
         insides : sequence of bool (h, w) or None
-            Which places count.
+            Features to use; None for all.
         """
 
         def reach(maps: Sequence[np.ndarray]) -> tuple[float, float]:
-            """Mean and standard deviation over images of how far each reaches."""
+            """Return mean and standard deviation over images of the level of each map."""
             tops = [top_mean(one, TOP, inside) for one, inside in zip(maps, insides, strict=True)]
             return float(np.mean(tops)), max(float(np.std(tops)), LEAST)
 
@@ -198,7 +205,7 @@ class Fuse(keras.layers.Layer):
         return self
 
     def only(self, kinds: Collection[str]) -> "Fuse":
-        """The same for some of the kinds: the others contribute nothing."""
+        """Return a copy for some of the kinds; the others contribute nothing."""
         other = Fuse(self.kinds, name=self.name)
         is_kept = np.isin(self.kinds, list(kinds))
         other.gain.assign(np.where(is_kept, self.gain.numpy(), 0))
@@ -206,7 +213,10 @@ class Fuse(keras.layers.Layer):
         return other
 
     def call(self, scores: tf.Tensor) -> tf.Tensor:
-        """Contributions of each source, of the shape of the scores, (N, h, w, sources): their sum is the map.
+        """Compute the contribution of each source: the shape of the scores, (N, h, w, sources). Their sum is
+        the map.
+
+        At each feature, only the sources of the largest kind contribute; all others are 0.
 
         Those of the kind that is largest at a place, and 0 of all others.
         """
@@ -219,7 +229,7 @@ class Fuse(keras.layers.Layer):
         return reached * tf.stack(is_largest, axis=-1)
 
     def by_kind(self, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Map of each kind, (N, h, w), of standard scores (N, h, w, sources)."""
+        """Compute the map of each kind, (N, h, w), from standard scores (N, h, w, sources)."""
         found = self._by_kind(scores * self.gain - self.offset)
         return dict(zip(self._names(), tf.unstack(found, axis=-1), strict=True))
 
@@ -234,7 +244,7 @@ class Fuse(keras.layers.Layer):
         return [number for number, own in enumerate(self.kinds) if own == kind]
 
     def compute_output_shape(self, scores_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The same."""
+        """Return the input shape."""
         return scores_shape
 
     def get_config(self) -> dict[str, object]:
@@ -243,12 +253,12 @@ class Fuse(keras.layers.Layer):
 
 
 def _smooth(sums: np.ndarray) -> np.ndarray:
-    """Means of squares of `SMOOTHING` places."""
+    """Average over squares of `SMOOTHING` features."""
     return scipy.ndimage.uniform_filter(sums, (SMOOTHING, SMOOTHING, 1), mode="nearest", output=np.float64)
 
 
 def _statistics(weight: np.ndarray, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation at each place, from sums."""
+    """Compute mean and standard deviation at each position from sums."""
     known = np.maximum(weight, LEAST)
     center = total / known
     variance = squares / known - np.square(center)
@@ -256,11 +266,13 @@ def _statistics(weight: np.ndarray, total: np.ndarray, squares: np.ndarray) -> t
 
 
 def _along(count: int, own: int, numbers: Callable[[Any], Any] = np.arange) -> np.ndarray:
-    """Which of `own` places lies as far along an axis as each of `count` places does."""
+    """Return, for each of `count` positions along an axis, the index among `own` at the same relative
+    position.
+    """
     return (numbers(count) * 2 + 1) * own // (2 * count)
 
 
 def _depth(size: Sequence[int] | tf.Tensor) -> tf.Tensor:
-    """How many places lie between each of a map of this size and its edge: int32 (h, w)."""
+    """Compute the distance of each feature to the edge of its map, in features: int32 (h, w)."""
     rows, columns = (tf.minimum(tf.range(size[axis]), tf.range(size[axis] - 1, -1, -1)) for axis in (0, 1))
     return tf.minimum(tf.expand_dims(rows, 1), columns)

@@ -1,1 +1,1 @@
-"""The service: parts judged over HTTP. Nothing outside needs FastAPI."""
+"""The HTTP service that inspects images. Only this package needs FastAPI."""

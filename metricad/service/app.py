@@ -1,11 +1,11 @@
-"""The service: images are posted and judged by the parts' inspectors, over HTTP.
+"""The HTTP service: clients post images, the parts' inspectors judge them.
 
-The path of one image: `app` → `Judge.answer` → `intake` → `WorkerQueue.run` → `decode` →
-`Inspector.inspect` → `Verdict`. Whatever can be refused without reading the body is; bodies stay in memory;
-decoding and inspecting are done in threads.
+The path of one image: `app` → `Judge.answer` → `request_body.received` → `WorkerQueue.run` → `decode` →
+`Inspector.inspect` → `Verdict`. Requests are refused before their body is read if possible. Bodies stay in
+memory. Decoding and inspection run in threads.
 
-Other sites' pages cannot use it through a visitor's browser: it sends no CORS headers, without which a
-browser posts no image type to another site, and it refuses all other types.
+Pages of other sites cannot use the service through a visitor's browser. It sends no CORS headers, so a
+browser does not post an image type to it from another site. It refuses all other types.
 """
 
 import functools
@@ -55,25 +55,27 @@ def app(
     token: str | None = None,
     hosts: Collection[str] | None = None,
 ) -> FastAPI:
-    """Make the service of some parts.
+    """Make the service for some parts.
 
     Parameters
     ----------
     parts : mapping of str to Inspector
-        By name. Several threads ask an inspector at once.
+        Inspectors by the name of the part. They are called from several threads.
     limits : RequestLimits, optional
     token : str, optional
-        Asked for as ``Authorization: Bearer``, but for health and the files of the page.
+        Token that requests must send as ``Authorization: Bearer``, except for health and the files of the
+        page.
     hosts : collection of str, optional
-        Names that requests may call this computer by; any when not given.
+        Host names allowed in requests; any by default.
 
     Returns
     -------
     FastAPI
-        To be run in one process.
+        The application. Run it in one process only.
     """
     judge = Judge(parts, limits=limits or RequestLimits())
-    # FastAPI's own pages of documentation load scripts from elsewhere, which a line's computer cannot reach.
+    # FastAPI's own documentation pages load scripts from the internet, which production computers often
+    # cannot reach.
     api = FastAPI(
         title="metricad",
         summary="Inspect textured surfaces.",
@@ -106,12 +108,12 @@ def _health(judge: "Judge") -> APIRouter:
 
     @router.get("/live")
     async def live() -> Health:
-        """Tell that the process answers."""
+        """Report that the process answers."""
         return Health(status="live")
 
     @router.get("/ready", responses=refused(503))
     async def ready() -> Health:
-        """Tell whether every part has judged an image since the start."""
+        """Report whether every part has judged an image since the start."""
         judge.check_ready()
         return Health(status="ready")
 
@@ -119,21 +121,23 @@ def _health(judge: "Judge") -> APIRouter:
 
 
 def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
-    """Everything that a token is needed for, where there is one."""
+    """Make the routes that need the token, if there is one."""
     router = APIRouter()
     Name = Annotated[str, Path(json_schema_extra={"enum": list(judge.parts)})]
     refusals = refused(400, 404, 408, 413, 415, 422, 503)
 
     @router.get("/parts", tags=["parts"])
     async def parts() -> Parts:
-        """List the parts, and what the service takes."""
+        """List the parts and the limits of the service."""
         return judge.describe()
 
     @router.post(
         "/parts/{part}/inspect", tags=["parts"], responses=refusals, openapi_extra=_IMAGE_BODY,
     )  # fmt: skip
     async def inspect(part: Name, request: Request) -> Verdict:
-        """Judge an image: score, threshold, percentile among good images, verdict, and where the peak is."""
+        """Inspect an image: score, threshold, percentile among good images, verdict, and position of the
+        peak.
+        """
         return await judge.answer(request, part, judge.verdict)
 
     @router.post(
@@ -141,12 +145,14 @@ def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
         openapi_extra=_IMAGE_BODY,
     )  # fmt: skip
     async def heat_map(part: Name, request: Request) -> Response:
-        """Draw the distance over an image, as a PNG of its size; red outlines what is above the threshold."""
+        """Draw the anomaly map over the image, as a PNG of its size; values above the threshold are outlined
+        in red.
+        """
         return Response(await judge.answer(request, part, judge.picture), media_type="image/png")
 
     @router.get("/metrics", tags=["health"], responses=_TEXT, response_class=Response)
     async def metrics() -> Response:
-        """Count requests, verdicts, refusals, seconds and memory, for Prometheus."""
+        """Report requests, verdicts, refusals, times and memory for Prometheus."""
         return Response(judge.metrics.page(), headers={"content-type": CONTENT_TYPE})
 
     @router.get("/openapi.json", include_in_schema=False)
@@ -157,12 +163,12 @@ def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
 
 
 def _authorised(token: str) -> Callable[..., Awaitable[None]]:
-    """Make the check that a request brings this token."""
+    """Make a check that a request sends this token."""
     expected = token.encode()
     scheme = HTTPBearer(auto_error=False, description="The token that the service was started with.")
 
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        # Headers are read as Latin-1: so any bytes come back as they were sent.
+        # Starlette decodes headers as Latin-1; this encoding restores the original bytes.
         received = given.credentials.encode("latin-1") if given else b""
         if not hmac.compare_digest(received, expected):
             raise Refusal(
@@ -176,14 +182,14 @@ def _authorised(token: str) -> Callable[..., Awaitable[None]]:
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
-    """Answer in the one shape whatever has kept a request from its result."""
+    """Answer a refused request with a JSON error."""
     status, reason, message, headers = _explained(error)
     request.app.state.metrics.rejected.labels(reason).inc()
     return problem(status, message, headers)
 
 
 def _explained(error: Exception) -> tuple[int, str, str, Mapping[str, str] | None]:
-    """Status, word for the metrics, message and headers."""
+    """Return status, reason for the metrics, message and headers."""
     match error:
         case Refusal():
             return error.status_code, error.reason, error.detail, error.headers

@@ -1,4 +1,4 @@
-"""Connections of the service: uvicorn's HTTP/1.1, with an end to a head that never comes."""
+"""HTTP/1.1 connections of the service: uvicorn's protocol with a time limit for request headers."""
 
 import asyncio
 
@@ -9,38 +9,38 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from metricad.service.schemas import problem
 
 HEAD_SECONDS = 10.0
-"""How long a connection may take to send a request's line and headers."""
+"""Time in seconds that a connection may take to send the request line and headers."""
 
 
 class Protocol(H11Protocol):
-    """One connection.
+    """One HTTP connection.
 
-    uvicorn would wait without end for the first request and for the rest of one that has begun, and answers
-    what is no HTTP in a shape of its own.
+    uvicorn alone would wait forever for the first request and for the rest of a started one. It would also
+    answer invalid HTTP in its own format.
     """
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """See asyncio.Protocol."""
+        """Start the time limit; see asyncio.Protocol."""
         super().connection_made(transport)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+        """Stop the time limit; see asyncio.Protocol."""
         self._wait_no_more()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+        """Start or stop the time limit; see asyncio.Protocol."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._wait_no_more()
         elif self._deadline is None and not self.transport.is_closing():
-            self._wait()  # a piece of the next head; the time runs from its first byte
+            self._wait()  # part of the next request's head; the time starts with its first byte
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
+        """Answer invalid HTTP with a JSON error."""
         refusal = problem(HTTP_400_BAD_REQUEST, "not a valid HTTP/1.1 request")
         headers = [*refusal.raw_headers, (b"connection", b"close")]
         try:
@@ -51,7 +51,7 @@ class Protocol(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event))
         except h11.LocalProtocolError:
-            pass  # an answer was under way already
+            pass  # an answer has been started already
         self.transport.close()
 
     def _wait(self) -> None:

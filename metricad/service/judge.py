@@ -1,4 +1,4 @@
-"""Parts on duty: their inspectors are asked by many at once, within limits."""
+"""Inspect images of many requests with the inspectors of all parts, within limits."""
 
 import contextlib
 import functools
@@ -31,22 +31,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What one request, and all of them, may cost.
+    """Limits for one request and for all of them.
 
     Attributes
     ----------
     body_bytes : int
-        Of a request's body.
+        Largest body of a request, in bytes.
     pixels : int
-        Of an image.
+        Largest number of pixels of an image.
     upload_seconds : float
-        For the whole body to come.
+        Time limit for receiving the whole body.
     workers : int
-        Images decoded and judged at the same time.
+        Number of images decoded and inspected at the same time.
     queue : int
-        Requests that wait beside those.
+        Number of further requests that may wait.
     wait_seconds : float
-        For a worker to be free.
+        Time limit for waiting for a free worker.
     """
 
     body_bytes: int = 32 * 2**20
@@ -58,7 +58,7 @@ class RequestLimits:
 
 
 class Judge:
-    """Judges images that come with requests, by the part that each names.
+    """Inspects the images of requests with the inspector of the requested part.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Judge:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take requests while the block runs; at first, warm up."""
+        """Accept requests while the block runs; start the warm-up."""
         limits = self.limits
         self._queue = WorkerQueue(workers=limits.workers, queue=limits.queue, patience=limits.wait_seconds)
         warming = create_task(self._warm_up(self._queue))
@@ -85,11 +85,11 @@ class Judge:
         self._queue.close()
 
     async def _warm_up(self, gate: WorkerQueue) -> None:
-        """Judge an image by each part: compiling, and loading what draws maps, takes seconds."""
+        """Inspect one image with each part, because compiling and loading the colormaps take seconds."""
         try:
             for name in self.parts:
                 await gate.run(functools.partial(self._first_image, name))
-        except Exception:  # nobody awaits this task: what is not logged and told by readiness is lost
+        except Exception:  # nobody awaits this task, so the error is logged here and reported by readiness
             log.exception("part %s fails", name)
             self._not_ready = f"part {name} cannot judge images; see the service's log"
         else:
@@ -98,17 +98,18 @@ class Judge:
     def _first_image(self, name: str) -> None:
         detector = self.parts[name].detector
         size = (detector.grid.smallest, detector.grid.smallest, *([3] if detector.channels == 3 else []))
-        # A part with a mask or with positions takes its own size only; its network has run by then.
+        # A part with a mask or positions accepts only its own size. Then the network has run before the
+        # error.
         with contextlib.suppress(DataError):
             self._draw(name, *self._judge(name, np.zeros(size, np.float32))[1:])
 
     def check_ready(self) -> None:
-        """Refuse while not every part has judged an image."""
+        """Raise Refusal until every part has judged an image."""
         if self._not_ready:
             raise Refusal(503, "starting", self._not_ready, COME_BACK)
 
     def describe(self) -> Parts:
-        """What there is."""
+        """Describe the parts and limits of the service."""
         parts = [
             Part(
                 name=name,
@@ -125,7 +126,7 @@ class Judge:
         )
 
     async def answer(self, request: Request, name: str, work: Callable[[str, bytes], T]) -> T:
-        """Do some work with a request's image, in a thread; refuse early what is to be refused."""
+        """Run `work` on a request's image in a thread; refuse bad requests as early as possible."""
         if name not in self.parts:
             raise Refusal(404, "part", f"no part {name!r}; expected {', '.join(self.parts)}")
         request.state.part = name
@@ -141,7 +142,7 @@ class Judge:
             return await queue.run(functools.partial(work, name, content))
 
     def verdict(self, name: str, content: bytes) -> Verdict:
-        """Judge an image file."""
+        """Inspect an image file and return the verdict."""
         began = time.perf_counter()
         found = self._judge(name, self._decode(name, content))[0]
         self.metrics.verdicts.labels(name, found.verdict).inc()
@@ -161,7 +162,7 @@ class Judge:
         )
 
     def picture(self, name: str, content: bytes) -> bytes:
-        """Draw the map of an image file, as a PNG file."""
+        """Draw the anomaly map of an image file; return a PNG file."""
         return self._draw(name, *self._judge(name, self._decode(name, content))[1:])
 
     def _decode(self, name: str, content: bytes) -> np.ndarray:
@@ -182,5 +183,5 @@ class Judge:
         anomaly_map = inspector.detector.on_pixels(anomaly, image)
         picture = images.overlay(image, anomaly_map, **inspector.map_scale())
         file = io.BytesIO()
-        PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # more takes longer than judging
+        PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # more is slow
         return file.getvalue()

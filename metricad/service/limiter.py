@@ -1,4 +1,4 @@
-"""How many requests may be underway: a few at work, a few waiting, and the rest is told to come back."""
+"""Limit the number of requests: some are processed, some wait, all others get an error."""
 
 import asyncio
 import contextlib
@@ -10,23 +10,23 @@ T = TypeVar("T")
 
 
 class BusyError(Exception):
-    """All places are taken, or the wait for a worker was too long."""
+    """All places are taken, or no worker became free in time."""
 
 
 class WorkerQueue:
-    """A bounded number of workers, threads, before a bounded number of places to wait in.
+    """Queue with a limited number of worker threads and a limited number of waiting requests.
 
-    A request takes its place before its body is read: so this bounds the bodies held in memory, too.
+    A request takes its place before its body is read. So the queue also limits the memory for bodies.
 
     Parameters
     ----------
     workers : int
-        Pieces of work done at the same time.
+        Number of requests processed at the same time.
     queue : int
-        Further requests that are read and wait for a worker.
+        Number of further requests that wait for a worker, with their body in memory.
     patience : float
-        Seconds that one waits for a worker. Work that has begun is never cut off: a thread cannot be, and
-        what it may cost is bounded by the size of the images.
+        Longest wait for a worker, in seconds. Work that has started is never stopped: a thread cannot be
+        stopped, and the limit on image size bounds its time.
     """
 
     def __init__(self, *, workers: int, queue: int, patience: float) -> None:
@@ -38,7 +38,7 @@ class WorkerQueue:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place while the block runs; BusyError where there is none."""
+        """Hold a place during the block; raise BusyError if there is none."""
         if self._taken == self._places:
             raise BusyError(f"all {self._places} places are taken")
         self._taken += 1
@@ -48,12 +48,12 @@ class WorkerQueue:
             self._taken -= 1
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do work in a thread as soon as a worker is free, and give what it returns or raises.
+        """Run `work` in a thread when a worker is free; return its result or raise its error.
 
         Raises
         ------
         BusyError
-            No worker was free in time; the work was not begun.
+            No worker was free in time. The work was not started.
         """
         try:
             async with asyncio.timeout(self._patience):
@@ -62,10 +62,10 @@ class WorkerQueue:
             raise BusyError(f"no worker was free within {self._patience:g} s") from None
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, work)
-        # By the work's own end: whoever waits for it may be cancelled before.
+        # Released when the work ends: the waiting request may be canceled earlier.
         future.add_done_callback(lambda _: self._free.release())
         return await asyncio.shield(future)
 
     def close(self) -> None:
-        """Let the threads go, after the work that has begun."""
+        """Stop the threads after the started work is done."""
         self._pool.shutdown()

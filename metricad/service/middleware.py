@@ -1,4 +1,4 @@
-"""Around every request of the service: its id, its metrics, its headers, and a clean end whatever happens."""
+"""Middleware for every request: request id, metrics, headers, and an answer in case of errors."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from metricad.service.schemas import problem
 
 log = logging.getLogger(__name__)
 
-# The page needs its own files and pictures that its script has been given; nothing else is ever loaded.
+# The page may load only its own files and pictures made by its script.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -39,7 +39,7 @@ class RequestMiddleware:
     app : ASGI application
     metrics : ServiceMetrics
     hosts : collection of str, optional
-        Names that a request's Host header may have, without the port; any when not given.
+        Allowed values of a request's Host header, without the port; any by default.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class RequestMiddleware:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; no exception leaves here."""
+        """Answer one request; no exception is passed on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -58,7 +58,7 @@ class RequestMiddleware:
         with self.metrics.in_flight.track_inprogress():
             try:
                 await self._answer(scope, exchange)
-            except Exception:  # whatever it is: logged whole, counted, and answered, if nothing has been yet
+            except Exception:  # log and count any error; answer with 500 if no answer was started
                 log.exception("request %s failed", exchange.id)
                 self.metrics.rejected.labels("fault").inc()
                 if exchange.status is None:
@@ -80,17 +80,17 @@ class RequestMiddleware:
         part, status = scope["state"].get("part", ""), str(exchange.status)
         self.metrics.requests.labels(part, status).inc()
         self.metrics.seconds.labels(part).observe(exchange.seconds)
-        # Quoted, or a path could make lines of its own.
+        # Quoted, because a path could contain line breaks.
         path = quote(scope["path"], safe="/")
         log.info("%s %s %s %s %.0f ms", exchange.id, scope["method"], path, status, 1000 * exchange.seconds)
 
 
 class _Exchange:
-    """One request and its answer, as they pass.
+    """One request and its answer.
 
-    An answer that is given before the whole body has come, as a refusal, ends the connection. If it were
-    closed at once, most clients would see it reset while they send and never read the answer: so what they
-    send is read a little longer, and dropped.
+    An answer sent before the whole body was received, such as a refusal, ends the connection. If it were
+    closed at once, most clients would get a connection reset while sending and would not read the answer. So
+    the rest of the body is read for a short time and dropped.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,19 +101,19 @@ class _Exchange:
         self._began = time.perf_counter()
         self._receive, self._send = receive, send
         self._unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-        # A client that asks first and is refused sends nothing.
+        # A client that sends "Expect: 100-continue" and is refused sends no body.
         self._asks = "expect" in headers
         scope.setdefault("state", {})
 
     async def receive(self) -> Message:
-        """Pass on what comes."""
+        """Pass on a message from the client."""
         self._asks = False
         message = await self._receive()
         self._unread = message["type"] == "http.request" and message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the answer, with the headers that all have."""
+        """Pass on the answer and add the headers that all answers have."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             more = [*_HEADERS, (b"x-request-id", self.id.encode())]

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""Metrics of the service for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -9,11 +9,11 @@ _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class ServiceMetrics:
-    """Counters of one service, in a registry of its own.
+    """Metrics of one service, in their own registry.
 
-    Labels hold only names of parts that exist, statuses and fixed words: whatever is sent, there are never
-    more of them. `requests` and `seconds` count all requests but those for health and for the page's files;
-    their part is empty where none was asked for or it is unknown.
+    Label values are only names of existing parts, statuses and fixed words, so their number is limited.
+    `requests` and `seconds` count all requests. The part label is empty if the request named no part or an
+    unknown one.
     """
 
     def __init__(self) -> None:
@@ -36,5 +36,5 @@ class ServiceMetrics:
         self.in_flight = Gauge("metricad_in_flight", "Requests being answered.", registry=registry)
 
     def page(self) -> bytes:
-        """All of them as Prometheus reads them."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)

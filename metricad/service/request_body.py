@@ -1,4 +1,4 @@
-"""A request's body, read into memory as far as it may be."""
+"""Read the body of a request into memory, up to a limit."""
 
 import asyncio
 
@@ -11,15 +11,16 @@ _MOST_DIGITS = 18
 
 
 def check_head(request: Request, *, most_bytes: int) -> None:
-    """Refuse a request by its headers, before its body is asked for.
+    """Check the headers of a request before its body is read.
 
     Raises
     ------
     Refusal
-        415: the body is not said to be an image, or is compressed. 413: it is said to be too long.
+        415: the body is not declared as an image, or is compressed. 413: its declared length is too large.
     """
     media_type = request.headers.get("content-type", "")
-    # A browser asks before it sends an image type to another site; with other types it would just send.
+    # For an image type from another site, a browser asks for permission first. Other types it would just
+    # send.
     if not media_type.lower().startswith("image/"):
         received = repr(media_type) if media_type else "none"
         raise Refusal(
@@ -28,7 +29,7 @@ def check_head(request: Request, *, most_bytes: int) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, "type", "Content-Encoding: expected none; send the image file as it is")
     declared = request.headers.get("content-length", "")
-    # Python refuses to read numbers of thousands of digits.
+    # int() refuses numbers with thousands of digits.
     if declared.isdecimal() and (len(declared) > _MOST_DIGITS or int(declared) > most_bytes):
         raise _too_long(most_bytes)
 
@@ -40,14 +41,14 @@ async def received(request: Request, *, most_bytes: int, seconds: float) -> byte
     ----------
     request : Request
     most_bytes : int
-        More are not read, whatever the headers have said.
+        Largest number of bytes to read, whatever the headers state.
     seconds : float
-        For all of it to come.
+        Time limit for the whole body.
 
     Raises
     ------
     Refusal
-        413: too long. 408: too slow. 400: the connection has ended before.
+        413: too long. 408: too slow. 400: the connection ended early.
     """
     content = bytearray()
     try:

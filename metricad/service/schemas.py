@@ -1,4 +1,4 @@
-"""What the service answers: the JSON of its results, and one shape for all that it refuses."""
+"""JSON schemas of the service's answers, and one format for all errors."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 COME_BACK = {"Retry-After": "1"}
-"""Header of a refusal that is over in a moment."""
+"""Header of an error that is temporary."""
 
 
 class Problem(BaseModel):
@@ -18,14 +18,14 @@ class Problem(BaseModel):
 
 
 class Peak(BaseModel):
-    """Pixel in the middle of the area farthest from good surface, counted from the upper left."""
+    """Center pixel of the area with the largest anomaly, counted from the upper left."""
 
     row: int = Field(ge=0)
     column: int = Field(ge=0)
 
 
 class Verdict(BaseModel):
-    """What was found in one image."""
+    """Result of inspecting one image."""
 
     part: str
     score: float = Field(
@@ -56,7 +56,7 @@ class Part(BaseModel):
 
 
 class Parts(BaseModel):
-    """All parts of this service, and what it takes."""
+    """All parts of this service, and its limits."""
 
     parts: list[Part]
     most_bytes: int
@@ -65,20 +65,20 @@ class Parts(BaseModel):
 
 
 class Health(BaseModel):
-    """That all is well."""
+    """State of the service."""
 
     status: str
 
 
 class Refusal(HTTPException):
-    """An answer that is no result.
+    """Error that refuses a request.
 
     Parameters
     ----------
     status : int
-        Of HTTP.
+        HTTP status.
     reason : str
-        A word for the metrics, of a few that are fixed.
+        Short fixed word for the metrics.
     message : str
     headers : mapping, optional
     """
@@ -91,7 +91,7 @@ class Refusal(HTTPException):
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Every answer that is no result, in its one shape."""
+    """Make the JSON answer of any error."""
     return JSONResponse({"error": " ".join(message.split())}, status, headers)
 
 
@@ -110,7 +110,7 @@ _REFUSED = {
 
 
 def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What FastAPI needs to document these refusals."""
+    """Make the documentation of these errors for FastAPI."""
     documented: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": _REFUSED[status]} for status in statuses
     }

@@ -1,4 +1,4 @@
-"""Synthetic defects, and textures to put them on."""
+"""Synthetic defects and textures."""
 
 from enum import StrEnum
 

@@ -1,8 +1,8 @@
-"""Synthetic defects on images of good surface, each with its exact mask.
+"""Add synthetic defects to good images, each with its exact mask.
 
-What a defect detector is trained, chosen and measured with where there are no real defects: negatives for a
-network (CutPaste: Li et al., 2021; blends with another texture: DRAEM, Zavrtanik et al., 2021), held-out
-images to choose a score on, and defects of growing size and contrast for a chart of what can be seen.
+They replace real defects where there are none: as negatives to train a network (CutPaste: Li et al., 2021;
+blends with another texture: DRAEM, Zavrtanik et al., 2021), to choose a score on held-out images, and to
+measure which sizes and contrasts are detected.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from metricad.synthetic import DefectKind
 from metricad.synthetic.shapes import blob, place, stroke
 
 VISIBLE = 0.03
-"""A pixel that changes by this much or more, on the scale [-1, 1], is part of the defect: 4 gray levels."""
+"""Smallest change of a pixel that counts as part of the defect, in images from -1 to 1: 4 gray levels."""
 
 _ATTEMPTS = 10
-_ATTEMPTS_INSIDE = 100  # a part may take up little of its image
+_ATTEMPTS_INSIDE = 100  # more, because a part may cover little of its image
 _FEWEST_PIXELS = 4
 
 
@@ -32,7 +32,7 @@ def add(
     other: np.ndarray | None = None,
     inside: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put one synthetic defect of a kind onto an image of good surface.
+    """Add one synthetic defect of a kind to a good image.
 
     Parameters
     ----------
@@ -40,24 +40,24 @@ def add(
     kind : str
         One of `KINDS`.
     size : float
-        In pixels: the width of a scratch, crack or gap, which is many times longer; the diameter of all
-        else.
+        Size in pixels: the width of a scratch, crack or gap, which is many times longer; the diameter of all
+        other kinds.
     contrast : float in (0, 1]
-        Of scratches, cracks, spots and stains the change of gray as a share of the whole range, black to
-        white; of all else how far the surface is replaced.
+        For scratches, cracks, spots and stains the change of gray as a share of the range from black to
+        white. For all others how far the surface is replaced.
     rng : numpy.random.Generator
     other : float32 (H', W') in [-1, 1], optional
-        Another surface for a foreign body; the image itself, turned over and inverted, when not given.
+        Image of another surface for a foreign body; by default the image itself, flipped and inverted.
     inside : bool (H, W), optional
-        Where the part is judged: half of the defect or more lies there.
+        Region of interest: at least half of the defect lies inside.
 
     Returns
     -------
     defective : float32 (H, W) in [-1, 1], a copy
-        Outside of the mask it equals the image, but for the faint rim of the defect.
+        Outside the mask it equals the image, except for the faint rim of the defect.
     mask : bool (H, W)
-        Pixels that changed by `VISIBLE` or more. All False where the surface cannot show such a defect:
-        blurring changes nothing where nothing varies, for one; or where there is no place for it inside.
+        Pixels changed by `VISIBLE` or more. All False if the surface cannot show such a defect (for example,
+        blur of an even surface), or if no position inside was found.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def add(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")
     if not size > 0 or not 0 < contrast <= 1:
         raise ValueError(f"size must be above 0 and contrast in (0, 1], received {size} and {contrast}")
-    if image.ndim == 3:  # all channels become lighter or darker alike
+    if image.ndim == 3:  # all channels change by the same amount
         light = to_luminance(image)
         changed, mask = add(
             light, kind=kind, size=size, contrast=contrast, rng=rng, other=other, inside=inside
@@ -90,7 +90,7 @@ def add_any(
     other: np.ndarray | None = None,
     inside: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Put one defect of a random kind, size and contrast onto an image, the small and faint ones as likely.
+    """Add one defect of random kind, size and contrast; sizes and contrasts are drawn on a logarithmic scale.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def add_any(
     -------
     defective : float32 (H, W) in [-1, 1], a copy
     mask : bool (H, W)
-        Not empty, unless no kind at all can be seen on this surface.
+        Not empty, unless no kind is visible on this surface.
     kind : str
         One of `KINDS`.
     """
@@ -213,7 +213,7 @@ def _warp(
 def _gap(
     image: np.ndarray, size: float, contrast: float, rng: np.random.Generator, other: np.ndarray | None
 ) -> np.ndarray:
-    """A strip along rows or columns, as of a missing thread: what lies there becomes even."""
+    """Draw a gap: a strip along rows or columns, like a missing thread, becomes even."""
     turned = image.T if (is_turned := rng.random() < 0.5) else image
     height, width = turned.shape
     length = min(int(rng.uniform(4, 20) * size) + 4, width)
@@ -237,7 +237,7 @@ KINDS: dict[str, Callable[..., np.ndarray]] = {
         strict=True,
     )
 }
-"""The kinds of defects by name."""
+"""Functions that draw the kinds of defects, by name."""
 
 _SIZES: dict[str, tuple[float, float]] = {
     "scratch": (1, 5),

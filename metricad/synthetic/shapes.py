@@ -1,4 +1,4 @@
-"""Shapes that synthetic defects have: blobs and strokes, drawn as weights over the image's pixels."""
+"""Shapes of synthetic defects: blobs and strokes, as weights of the image's pixels."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def place(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Draw a place in an image of this height and width: row and column, float64 (2,)."""
+    """Draw a random position in an image of this height and width: row and column, float64 (2,)."""
     return rng.uniform(0, np.array(shape))
 
 
@@ -19,7 +19,7 @@ def blob(
     at: np.ndarray | None = None,
     lobes: float = 0.25,
 ) -> np.ndarray:
-    """Draw a lobed ellipse at a random place, in a random direction.
+    """Draw an ellipse with lobes at a random position and angle.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ def blob(
         Mean diameter, in pixels.
     rng : numpy.random.Generator
     soft : float
-        Width of the rim, over which the weight falls to 0, as a share of the radius.
+        Width of the rim in which the weight falls to 0, as a share of the radius.
     at : float (2,), optional
-        Row and column of its centre; a random place of the image when not given.
+        Row and column of its center; random by default.
     lobes : float
-        How far each of three waves may bend its outline, as a share of the radius.
+        Largest amplitude of each of the three waves of its outline, as a share of the radius.
 
     Returns
     -------
     float32 (H, W) in [0, 1]
-        The weight that the shape has at each pixel.
+        Weight of the shape at each pixel.
     """
     at = place(shape, rng) if at is None else at
     aspect = np.exp(rng.uniform(-0.6, 0.6))
@@ -59,22 +59,22 @@ def blob(
 
 
 def stroke(shape: tuple[int, int], width: float, rng: np.random.Generator, *, jitter: float) -> np.ndarray:
-    """Draw a bent line at a random place, in a random direction.
+    """Draw a bent line at a random position and angle.
 
     Parameters
     ----------
     shape : (int, int)
         Height and width of the image, in pixels.
     width : float
-        In pixels; the line is 6 to 60 times as long, but no longer than most of the image.
+        Width in pixels. The line is 6 to 60 times as long, but at most 70 % of the image's longer side.
     rng : numpy.random.Generator
     jitter : float
-        How far the line runs in zigzag, in shares of its steps; with 0 it is a smooth bow.
+        Amplitude of the zigzag, as a share of the line's steps; 0 gives a smooth bow.
 
     Returns
     -------
     float32 (H, W) in [0, 1]
-        The weight that the line has at each pixel.
+        Weight of the line at each pixel.
     """
     length = min(max(shape) * 0.7, width * np.exp(rng.uniform(np.log(6), np.log(60))))
     count = 24 if jitter else 12

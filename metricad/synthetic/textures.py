@@ -1,19 +1,19 @@
-"""Random textures: noise of a random spectrum, no two alike.
+"""Random textures: noise with a random spectrum.
 
-Surfaces to train on without a licence to ask for, and foreign matter for synthetic defects.
+They are surfaces for training that need no license, and foreign bodies for synthetic defects.
 """
 
 import numpy as np
 from scipy import fft
 
-_LEAST_CONTRAST = 0.02  # an even texture stays nearly even
+_LEAST_CONTRAST = 0.02  # smallest standard deviation to divide by, so that even textures stay nearly even
 
 
 def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Draw a texture nobody has seen: bands of waves, drifts and streaks, perhaps clipped or folded.
+    """Draw a random texture: bands of waves, slow variations and streaks, possibly clipped or folded.
 
-    Gaussian noise with a power spectrum of one to four Gabor bands, mostly over a power law, sometimes with
-    grain drawn out along one direction; then a random pointwise curve, so that not all are Gaussian.
+    It is Gaussian noise with a power spectrum of one to four Gabor bands, usually on top of a power law,
+    sometimes with grain along one direction. A random pointwise curve makes some textures non-Gaussian.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
     Returns
     -------
     float32 (side, side) in [-1, 1]
-        Opposite edges match.
+        Opposite edges match, so the texture can be tiled.
     """
     noise = fft.irfft2(
         fft.rfft2(rng.standard_normal((side, side))) * np.sqrt(_spectrum(rng, side)), s=(side, side)
@@ -36,7 +36,9 @@ def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def matched(texture: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Bring a texture to the mean and the contrast of an image, so that nothing but texture tells them apart.
+    """Match the mean and contrast of a texture to those of an image, so that they differ only in texture.
+
+    Both are float32 (H, W) in [-1, 1], of any sizes. The result is float32 and may leave this range.
 
     Both are float32 (H, W) in [-1, 1], of any sizes; what comes back is float32 and may leave that range.
     """
@@ -45,7 +47,7 @@ def matched(texture: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _spectrum(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Power at each frequency, as `fft.rfft2` orders them: (side, side // 2 + 1)."""
+    """Compute the power at each frequency, in the order of `fft.rfft2`: (side, side // 2 + 1)."""
     rows, columns = fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None, :]
     power = np.full(np.broadcast_shapes(rows.shape, columns.shape), 1e-9)
     if rng.random() < 0.7:
@@ -73,7 +75,7 @@ def _turned(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> 
 
 
 def _curve(rng: np.random.Generator, noise: np.ndarray) -> np.ndarray:
-    """Clip, fold or stretch values of unit variance, or leave them as they are."""
+    """Clip, fold or stretch values of unit variance, or return them unchanged."""
     match rng.integers(5):
         case 0:
             return np.tanh(noise * rng.uniform(1, 6))

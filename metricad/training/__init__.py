@@ -1,4 +1,4 @@
-"""Training of networks: the paper's, with triplets, and episodes for those that ship."""
+"""Train networks: the paper's with triplets, the shipped ones with episodes."""
 
 from typing import TYPE_CHECKING
 

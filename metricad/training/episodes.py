@@ -1,7 +1,8 @@
-"""Episodes to train on: crops of one surface, some of them with a synthetic defect.
+"""Episodes for training: crops of one surface, some of them with a synthetic defect.
 
-An episode is the task of an inspector in little (episodic training: Vinyals et al., 2016): a few good crops
-to fit a density to, other good crops that must lie near it, and defective ones that must lie far.
+An episode is a small version of the task of an inspector (episodic training: Vinyals et al., 2016): a few
+good crops to fit a density to, other good crops that must be near it, and defective crops that must be far
+from it.
 """
 
 from collections.abc import Sequence
@@ -15,18 +16,18 @@ SIDE = 128
 """Height and width of a crop, in pixels."""
 
 SUPPORT, GOOD, DEFECTIVE = 3, 2, 3
-"""Crops of an episode, in their order: to fit the density to, good ones to judge, defective ones."""
+"""Numbers of crops in an episode, in order: for fitting the density, good ones to judge, defective ones."""
 
 CROPS = SUPPORT + GOOD + DEFECTIVE
 
 
 def cut(images: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Cut the crops of an episode from images of one surface, apart from each other where there is room.
+    """Cut the crops of an episode from images of one surface; they do not overlap if there is enough space.
 
     Parameters
     ----------
     images : sequence of float32 (H, W) in [-1, 1]
-        Sides of at least `SIDE`.
+        Height and width of at least `SIDE`.
     rng : numpy.random.Generator
 
     Returns
@@ -53,17 +54,17 @@ def cut(images: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def relight(crops: np.ndarray, rng: np.random.Generator, *, amount: float) -> np.ndarray:
-    """Change the light on each crop a little: contrast, brightness, a slope, and the sensor's noise.
+    """Change the light on each crop slightly: contrast, brightness, gradient and sensor noise.
 
-    That a part is lit a little otherwise is no defect, and is so in all kinds of crops. More than a little
-    does harm: a network that is to bear any light forgets how dark a pore is (results/experiments.md).
+    Slightly different light is no defect, and it occurs in all kinds of crops. More than slight changes do
+    harm: a network that tolerates any light loses the darkness of pores (results/experiments.md).
 
     Parameters
     ----------
     crops : float32 (n, h, w) in [-1, 1]
     rng : numpy.random.Generator
     amount : float
-        0 changes nothing; with 1 the contrast changes by 15 %, the brightness by 6 % of its range, as a rule.
+        0 changes nothing. At 1 the contrast typically changes by 15 % and the brightness by 6 % of its range.
 
     Returns
     -------
@@ -83,15 +84,15 @@ def relight(crops: np.ndarray, rng: np.random.Generator, *, amount: float) -> np
 
 
 def spoil(crops: np.ndarray, rng: np.random.Generator, *, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put a synthetic defect onto each of the last crops.
+    """Add a synthetic defect to each of the last crops.
 
     Parameters
     ----------
     crops : float32 (CROPS, SIDE, SIDE) in [-1, 1]
     rng : numpy.random.Generator
     other : float32 (H, W) in [-1, 1]
-        Another surface, for foreign matter: half of the time brought to the crop's mean and contrast, so that
-        texture alone tells.
+        Image of another surface for foreign bodies. In half of all cases it is matched to the crop's mean and
+        contrast, so that only texture differs.
 
     Returns
     -------

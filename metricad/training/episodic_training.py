@@ -1,10 +1,10 @@
-"""Training on episodes: the Mahalanobis distance itself learns to tell defects from good surface.
+"""Train with episodes: the loss uses the Mahalanobis distance that an inspector uses.
 
-The paper pulls two patches of a texture together and pushes a third away. Here the thing that will judge is
-in the loss: in each episode a Gaussian is fitted to the features of the support crops, as a density is,
-and the distances of other crops' features are asked to be small on good surface and large on defects.
-Gradients run through the covariance and its inverse. (Prototypical networks: Snell et al., 2017; with
-covariances: Bateni et al., 2020.)
+The paper moves two patches of a texture together and a third away. Here the loss contains the method that
+will judge images. In each episode a Gaussian is fitted to the features of the support crops, as in a density.
+The distances of features in other crops must be small on good surface and large on defects. Gradients pass
+through the covariance and its inverse. (Prototypical networks: Snell et al., 2017; with covariances: Bateni
+et al., 2020.)
 """
 
 from typing import Any
@@ -17,21 +17,21 @@ from metricad.networks import factory
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
 
-_SHRINKAGE = 1e-2  # more than a density's: three crops are few, and gradients must stay tame
-_FLOOR = 1e-3  # of squared distances, below which their logarithm says nothing
-_FARTHEST = 5  # features of a crop that are compared: one alone trains slowly and forgets faint defects
-_COVERED = 0.25  # share of a feature's stride² pixels from which on it counts as defective
-_STEEP, _MARGIN = 4.0, 1.0  # of the comparison of logarithms of squared distances
-_NOWHERE = -7.0  # stands for features that are left out of a maximum; below log(_FLOOR)
+_SHRINKAGE = 1e-2  # more than in a density, because three crops are few and gradients must stay small
+_FLOOR = 1e-3  # lower limit of squared distances before the logarithm
+_FARTHEST = 5  # features of a crop that are compared; one alone trains slowly and misses faint defects
+_COVERED = 0.25  # share of a feature's stride² pixels from which it counts as defective
+_STEEP, _MARGIN = 4.0, 1.0  # slope and margin for comparing logarithms of squared distances
+_NOWHERE = -7.0  # value of features excluded from a maximum; below log(_FLOOR)
 
 
 class EpisodicTrainer(keras.Model):
-    """A network with the two numbers that turn its distances into a probability of being defective.
+    """A network with two weights that turn its distances into the probability of a defect.
 
     Parameters
     ----------
     model : keras.Model
-        As `hypercolumn.build` makes it; trained in place.
+        Network, as built by `hypercolumn.build`; it is trained in place.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -39,16 +39,16 @@ class EpisodicTrainer(keras.Model):
         self.model = model
         self.slope = self.add_weight(name="slope", initializer=keras.initializers.Constant(2.0))
         self.offset = self.add_weight(name="offset", initializer=keras.initializers.Constant(0.5))
-        self.built = True  # the network is; Keras asks before it restores a checkpoint
+        self.built = True  # the network is built; Keras checks this before restoring a checkpoint
         self.metric_means = [keras.metrics.Mean(name) for name in ("loss", "ordered")]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Loss, and the share of pairs of a defective and a good crop that are in order."""
+        """Loss, and the share of pairs of a defective and a good crop in the right order."""
         return self.metric_means
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step on uint8 crops (n, CROPS, SIDE, SIDE) and bool masks (n, DEFECTIVE, SIDE, SIDE)."""
+        """Train one step on uint8 crops (n, CROPS, SIDE, SIDE) and bool masks (n, DEFECTIVE, SIDE, SIDE)."""
         if data[0].dtype != tf.uint8:
             raise ValueError(f"expected crops as uint8, received {data[0].dtype.name}")
         crops, masks = _turned(tf.cast(data[0], tf.float32) / 127.5 - 1, tf.cast(data[1], tf.float32))
@@ -60,11 +60,11 @@ class EpisodicTrainer(keras.Model):
         return {mean.name: mean.result() for mean in self.metric_means}
 
     def compute_episode_loss(self, crops: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss of a batch of episodes, and the share of pairs of crops in order.
+        """Compute the loss of a batch of episodes, and the share of pairs of crops in the right order.
 
-        Two parts. Crops: the farthest features of every defect must lie farther than the farthest features of
-        good crops, and of what is good around a defect, in a ratio that a softplus asks for. Features: a
-        logistic regression on the distance tells the defective ones from the good ones.
+        The loss has two parts. Crops: the farthest features of each defect must be farther than the farthest
+        features of good crops and of the good area around defects; a softplus compares the logarithms.
+        Features: a logistic regression on the distance separates defective from good ones.
 
         Parameters
         ----------
@@ -99,13 +99,13 @@ class EpisodicTrainer(keras.Model):
 
 
 class CosineToZero(keras.optimizers.schedules.LearningRateSchedule):
-    """A short rise, then half a cosine down to a fiftieth.
+    """Learning rate schedule: a short rise, then half a cosine down to 1/50.
 
     Parameters
     ----------
     peak : float
     steps : int
-        In all.
+        Total number of steps.
     """
 
     def __init__(self, peak: float, steps: int) -> None:
@@ -113,18 +113,18 @@ class CosineToZero(keras.optimizers.schedules.LearningRateSchedule):
         self.steps = steps
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Learning rate of a step."""
+        """Compute the learning rate of a step."""
         done = tf.cast(step, tf.float32)
         fall = 0.02 + 0.49 * (1 + tf.cos(np.pi * tf.minimum(done / self.steps, 1)))
         return self.peak * fall * tf.minimum(1.0, (done + 1) / max(1, min(50, self.steps // 10)))
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make the same schedule."""
+        """Return the arguments of the schedule."""
         return {"peak": self.peak, "steps": self.steps}
 
 
 def compiled(model: keras.Model, *, learning_rate: float, steps: int) -> EpisodicTrainer:
-    """A trainer ready for `fit`: Adam, gradients of norm 1 at most."""
+    """Make a trainer ready for `fit`: Adam, gradients clipped to norm 1."""
     trainer = EpisodicTrainer(model)
     schedule = CosineToZero(learning_rate, steps)
     trainer.compile(optimizer=keras.optimizers.Adam(schedule, global_clipnorm=1.0))
@@ -132,7 +132,9 @@ def compiled(model: keras.Model, *, learning_rate: float, steps: int) -> Episodi
 
 
 def _log_distances(features: tf.Tensor) -> tf.Tensor:
-    """Logarithm of squared Mahalanobis distances over d, from the support: (n, GOOD + DEFECTIVE, h'·w')."""
+    """Compute logarithms of squared Mahalanobis distances / d from the support: (n, GOOD + DEFECTIVE,
+    h'·w').
+    """
     dimensions = features.shape[-1]
     count, places = tf.shape(features)[0], features.shape[2]
     support = tf.reshape(features[:, :SUPPORT], (count, SUPPORT * places, dimensions))
@@ -148,7 +150,9 @@ def _log_distances(features: tf.Tensor) -> tf.Tensor:
 
 
 def _covered(masks: tf.Tensor, grid: FeatureGrid, side: int) -> tf.Tensor:
-    """Share of the stride × stride pixels about each feature that are defective: (n, DEFECTIVE, h', w')."""
+    """Compute the share of defective pixels in the stride × stride square of each feature: (n, DEFECTIVE, h',
+    w').
+    """
     first = round(grid.first - (grid.stride - 1) / 2)
     inside = slice(first, first + side * grid.stride)
     cells = (-1, DEFECTIVE, side, grid.stride, side, grid.stride)
@@ -156,7 +160,7 @@ def _covered(masks: tf.Tensor, grid: FeatureGrid, side: int) -> tf.Tensor:
 
 
 def _widest(covered: tf.Tensor, window: int) -> tf.Tensor:
-    """Greatest share within a window of so many features."""
+    """Compute the maximum share within a window of features."""
     side = covered.shape[-1]
     pooled = tf.nn.max_pool2d(tf.reshape(covered, (-1, side, side, 1)), window, 1, "SAME")
     return tf.reshape(pooled, (-1, DEFECTIVE, side, side))
@@ -171,10 +175,10 @@ def _mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _turned(crops: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirror or transpose a whole batch at random: stored episodes serve several times."""
+    """Mirror or transpose a whole batch at random, because stored episodes are used several times."""
     mirror, transpose = tf.unstack(tf.random.uniform((2,)) < 0.5)
 
-    # No `if`: Keras traces a training step without AutoGraph.
+    # No `if`, because Keras traces training steps without AutoGraph.
     def turned(pixels: tf.Tensor) -> tf.Tensor:
         pixels = tf.cond(mirror, lambda: pixels[..., ::-1], lambda: pixels)
         return tf.cond(transpose, lambda: tf.transpose(pixels, (0, 1, 3, 2)), lambda: pixels)

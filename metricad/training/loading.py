@@ -1,4 +1,4 @@
-"""Load a network by its name, or from the folder of a training run."""
+"""Load a network by its name or from the folder of a training run."""
 
 import difflib
 import os
@@ -12,12 +12,12 @@ from metricad.training import runs
 
 
 def is_shipped(name: str | os.PathLike[str]) -> bool:
-    """Whether this names a network that ships; if not, it has to be a run's folder.
+    """Whether this is the name of a shipped network; otherwise it must be the folder of a run.
 
     Raises
     ------
     RunError
-        It is no folder, and the name is nearly that of a network that ships.
+        It is no folder, and the name is similar to that of a shipped network.
     """
     if str(name) in SHIPPED:
         return True
@@ -33,11 +33,11 @@ def load_network(name: str | os.PathLike[str]) -> keras.Model:
     Parameters
     ----------
     name : str or path
-        ``accurate`` or ``fast``, which ship, or the folder of a run of `metricad train`.
+        ``accurate`` or ``fast`` (shipped networks), or the folder of a run of `metricad train`.
 
     Raises
     ------
     RunError
-        There is neither a network nor a run of this name, or the run has no weights, or they are damaged.
+        There is no network or run of this name, the run has no weights, or they are damaged.
     """
     return pretrained.load(str(name)) if is_shipped(name) else runs.load_network(name)

@@ -5,21 +5,21 @@ from typing import Any
 import keras
 from keras import ops
 
-# The root's gradient is infinite at distance 0, where equal patches stand; under the root this keeps it
-# finite (and zero there), and changes no distance of practical size.
+# The gradient of the square root is infinite at distance 0, which equal patches have. This constant makes it
+# finite (and zero there) and changes no relevant distance.
 _EPSILON = 1e-12
 
 TARGET = (0.0, 1.0)
-"""What `distance_ratio` should be: all of the distance to the negative, none to the positive."""
+"""Target of `distance_ratio`: 0 for the positive, 1 for the negative."""
 
 
 def euclidean_distance(first: Any, second: Any) -> Any:
-    """Euclidean distance between features (..., d): tensor (...)."""
+    """Compute Euclidean distances between features (..., d): tensor (...)."""
     return ops.sqrt(ops.sum(ops.square(first - second), axis=-1) + _EPSILON)
 
 
 def distance_ratio(anchor: Any, positive: Any, negative: Any) -> Any:
-    """Softmax of the distances to the positive and to the negative.
+    """Compute the softmax of the distances to the positive and to the negative.
 
     Parameters
     ----------
@@ -35,7 +35,10 @@ def distance_ratio(anchor: Any, positive: Any, negative: Any) -> Any:
 
 
 def triplet_loss(anchor: Any, positive: Any, negative: Any) -> Any:
-    """Mean absolute error of `distance_ratio` against `TARGET`: tensor scalar in [0, 1].
+    """Compute the mean absolute error of `distance_ratio` against `TARGET`: scalar tensor in [0, 1].
+
+    Based on Hoffer and Ailon (2015), who use the squared error; the paper uses the absolute error (section
+    2.8).
 
     After Hoffer and Ailon (2015), who square the error; the paper takes it absolute (section 2.8).
     """
@@ -45,8 +48,8 @@ def triplet_loss(anchor: Any, positive: Any, negative: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="metricad")
 class DistanceRatio(keras.layers.Layer):
-    """`distance_ratio` of flattened features as a layer: three (n, 1, 1, d) to (n, 2)."""
+    """Layer that computes `distance_ratio` of flattened features: three (n, 1, 1, d) to (n, 2)."""
 
     def call(self, anchor: Any, positive: Any, negative: Any) -> Any:
-        """Compare the three branches."""
+        """Compute the ratio of the three branches."""
         return distance_ratio(*(ops.squeeze(branch, axis=(1, 2)) for branch in (anchor, positive, negative)))

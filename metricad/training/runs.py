@@ -1,8 +1,7 @@
-"""A training run's folder: settings, a line for each round, checkpoints, and the finished weights.
+"""The folder of a training run: settings, one log line for each round, checkpoints, and final weights.
 
-``config.json`` and ``log.jsonl`` are for people as well; the newest ``checkpoint-NNNN.npz`` holds
-the network with the optimiser's state after round NNNN; ``network.npz`` stands there once all
-rounds are done.
+``config.json`` and ``log.jsonl`` are readable. The newest ``checkpoint-NNNN.npz`` holds the network and the
+optimizer's state after round NNNN. ``network.npz`` exists when all rounds are done.
 """
 
 import json
@@ -26,7 +25,7 @@ _CHECKPOINT = "checkpoint-{:04d}.npz"
 
 
 def start(out: str | os.PathLike[str], settings: Settings, data: dict[str, Any]) -> Path:
-    """Make a run folder and write its `config.json`.
+    """Make the folder of a run and write its `config.json`.
 
     Parameters
     ----------
@@ -34,12 +33,12 @@ def start(out: str | os.PathLike[str], settings: Settings, data: dict[str, Any])
         A new or empty folder.
     settings : Settings
     data : dict
-        What is trained on, for the record and for resuming.
+        Description of the training data, for the record and for resuming.
 
     Raises
     ------
     RunError
-        The folder holds something already.
+        The folder is not empty.
     """
     check_new(out)
     out = Path(out)
@@ -49,14 +48,14 @@ def start(out: str | os.PathLike[str], settings: Settings, data: dict[str, Any])
 
 
 def check_new(out: str | os.PathLike[str]) -> None:
-    """Raise a RunError unless this is a new or an empty folder."""
+    """Raise a RunError unless the folder is new or empty."""
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: exists and is not empty; give a new folder, or --resume to go on with a run")
 
 
 def read_config(run: str | os.PathLike[str]) -> tuple[Settings, dict[str, Any]]:
-    """Read a run's settings and what it is trained on.
+    """Read the settings and the training data of a run.
 
     Raises
     ------
@@ -82,7 +81,7 @@ def load_network(run: str | os.PathLike[str]) -> keras.Model:
     Raises
     ------
     RunError
-        There is no run, it is unfinished, or its weights are damaged.
+        There is no run, it is not finished, or its weights are damaged.
     """
     run = Path(run)
     settings, _ = read_config(run)
@@ -95,7 +94,7 @@ def load_network(run: str | os.PathLike[str]) -> keras.Model:
 
 
 def describe_progress(run: str | os.PathLike[str]) -> str:
-    """Say, for an interrupted run, what is kept and how to go on."""
+    """Describe what is kept of an interrupted run and how to continue it."""
     if not (Path(run) / CONFIG).is_file():
         return "nothing was written"
     settings, _ = read_config(run)
@@ -106,7 +105,7 @@ def describe_progress(run: str | os.PathLike[str]) -> str:
 
 
 def read_log(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the records of the rounds that are done; empty when there are none.
+    """Read the records of the finished rounds; empty if there are none.
 
     Raises
     ------
@@ -121,7 +120,9 @@ def read_log(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def save_round(run: Path, model: keras.Model, record: dict[str, Any]) -> None:
-    """Keep what a round has reached: its record, then the checkpoint that makes it count.
+    """Save a finished round: first its record, then the checkpoint.
+
+    The order matters: `restore` uses the checkpoint, and records after it are dropped here.
 
     In this order, since `restore` goes by the checkpoint, and records beyond it are dropped here.
     """
@@ -133,22 +134,22 @@ def save_round(run: Path, model: keras.Model, record: dict[str, Any]) -> None:
 
 
 def restore(run: Path, model: keras.Model) -> int:
-    """Load the newest checkpoint, optimiser and all; return the number of rounds it stands for."""
+    """Load the newest checkpoint with the optimizer's state; return the number of finished rounds."""
     done, checkpoint = _newest_checkpoint(run)
     if checkpoint:
-        # Adam's moments must exist before there is anything to load them into.
+        # Adam's moments must exist before values are loaded into them.
         model.optimizer.build(model.trainable_variables)
         _load(checkpoint, _with_optimizer(model))
     return done
 
 
 def finish(run: Path, embedding: keras.Model) -> None:
-    """Write the finished network's weights."""
+    """Write the weights of the finished network."""
     _save(run / WEIGHTS, embedding.weights)
 
 
 def _newest_checkpoint(run: Path) -> tuple[int, Path | None]:
-    """Number of rounds that are kept, and the file that keeps them."""
+    """Return the number of saved rounds and their checkpoint file."""
     checkpoints = sorted(run.glob(_CHECKPOINT.replace("{:04d}", "*")))
     if not checkpoints:
         return 0, None
@@ -165,14 +166,14 @@ def _load(path: Path, variables: Sequence[keras.Variable]) -> None:
             values = [arrays[name] for name in arrays.files]
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("other shapes")
-    except Exception as error:  # zipfile, zlib and NumPy's header parser each raise kinds of their own
+    except Exception as error:  # zipfile, zlib and NumPy raise their own types of error
         raise RunError(f"{path}: damaged, or weights of another network; train again") from error
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def _save(path: Path, variables: Sequence[keras.Variable]) -> None:
-    # A zip of plain arrays: each is checksummed, and a full disk is an OSError. HDF5, which Keras writes
-    # by itself, loads flipped bits without a word, and a full disk takes the whole process down.
+    # A zip of plain arrays: each has a checksum, and a full disk raises OSError. HDF5, Keras's own format,
+    # loads flipped bits without an error, and a full disk kills the process.
     with files.replacing(path) as temporary:
         np.savez(temporary, *(variable.numpy() for variable in variables))

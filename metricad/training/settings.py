@@ -1,4 +1,4 @@
-"""What a network is trained with: every constant of the paper, and what it leaves open."""
+"""Settings of a training run: all constants of the paper, and those that it does not give."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from metricad.training import triplets
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run is made with; the defaults are the paper's, or stated where it leaves them open.
+    """Settings of a training run. Defaults are the paper's; if the paper gives no value, this is stated.
 
     Attributes
     ----------
     units : int
-        The network's h, 16 or 32 in the paper.
+        Size of the network, h: 16 or 32 in the paper.
     rounds, epochs : int
-        Fresh sets of triplets, and epochs on each: 6 × 15.
+        Number of rounds, each with a new set of triplets, and epochs in each round: 6 × 15.
     batch_size, learning_rate
-        256 triplets, Adam at a fixed 0.0001.
+        256 triplets; Adam with a constant rate of 0.0001.
     pyramid : tuple of int
         Sides, in pixels, that textures are resized to: 512, 256, 128 and 64.
     triplets_per_round : int
-        Triplets in a set. Left open by the paper; 3,840 are 15 batches (results/paper-settings.md).
+        Triplets in each round. Not given in the paper; 3,840 are 15 batches (results/paper-settings.md).
     mix : tuple of float, optional
-        Share of each source. Left open by the paper; equal shares when not given.
+        Share of each source. Not given in the paper; equal shares by default.
     noise_share : float
-        Share of the texture triplets whose negative is corrupted by noise. Left open by the paper.
+        Share of texture triplets whose negative gets a noise patch. Not given in the paper.
     noise_side : (int, int)
-        Smallest and largest side, in pixels, of a patch of noise. Left open by the paper.
+        Smallest and largest side, in pixels, of a noise patch. Not given in the paper.
     noise_strength : (float, float)
-        Smallest and largest standard deviation of the noise, on the scale [-1, 1]. Left open by the
-        paper; results/paper-settings.md has what was tried.
+        Smallest and largest standard deviation of the noise, for images in [-1, 1]. Not given in the paper;
+        for experiments see results/paper-settings.md.
     seed : int
-        Of the weights, the triplets and the order of the batches.
+        Seed of the weights, the triplets and the order of the batches.
     """
 
     units: int = 16
@@ -71,7 +71,7 @@ class Settings:
     def sample(
         self, sources: Sequence[triplets.Source], round_number: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw the triplets of one round: the same ones however often it is asked for."""
+        """Draw the triplets of one round; repeated calls return the same triplets."""
         return triplets.sample(
             sources,
             self.triplets_per_round,

@@ -1,4 +1,6 @@
-"""Rounds of fresh triplets through Keras `fit`, with a checkpoint after every round (the paper, 2.8)."""
+"""Train the paper's network with Keras `fit`, with new triplets and a checkpoint in each round (section
+2.8).
+"""
 
 import math
 import os
@@ -28,25 +30,25 @@ def train_network(
     on_round: Callable[[dict[str, Any]], object] = lambda record: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.Model:
-    """Train a network on folders and prepared data sets, in a run folder of its own.
+    """Train a network on folders and prepared data sets, in a new run folder.
 
     Parameters
     ----------
     out : path
-        The run's folder: new, or with `resume` one that holds a run.
+        Folder of the run: new, or an existing run if `resume` is true.
     sources : sequence of path or str
-        Folders of classes or names of prepared data sets; see `datasets.load`. Of labelled surfaces only
-        good images are learned.
+        Folders of classes or names of prepared data sets; see `datasets.load`. Of labeled surfaces only good
+        images are used.
     data_dir, normals
         See `datasets.load`.
     settings : Settings, optional
-        The paper's when not given.
+        The default is the paper's settings.
     resume : bool
-        Go on after the last finished round, with the run's own sources and settings.
+        Continue after the last finished round, with the sources and settings of the run.
     on_round : function, optional
         Called with each round's record, as in ``log.jsonl``.
     callbacks : sequence of keras.callbacks.Callback, optional
-        For Keras `fit`, a progress bar say.
+        Callbacks for Keras `fit`, such as a progress bar.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def train_network(
     if resume and data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
         raise RunError(f"{out}: its sources hold other images than when the run began; start a new run")
     prepared = [triplets.from_surfaces(surfaces, sides=settings.pyramid) for surfaces in loaded]
-    # A run begins once everything it needs was read: a bad image leaves no folder in the way.
+    # The folder is made after all data was read, so that a bad image leaves no folder behind.
     if not resume:
         data = {
             "sources": [str(source) for source in sources],
@@ -91,10 +93,10 @@ def train(
     on_round: Callable[[dict[str, Any]], object] = lambda record: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train a run that `runs.start` has made, from its last checkpoint on.
+    """Train a run made by `runs.start`, from its last checkpoint.
 
-    Each round depends only on the seed, its number and the checkpoint before it, so a run that was
-    interrupted and goes on ends like an unbroken one.
+    Each round depends only on the seed, its number and the previous checkpoint. So an interrupted run gives
+    the same result as an uninterrupted one.
     """
     run = Path(run)
     settings, _ = runs.read_config(run)
@@ -105,7 +107,7 @@ def train(
     target = np.tile(np.array(loss.TARGET, np.float32), (settings.triplets_per_round, 1))
     for number in range(done + 1, settings.rounds + 1):
         began = time.perf_counter()
-        # Of the order of the batches; the triplets have a generator of their own.
+        # Seed of the order of batches; triplets have their own generator.
         keras.utils.set_random_seed(int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0]))
         history = model.fit(
             settings.sample(sources, number),
@@ -134,30 +136,32 @@ def train(
 
 
 def after_each_epoch(on_epoch: Callable[[int, dict[str, Any]], object]) -> keras.callbacks.Callback:
-    """Make a Keras callback of a function of the epoch's number, from 0, and its loss and accuracy."""
+    """Make a Keras callback from a function that takes the epoch's number, from 0, and its loss and
+    accuracy.
+    """
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch)
 
 
 def three_branches(
     embedding: keras.Model, *, learning_rate: float = 1e-4, steps_per_execution: int = 1
 ) -> keras.Model:
-    """Compile the network's three branches with the paper's loss; the branches share their weights.
+    """Compile the network's three branches, which share their weights, with the paper's loss.
 
     Parameters
     ----------
     embedding : keras.Model
         See `residual.build`.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     steps_per_execution : int
-        Batches that TensorFlow runs before it comes back to Python: the same steps, in less time.
+        Number of batches that TensorFlow runs before it returns to Python: same steps, less time.
 
     Returns
     -------
     keras.Model
-        Three inputs (N, 32, 32, 1) to the softmax of the two distances (N, 2), to be trained towards
-        `loss.TARGET`. Mean absolute error over that pair is `loss.triplet_loss`; a triplet counts as
-        accurate when the negative is farther than the positive.
+        Three inputs (N, 32, 32, 1) to the softmax of the two distances (N, 2). The target is `loss.TARGET`.
+        Its mean absolute error is `loss.triplet_loss`. A triplet counts as accurate if the negative is
+        farther than the positive.
     """
     shape = (patches.PATCH_SIZE, patches.PATCH_SIZE, 1)
     branches = [keras.Input(shape, name=role) for role in ("anchor", "positive", "negative")]
@@ -167,7 +171,7 @@ def three_branches(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss="mean_absolute_error",
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False,  # XLA triples the time of a step on CPUs
+        jit_compile=False,  # on CPUs, XLA makes a step three times slower
         steps_per_execution=steps_per_execution,
     )
     return model

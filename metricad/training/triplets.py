@@ -1,4 +1,4 @@
-"""Sources of surface and objects, and the triplets drawn from them (the paper, sections 2.3 to 2.6)."""
+"""Draw triplets from sources of textures and objects (the paper, sections 2.3 to 2.6)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from metricad.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """Classes of surface, or of objects, ready to be cut.
+    """Classes of textures or of objects, prepared for drawing triplets.
 
     Attributes
     ----------
     name : str
     classes : dict of str to list of uint8 (n, side, side)
-        For each class its images at every level of the pyramid; one level of 32×32 for objects.
+        Images of each class at every level of the pyramid; for objects one level of 32×32.
     is_object : bool
-        Objects are used whole and are never corrupted; textures are cut and augmented.
+        Objects are used whole and never get noise; textures are cropped and augmented.
     """
 
     name: str
@@ -36,23 +36,23 @@ class Source:
 def prepare(
     name: str, classes: Mapping[str, Iterable[np.ndarray]], *, sides: Sequence[int] = patches.PYRAMID
 ) -> Source:
-    """Scale the images of a source once, so that drawing triplets is nothing but cutting.
+    """Scale the images of a source once, so that drawing triplets only needs crops.
 
-    A source whose images all are 32×32 holds objects: they are kept as they are. All others are
-    textures and become pyramids of squares with the given `sides`.
+    If all images are 32×32, the source holds objects, which are kept unchanged. All other images are
+    textures, which become pyramids of squares with the given `sides`.
 
     Parameters
     ----------
     name : str
     classes : mapping of str to iterable of float32 (H, W) in [-1, 1]
     sides : sequence of int
-        The pyramid's sides in pixels.
+        Sides of the pyramid in pixels.
 
     Raises
     ------
     DataError
-        There is no class, a class has fewer than two images, a source mixes objects and textures, or
-        there is only one class of objects.
+        There is no class, a class has fewer than two images, a source has both objects and textures, or there
+        is only one class of objects.
     """
     stacks: dict[str, list[np.ndarray]] = {}
     kinds = set()
@@ -88,11 +88,11 @@ def sample(
     noise_side: tuple[int, int],
     noise_strength: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw triplets: two patches of one class and one that does not belong to it.
+    """Draw triplets: two patches of one class, and one that does not belong to it.
 
-    Of a texture, all three are cut at one position of one pyramid level. The negative is a patch of
-    another texture class, or a patch of the anchor's class with a patch of noise in it. Objects
-    are used whole; their negative is an object of another class.
+    For a texture, all three are cropped at the same position of the same pyramid level. The negative is a
+    patch of another texture class, or a patch of the anchor's class with a noise patch. Objects are used
+    whole; their negative is an object of another class.
 
     Parameters
     ----------
@@ -101,10 +101,10 @@ def sample(
         Number of triplets.
     rng : numpy.random.Generator
     mix : sequence of float, optional
-        Relative share of the triplets whose anchor comes from each source; equal when not given.
+        Relative share of triplets whose anchor comes from each source; equal by default.
     noise_share : float in [0, 1]
-        Share of the texture triplets whose negative is corrupted. With a single texture class there is
-        no other surface to draw from, and all are.
+        Share of texture triplets whose negative gets a noise patch. With a single texture class this is true
+        for all of them, because there is no other class.
     noise_side, noise_strength
         See `patches.add_noise_patches`.
 
@@ -117,7 +117,7 @@ def sample(
         kind: [stacks for source in sources if source.is_object == kind for stacks in source.classes.values()]
         for kind in (False, True)
     }
-    # Position of each source's first class in the pool of its kind: a negative may come from any source.
+    # Index of each source's first class in the pool of its kind; a negative may come from any source.
     first, filled = [], {False: 0, True: 0}
     for source in sources:
         first.append(filled[source.is_object])
@@ -146,7 +146,7 @@ def sample(
 
 
 def shares(mix: Sequence[float] | None, count: int) -> np.ndarray:
-    """Share of each of `count` sources, summing to 1; equal ones when `mix` is not given."""
+    """Compute the share of each of `count` sources, with sum 1; equal if `mix` is None."""
     weights = np.ones(count) if mix is None else np.asarray(mix, float)
     if len(weights) != count or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise ValueError(f"mix must hold {count} shares of 0 or more, one for each source, received {mix}")

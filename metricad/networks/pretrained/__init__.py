@@ -1,4 +1,4 @@
-"""The network that ships with metricad, in two forms; README.md beside this file is its model card."""
+"""The network shipped with metricad, in two forms. README.md in this folder is its model card."""
 
 import importlib.resources
 import io
@@ -9,10 +9,10 @@ import numpy as np
 from metricad.networks import SHIPPED, factory, hypercolumn
 
 UNITS = dict.fromkeys(SHIPPED, 16)
-"""The networks by name, and their size: the same weights, trained once."""
+"""Size of each network by its name. Both have the same weights."""
 
 ARCHITECTURES = {"accurate": hypercolumn.THREE_SCALES, "fast": hypercolumn.NAME}
-"""The accurate one looks at the image at a half and a quarter of its size as well."""
+"""Architecture by name. The accurate one also processes the image at a half and a quarter of its size."""
 
 _WEIGHTS = "weights.npz"
 
@@ -21,11 +21,11 @@ TRAINED_ON = (
     "synthetic surfaces 1, 2, 3, 5 and 6, seeds from 1000 on",
     "procedural textures",
 )
-"""What they were trained on; no image of a data set that metricad is tested on is among it."""
+"""Training data. They contain no image of a data set that metricad is tested on."""
 
 
 def load(name: str = SHIPPED[0]) -> keras.Model:
-    """Load a network that ships.
+    """Load a shipped network.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def load(name: str = SHIPPED[0]) -> keras.Model:
     Raises
     ------
     ValueError
-        No network of this name ships.
+        No shipped network has this name.
     """
     if name not in UNITS:
         raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
@@ -46,6 +46,6 @@ def load(name: str = SHIPPED[0]) -> keras.Model:
 
 
 def save(model: keras.Model, path: str) -> None:
-    """Write a network's weights as they ship: 16-bit numbers, half the size."""
+    """Write the weights of a network as they are shipped: 16-bit floats, half the size."""
     weights = model.get_weights()
     np.savez_compressed(path, **{f"{k:02d}": array.astype(np.float16) for k, array in enumerate(weights)})
