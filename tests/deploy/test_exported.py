@@ -16,6 +16,7 @@ from metricad.data import images
 from metricad.deploy import exported
 from metricad.deploy.metadata import KEY, Description
 from metricad.errors import BundleError, DataError
+from metricad.inspection import bundle
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring.calibration import Calibration
 from tests.helpers import assert_same, save, surface
@@ -325,11 +326,11 @@ def test_the_file_in_an_openvino_folder_will_do(free_export, mixed):
     assert found == expected
 
 
-def test_a_clock_says_where_the_time_goes(free_export, mixed):
+def test_a_timer_says_where_the_time_goes(free_export, mixed):
     loaded = exported.load(free_export("onnx"))
     for _ in loaded.inspect_files(mixed[:2]):
         pass
-    assert set(loaded.detector.clock.seconds) == {"read", "network and distance"}
+    assert set(loaded.detector.timer.seconds) == {"read", "network and distance"}
 
 
 # Without TensorFlow.
@@ -363,3 +364,9 @@ def test_a_color_part_refuses_gray_images(free_export, mixed):
     loaded = exported.load(free_export("onnx"))
     with pytest.raises(DataError, match="expected a color image, received a gray one"):
         loaded.inspect(images.read(mixed[0]))
+
+
+def test_an_export_is_no_bundle(free_export, tmp_path):
+    with pytest.raises(BundleError, match="exported inspector cannot be saved as a bundle"):
+        bundle.save(exported.load(free_export("onnx")), tmp_path / "part.metricad")
+    assert list(tmp_path.iterdir()) == []

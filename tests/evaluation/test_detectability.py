@@ -37,7 +37,7 @@ class Plain:
 
     def __init__(self, region=None):
         self.region = region
-        self.clock = StageTimer()
+        self.timer = StageTimer()
         self.seen = []
 
     def judge(self, image):

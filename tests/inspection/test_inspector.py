@@ -213,7 +213,7 @@ def test_any_number_of_workers_say_the_same_in_the_same_order(fitted, good_folde
     together = fitted.inspect_files(names, workers=3, draw=lambda path, image, distances: drawn.append(path))
     assert [found for found, _, _ in together] == alone
     assert sorted(drawn) == sorted(set(names) - {bad})
-    assert fitted.detector.clock.seconds.keys() == {"read", "network and distance", "score", "write"}
+    assert fitted.detector.timer.seconds.keys() == {"read", "network and distance", "score", "write"}
 
 
 def test_no_files_are_no_trouble(fitted):
