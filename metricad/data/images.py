@@ -29,8 +29,8 @@ def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = F
     path : path
         8- or 16-bit integer, boolean or float image; gray, gray with alpha, RGB or RGBA. Float images
         hold values in [0, 1], as everywhere in scikit-image.
-    Smallest allowed height and width, in pixels.
-        Smallest height and width, in pixels, that the caller can use.
+    minimum_size : int
+        Smallest allowed height and width, in pixels.
     color : bool
         Keep the three channels of color images.
 

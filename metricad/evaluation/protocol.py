@@ -1,4 +1,4 @@
-"""The paper's protocol over labelled surfaces (section 2.9).
+"""The paper's protocol for labeled surfaces (section 2.9).
 
 For each surface, a method is fitted to some good images. The metrics are computed over all other good images
 and all defects.

@@ -17,7 +17,7 @@ _WINDOW = 4  # a multiple of the stride, so that transposed convolutions cover e
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks with initial weights that follow from a seed; images are float32 (N, side, side, 1).
+    """Networks with initial weights from a seed; images are float32 (N, side, side, 1).
 
     Attributes
     ----------
