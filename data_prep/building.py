@@ -83,8 +83,6 @@ def _quiet_tfds(temporary: Path) -> Iterator[None]:
     """Suppress TFDS's progress bars, prints and logs, which are about downloads and temporary folders.
 
     TFDS makes temporary folders that it never removes. They are put into `temporary`, which is removed.
-
-    It makes temporary folders that it never removes, too; they go to `temporary`, which is.
     """
     default, tempfile.tempdir = tempfile.tempdir, str(temporary)
     verbosity = logging.get_verbosity()

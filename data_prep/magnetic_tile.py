@@ -35,7 +35,7 @@ _MARKS = ("train/good", "ground_truth")  # folders in every converted data set
 
 @dataclass(frozen=True)
 class Tile:
-    """One image to place: where it comes from, its place, and for a defective one its mask's two."""
+    """One image to convert: file and destination, and for a defective image those of its mask."""
 
     image: Path
     place: str
@@ -87,9 +87,7 @@ def convert(source: Path, data_dir: Path, *, copy: bool = False, overwrite: bool
     with staging.publishing(data_dir, NAME) as folder:
         place = _copy if copy else _link
         for tile in track(tiles, NAME):
-            shape = sources.read_gray(
-                tile.image
-            ).shape  # read for its size, and to check that it is not damaged
+            shape = sources.read_gray(tile.image).shape  # for its size, and to detect damage
             place(tile.image, _parent_made(folder / NAME / tile.place))
             if tile.mask is not None and tile.mask_place is not None:
                 mask = sources.read_mask(tile.mask, shape)

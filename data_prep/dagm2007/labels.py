@@ -10,7 +10,7 @@ from metricad.errors import DataError
 
 @dataclass(frozen=True)
 class Listed:
-    """One image of a list, and its mask file if it is defective."""
+    """One image in a list, and its mask file if it is defective."""
 
     image: Path
     mask: Path | None

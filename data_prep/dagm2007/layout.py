@@ -35,7 +35,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Inspected:
-    """One image: its name in the data set, its class, its file, and where its defect is described.
+    """One image: name in the data set, class, file, and mask or ellipse of its defect.
 
     A good image has neither a mask file nor an ellipse; a defective one has one of the two.
     """

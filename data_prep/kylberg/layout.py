@@ -30,7 +30,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Patch:
-    """One image: its texture, the photograph it was cut from, its rotation in degrees, its file."""
+    """One image: texture, photograph it was cut from, rotation in degrees, and file."""
 
     texture: str
     sample: str

@@ -52,8 +52,6 @@ def noise(
     """Draw Gaussian noise with grains of the given widths (px), mean 0 and variance 1.
 
     `across` defaults to `along`. It must be much smaller than the image's side; `along` may be larger.
-
-    `across` is `along` when left out; it must stay well below the image's side, `along` need not.
     """
     white = rng.standard_normal((size, size), dtype=np.float32)
     grains = smooth(white, along=along, across=along if across is None else across, angle=angle)
@@ -88,9 +86,6 @@ def blob(flaw: Generator, size: int, *, radius: tuple[float, float], softness: f
 
     `radius` is the smallest and largest semi-axis in px, limited to a quarter of the image. `softness` is the
     width of the edge as a share of the radius.
-
-    `radius` gives the least and the greatest semi-axis in px (held below a quarter of the image);
-    `softness` is the width of the edge as a share of the radius.
     """
     longest = flaw.uniform(*radius)
     longest = min(longest, size / 4)
@@ -152,9 +147,6 @@ def spots(
 
     `at` (n, 2) holds rows and columns, `radius` the smallest and largest radius, `edge` the width of the soft
     rim, all in px.
-
-    `at` (n, 2) holds their rows and columns, `radius` the least and greatest radius, `edge` the width of
-    their soft rim, all in px.
     """
     weight = np.zeros((size, size), dtype=np.float32)
     for (row, column), r in zip(at, rng.uniform(*radius, len(at)), strict=True):

@@ -58,11 +58,7 @@ def _rays(size: int) -> np.ndarray:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     bins = 4096
     gray = 96 + 40 * np.exp(-radius / np.float32(0.16 * size))
-    for width, strength in (
-        (0.12, 17),
-        (0.035, 15),
-        (0.012, 12),
-    ):  # width and strength of the rays in radians and gray levels
+    for width, strength in ((0.12, 17), (0.035, 15), (0.012, 12)):  # radians, gray levels
         table = gaussian_filter1d(fixed.standard_normal(bins), width * bins / _TURN, mode="wrap")
         table = np.append(table, table[0]) * (strength / table.std())
         rays = np.interp((angle + np.pi) * (bins / _TURN), np.arange(bins + 1), table)

@@ -36,8 +36,8 @@ class Plan:
 
     Raises
     ------
-    A value is outside its range.
-        For a value out of its range.
+    ValueError
+        A value is outside its range.
     """
 
     size: int = 512

@@ -2,7 +2,7 @@
 
 Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
 (``DIR/<class>/{train/good,test/<kind>,ground_truth/<kind>}``), and TFDS directories, either of classes
-(features ``image``, ``label``) or of labelled surfaces (also ``surface`` and ``mask``).
+(features ``image``, ``label``) or of labeled surfaces (also ``surface`` and ``mask``).
 """
 
 import functools

@@ -54,9 +54,7 @@ def decode(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(f"{path}: no such file; expected an image")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter(
-                "ignore"
-            )  # the readers warn about odd tags; relevant errors are checked below
+            warnings.simplefilter("ignore")  # the readers warn about odd tags; errors are checked below
             # TIFF is recognized by its suffix. Other formats are opened here, because imageio leaves a
             # damaged file open.
             return skimage.io.imread(path if path.suffix.lower() in _TIFF else file)

@@ -308,8 +308,6 @@ def _resampled_auroc(
     drawn.
 
     Defects are drawn with their image. A resample without defects gets 0.5.
-
-    Resamples without a single defect have none better than the other: 0.5.
     """
     above = (defective > good[:, None]) + 0.5 * (defective == good[:, None])
     pairs = np.stack([np.bincount(owner, row, len(good)) for row in above])  # (n, n): good image, owner

@@ -59,8 +59,6 @@ class Pose:
         """Align the image (H, W) to the reference: float32 with the reference's shape.
 
         Pixels outside the image get the values of its border.
-
-        What lies outside the image is continued from its border.
         """
         cv2 = _opencv()
         self._check(image.shape, self.image_shape, "the image that was registered")
@@ -70,8 +68,6 @@ class Pose:
         """Transform a map of the aligned image back to the pixels of the image: float32 (H, W).
 
         Pixels that are not visible in the reference are 0, because nothing is known about them.
-
-        Pixels that the reference does not show are 0: nothing is known of them.
         """
         cv2 = _opencv()
         self._check(aligned.shape, self.reference_shape, "the reference")
@@ -217,8 +213,6 @@ class Reference:
         """Rotate the outline about the image's center; return it in the form of `_edges`, and that center.
 
         Points are rotated, not pixels: so nothing is interpolated, and the image border makes no edges.
-
-        Points are turned, not pixels: nothing is interpolated, and no edge appears where an image ends.
         """
         turn = _rotation(angle)
         half = math.ceil(math.hypot(*self._small.shape) / 2) + 1

@@ -78,8 +78,6 @@ class PixelMetrics:
         count half.
 
         The value lies in [0, 1]; None until both a good and a defective pixel were added.
-
-        In [0, 1]; None until both a normal and a defective pixel have been seen.
         """
         if not self._has_both():
             return None

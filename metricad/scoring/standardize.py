@@ -216,8 +216,6 @@ class Fuse(keras.layers.Layer):
         the map.
 
         At each feature, only the sources of the largest kind contribute; all others are 0.
-
-        Those of the kind that is largest at a place, and 0 of all others.
         """
         reached = scores * self.gain - self.offset
         names = self._names()
