@@ -98,9 +98,7 @@ def _quiet_tfds(temporary: Path) -> Iterator[None]:
 
 
 def _report(target: Path) -> list[str]:
-    """Read the metadata of a prepared data set without its builder, as metricad does, and format them as
-    lines.
-    """
+    """Read the metadata of a prepared data set, as metricad does, and format them as lines."""
     try:
         metadata = tfds.builder_from_directory(target).info.metadata
         notes, counts = metadata["notes"], metadata["counts"]

@@ -31,7 +31,7 @@ def folder(path: str | os.PathLike[str]) -> Path:
 
 
 def walk(root: Path, *, depth: int) -> Iterator[Path]:
-    """Yield `root` and the folders up to `depth` levels below it, level by level, sorted, without hidden
+    """Yield `root` and all folders up to `depth` levels below it, level by level, sorted; skip hidden
     ones.
     """
     level = [root]

@@ -48,9 +48,7 @@ def read(path: Path) -> dict[int, Ellipse]:
 
 
 def draw(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
-    """Draw an ellipse as a mask, uint8 (H, W): 255 inside and 0 outside; parts outside the image are cut
-    off.
-    """
+    """Draw an ellipse as a mask, uint8 (H, W): 255 inside, 0 outside; cut off what is outside the image."""
     mask = np.zeros(shape, dtype=np.uint8)
     # scikit-image rotates in the other direction: counterclockwise on screen, because y points down.
     mask[

@@ -23,7 +23,7 @@ _CITATION = """
 
 
 class Kylberg(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder with one split, `train`; each texture is a class with patches of `sample` and
+    """TFDS builder with one split, `train`. A texture is a class; its patches have a `sample` and a
     `rotation`.
     """
 

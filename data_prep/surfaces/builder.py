@@ -27,7 +27,7 @@ def config_of(plan: Plan) -> SurfacesConfig:
 
 
 class Surfaces(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder without downloads. `train` has good images; `test` has the other good images and all
+    """TFDS builder without downloads. `train` has good images; `test` has other good images and all
     defects.
     """
 

@@ -92,9 +92,7 @@ def cast_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
 
 
 def wood(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Draw planed wood with vertical growth rings and vessels; the defect is a knot, and the rings bend
-    around it.
-    """
+    """Draw planed wood with vertical growth rings; the defect is a knot, and the rings bend around it."""
     angle = _DOWN + rng.normal(0, 0.03)
     _, across = coordinates(size, angle=angle)
     wander = 5 * noise(rng, size, along=150, across=12, angle=angle) + 12 * drift(rng, size, scale=260)

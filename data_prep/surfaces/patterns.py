@@ -94,9 +94,7 @@ def plain_weave(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray
 
 
 def _height(offset: np.ndarray, *, lift: np.ndarray) -> np.ndarray:
-    """Compute the height of threads from the offset to their axis: about 1 at a crest, -1 outside a
-    thread.
-    """
+    """Compute the height of threads from the offset to their axis: about 1 at a crest, -1 outside."""
     bulge = np.sqrt(np.clip(1 - (offset / 0.46) ** 2, 0, 1))
     return np.where(bulge == 0, -1, 0.8 * bulge + 0.45 * np.clip(1.4 * lift, -1, 1))
 

@@ -61,9 +61,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Name of the TFDS configuration. It contains all settings, so that two plans never have the same
-        name.
-        """
+        """Name of the TFDS configuration. It contains all settings, so that it is unique."""
         if self == Plan():
             return DEFAULT_NAME
         which = "all" if self.surfaces == Plan().surfaces else "-".join(map(str, self.surfaces))

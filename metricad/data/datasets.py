@@ -208,9 +208,7 @@ def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
 
 
 def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
-    """Read a data set: its name, the samples of each class or surface, and whether it has good/defect
-    labels.
-    """
+    """Read a data set: name, samples by class or surface, and whether labels are good/defect."""
     import tensorflow_datasets as tfds  # slow to import, and not needed for folders
 
     builder = tfds.builder_from_directory(folder)

@@ -204,9 +204,7 @@ class CaeKdeDetector:
         return self._measure(training_loop.gather([image], self.side)[0])
 
     def is_anomalous(self, image: np.ndarray) -> bool:
-        """Whether the density is below its threshold and the error above its threshold: the rule of the
-        source.
-        """
+        """Whether density is below and error above their thresholds: the rule of the source."""
         density, error = self.measure(image)
         return density < self.density_threshold and error > self.error_threshold
 
@@ -234,8 +232,7 @@ class CaeKdeDetector:
 
 
 def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
-    """Fit a Gaussian kernel density to codes; choose the bandwidth with the largest likelihood of left-out
-    codes.
+    """Fit a Gaussian kernel density to codes; the bandwidth maximizes the likelihood of left-out codes.
 
     Parameters
     ----------
@@ -251,8 +248,7 @@ def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
 def build(
     side: int = 128, *, filters: tuple[int, ...] = FILTERS, learning_rate: float = 1e-3, seed: int = 0
 ) -> tuple[keras.Model, keras.Model]:
-    """Build the autoencoder compiled for training, and a model with the same weights that also returns the
-    code.
+    """Build the autoencoder for training, and a model with the same weights that also returns the code.
 
     Returns
     -------

@@ -25,9 +25,7 @@ PUBLISHED_EPOCHS = 100
 """Number of epochs, our own: the source gives none, nor any other setting of the training."""
 
 STRIDE = 8
-"""Distance between neighboring positions of the code in pixels; sides of the network's input are multiples of
-it.
-"""
+"""Distance between neighboring positions of the code in pixels; the input has multiples of it per side."""
 
 _TILES = 16  # number of tiles judged at once
 
@@ -208,8 +206,8 @@ class DenoisingDetector:
         return self.reference.register(image) if self.registration else None
 
     def fit_classifier(self, images: Iterable[np.ndarray], labels: Sequence[bool]) -> Self:
-        """Train the classifier that separates defects from harmless anomalies with a few labeled images,
-        after `fit`.
+        """Train the classifier that separates defects from harmless anomalies with labeled images, after
+        `fit`.
 
         Parameters
         ----------
@@ -239,9 +237,7 @@ class DenoisingDetector:
         return self
 
     def defect_probability(self, image: np.ndarray) -> float:
-        """Compute the probability that an image's anomalies are a defect, in [0, 1], after
-        `fit_classifier`.
-        """
+        """Compute the probability that an image has a defect, in [0, 1], after `fit_classifier`."""
         if self.classifier is None:
             raise ValueError("there is no classifier yet; give a few labelled images to fit_classifier")
         return float(self.classifier.predict_proba([self.features(self.anomaly_map(image))])[0, 1])
@@ -264,9 +260,7 @@ class DenoisingDetector:
         return (total / count)[: image.shape[0], : image.shape[1]]
 
     def _starts(self, padded: np.ndarray, axis: int) -> list[int]:
-        """Return the first rows, or columns, of the smallest number of tiles that cover an image, evenly
-        distributed.
-        """
+        """Return the first rows, or columns, of the fewest tiles that cover an image, evenly distributed."""
         whole = padded.shape[axis]
         return np.linspace(0, whole - self.side, -(-whole // self.side)).round().astype(int).tolist()
 

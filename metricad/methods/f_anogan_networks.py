@@ -213,8 +213,7 @@ class Training:
 def gradient_penalty(
     critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, share: tf.Tensor
 ) -> tf.Tensor:
-    """Compute how far the critic's gradient norm is from 1 between real and generated images (Gulrajani et
-    al. 2017).
+    """Compute how far the critic's gradient norm is from 1 (Gulrajani et al. 2017).
 
     Parameters
     ----------

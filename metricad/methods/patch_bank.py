@@ -137,7 +137,7 @@ class PatchBankDetector:
         return reweighted(np.linalg.norm(self.bank[beside] - features[farthest], axis=-1))
 
     def _to_bank(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute distance and index of the nearest feature in the bank for each feature (h, w, d): (h, w)
+        """Find the nearest feature in the bank for each feature (h, w, d): distance and index, (h, w)
         each.
         """
         vectors = _vectors(features)

@@ -12,8 +12,7 @@ BATCH = 250
 
 
 def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
-    """Compute the area under the ROC curve: the chance that a defect scores above a good image; ties count
-    half.
+    """Compute the area under the ROC curve: the chance that a defect scores above a good image (ties: 1/2).
 
     Parameters
     ----------

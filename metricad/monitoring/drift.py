@@ -16,9 +16,7 @@ DEFECTS = "mostly defects"
 """Name of the bet that more than half of all images are defects. Then few good images are left to rank."""
 
 LEVEL = 0.001
-"""Default level: one of a thousand streams without drift is expected to raise an alarm, however long it
-is.
-"""
+"""Default level: of a thousand endless streams without drift, one is expected to raise an alarm."""
 
 _NAMES = np.array([*(name for name, bets in BETS.items() for _ in bets), DEFECTS])
 _SHIFT, _SPREAD = np.array([bet for bets in BETS.values() for bet in bets]).T

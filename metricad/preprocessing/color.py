@@ -24,9 +24,7 @@ class Luminance(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("metricad")
 class Opponents(keras.layers.Layer):
-    """Layer that converts images (N, H, W, 3) to opponent channels (N, H, W, 2): R − G and B − (R + G) /
-    2.
-    """
+    """Layer that converts images (N, H, W, 3) to channels (N, H, W, 2): R − G and B − (R + G) / 2."""
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
         """Compute both channels; they are 0 for gray of any brightness."""

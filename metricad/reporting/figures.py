@@ -98,9 +98,7 @@ def _draw_curves(
     chance: Mapping[Surface, tuple[float, float]],
     axes: tuple[str, str],
 ) -> Figure:
-    """Draw the curves of all results, one panel for each surface; `chance` is the height of the chance line
-    at both ends.
-    """
+    """Draw the curves of all results, a panel for each surface; `chance` is the chance line at both ends."""
     with rc_context(LOOK):
         figure, panels = lay_out(len(summary.titles), across=3, ratio=1.06, entries=len(summary.labels))
         look = styles(summary)
@@ -249,9 +247,7 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
 
 
 def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict[str, Any]]:
-    """Choose color and line style of each setting; controls are gray, untrained networks dashed, baselines
-    dotted.
-    """
+    """Choose the style of each setting: controls are gray, untrained networks dashed, baselines dotted."""
     found = {}
     for number, setting in enumerate(dict.fromkeys([*summary.judged, *more])):
         color, line = _COLORS[number % len(_COLORS)], _LINES[number % len(_LINES)]

@@ -124,8 +124,8 @@ class Summary:
         return float(np.median(values)) if values else None
 
     def rivals(self, surface: Surface, setting: Setting, method: str) -> dict[Setting, float]:
-        """Return the median AUROC of all controls of a setting: its untrained network with the same density,
-        and baselines.
+        """Return the median AUROC of a setting's controls: untrained network with the same density,
+        baselines.
         """
         found = {}
         for one in self.of(surface, setting, method)[:1]:
