@@ -1,1 +1,1 @@
-"""Builders and generators that put surface data where metricad reads it."""
+"""Prepare data sets and generate synthetic surfaces in the form that metricad reads."""

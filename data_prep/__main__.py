@@ -1,4 +1,4 @@
-"""``python -m data_prep`` is ``metricad-data``."""
+"""Run ``metricad-data`` with ``python -m data_prep``."""
 
 from data_prep.cli import main
 

@@ -1,4 +1,4 @@
-"""Run a TFDS builder: quietly, whole or not at all, and say what came of it."""
+"""Run a TFDS builder without its output, completely or not at all, and summarize the result."""
 
 import contextlib
 import io
@@ -22,20 +22,20 @@ def prepare(
     config: str | tfds.core.BuilderConfig | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Prepare a data set, unless it is there already.
+    """Prepare a data set if it does not exist yet.
 
     Parameters
     ----------
     builder_class : class
-        The TFDS builder. Its metadata hold `counts` (of each split) and `notes` (what a user should know).
+        TFDS builder. Its metadata hold `counts` (of each split) and `notes` (for the user).
     data_dir : Path
-        Where TFDS directories are kept; the data set goes to ``data_dir/name[/config]/version``.
+        Folder of all TFDS directories; the data set is written to ``data_dir/name[/config]/version``.
     manual_dir : Path, optional
-        The unpacked original, for builders that read one.
+        Folder of the unpacked original, for builders that need one.
     config : str or BuilderConfig, optional
-        Which of the builder's configurations.
+        Configuration of the builder.
     overwrite : bool
-        Build anew what is there already. It is replaced only once the new one is complete.
+        Build again if it exists. The old one is replaced only when the new one is complete.
 
     Returns
     -------
@@ -45,8 +45,8 @@ def prepare(
     Raises
     ------
     DataError
-        The original is not as it must be, or something else stands in the data set's place. Nothing is
-        left behind then, and a data set that was there before still is.
+        The original is not as expected, or something else is in the place of the data set. Then nothing new
+        is left behind, and an existing data set is not changed.
     """
     name = builder_class.name + (f"/{getattr(config, 'name', config)}" if config else "")
     place = f"{name}/{builder_class.VERSION}"
@@ -67,12 +67,12 @@ def prepare(
 
 
 def _in_short(error: Exception, name: str) -> Exception:
-    """Find what went wrong with a file in what TFDS and TensorFlow make of it."""
-    cause = error.__cause__ or error  # TFDS raises a new error, with its own words before the old ones
+    """Find the cause of a file error in the errors of TFDS and TensorFlow."""
+    cause = error.__cause__ or error  # TFDS raises a new error with its own text before the original
     if isinstance(cause, OSError):
         return cause
     message = getattr(cause, "message", str(cause))
-    reason = message.rpartition("; ")[2]  # TensorFlow names the file first, here a temporary one
+    reason = message.rpartition("; ")[2]  # TensorFlow puts the file name first, here a temporary one
     return DataError(
         f"{name}: TensorFlow could not read or write its records ({reason}); nothing is left behind"
     )
@@ -80,9 +80,9 @@ def _in_short(error: Exception, name: str) -> Exception:
 
 @contextlib.contextmanager
 def _quiet_tfds(temporary: Path) -> Iterator[None]:
-    """Keep TFDS's bars, prints and log lines away: they speak of downloads and of temporary folders.
+    """Suppress TFDS's progress bars, prints and logs, which are about downloads and temporary folders.
 
-    It makes temporary folders that it never removes, too; they go to `temporary`, which is.
+    TFDS makes temporary folders that it never removes. They are put into `temporary`, which is removed.
     """
     default, tempfile.tempdir = tempfile.tempdir, str(temporary)
     verbosity = logging.get_verbosity()
@@ -98,11 +98,11 @@ def _quiet_tfds(temporary: Path) -> Iterator[None]:
 
 
 def _report(target: Path) -> list[str]:
-    """Read a prepared data set's metadata as metricad would, without its builder, and put them in words."""
+    """Read the metadata of a prepared data set, as metricad does, and format them as lines."""
     try:
         metadata = tfds.builder_from_directory(target).info.metadata
         notes, counts = metadata["notes"], metadata["counts"]
-    except Exception as error:  # TFDS, protobuf and JSON each raise kinds of their own
+    except Exception as error:  # TFDS, protobuf and JSON raise their own types of error
         raise DataError(
             f"{target}: not a complete data set of this kind ({type(error).__name__}); "
             "build it anew with --overwrite, or choose another --data-dir"
@@ -111,7 +111,7 @@ def _report(target: Path) -> list[str]:
 
 
 def closing_line(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Put the counts of each split in words: ``train 575 images (496 normals, 79 defects, 1 class)``."""
+    """Format the counts of each split: ``train 575 images (496 normals, 79 defects, 1 class)``."""
     return "; ".join(f"{split} {_words(numbers)}" for split, numbers in counts.items())
 
 

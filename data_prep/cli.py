@@ -1,4 +1,4 @@
-"""``metricad-data``: put data sets where metricad reads them. Nothing is downloaded."""
+"""``metricad-data``: prepare data sets where metricad reads them. Nothing is downloaded."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -19,9 +19,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ManualDir = Annotated[Path, typer.Option(help="The folder that holds the unpacked original.")]
-DataDir = Annotated[Path, typer.Option(help="The folder that data sets are written to.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Build anew what is there already.")]
+ManualDir = Annotated[Path, typer.Option(help="Folder of the unpacked original.")]
+DataDir = Annotated[Path, typer.Option(help="Folder for the data sets.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Build again what exists already.")]
 
 DagmClass = StrEnum(
     "DagmClass",
@@ -31,7 +31,7 @@ DagmClass = StrEnum(
 
 @app.command()
 def kylberg(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = False) -> None:
-    """Kylberg textures: 28 classes to learn a distance from.
+    """Prepare the Kylberg textures: 28 classes for training.
 
     Example: metricad-data kylberg --manual-dir ~/kylberg --data-dir data
     """
@@ -46,11 +46,11 @@ def dagm2007(
     manual_dir: ManualDir,
     data_dir: DataDir,
     config: Annotated[
-        DagmClass, typer.Option(metavar="[all|class1…class10]", help="One class, or all there are.")
+        DagmClass, typer.Option(metavar="[all|class1…class10]", help="One class, or all classes of the copy.")
     ] = DagmClass.all,
     overwrite: Overwrite = False,
 ) -> None:
-    """DAGM 2007: ten synthetic surfaces with marked defects, whole or in part.
+    """Prepare DAGM 2007: ten synthetic surfaces with marked defects, complete or in part.
 
     Example: metricad-data dagm2007 --manual-dir ~/dagm --config class1 --data-dir data
     """
@@ -66,7 +66,7 @@ def dagm2007(
 
 @app.command()
 def cifar100(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = False) -> None:
-    """CIFAR-100 in gray, from the one that TensorFlow Datasets has prepared in --manual-dir.
+    """Prepare CIFAR-100 in gray, from the one that TensorFlow Datasets prepared in --manual-dir.
 
     Example: metricad-data cifar100 --manual-dir ~/tensorflow_datasets --data-dir data
     """
@@ -80,16 +80,21 @@ def cifar100(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = Fa
 def surfaces(
     data_dir: DataDir,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 512,
-    normals: Annotated[int, typer.Option(help="Normal images of each surface, one half to train.")] = 100,
-    defects: Annotated[int, typer.Option(help="Defective images of each surface, all to test.")] = 50,
-    surfaces: Annotated[str, typer.Option(help="Which surfaces: numbers between commas, or all.")] = "all",
+    normals: Annotated[
+        int, typer.Option(help="Good images of each surface; half of them for training.")
+    ] = 100,
+    defects: Annotated[int, typer.Option(help="Defective images of each surface, all for testing.")] = 50,
+    surfaces: Annotated[
+        str, typer.Option(help="Numbers of the surfaces, separated by commas, or all.")
+    ] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the whole data set.")] = 0,
     folders: Annotated[
-        bool, typer.Option("--folders", help="Write image files, laid out as MVTec AD, to DATA_DIR/surfaces.")
+        bool,
+        typer.Option("--folders", help="Write image files in the layout of MVTec AD to DATA_DIR/surfaces."),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Synthetic surfaces with defects, rendered here.
+    """Render synthetic surfaces with defects.
 
     Example: metricad-data surfaces --surfaces 1,2,5 --size 256 --data-dir data
     """
@@ -112,10 +117,10 @@ def surfaces(
 def magnetic_tile(
     manual_dir: ManualDir,
     data_dir: DataDir,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of hard-linking them.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of making hard links.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Magnetic-tile defects, laid out as MVTec AD in DATA_DIR/magnetic_tile.
+    """Convert magnetic-tile defects to the layout of MVTec AD in DATA_DIR/magnetic_tile.
 
     Example: metricad-data magnetic-tile --manual-dir ~/magnetic_tile --data-dir data
     """
@@ -125,7 +130,7 @@ def magnetic_tile(
 
 
 def _building(manual_dir: Path | None = None) -> ModuleType:
-    """Import what needs TensorFlow, which takes seconds: only once the arguments are known to be good."""
+    """Check the folder, then import the module that needs TensorFlow, because this takes seconds."""
     if manual_dir is not None:
         from data_prep import sources
 

@@ -1,7 +1,7 @@
-"""The magnetic-tile surface defects in the folder layout of MVTec AD, which metricad and others read.
+"""Convert the magnetic-tile data set to the folder layout of MVTec AD, which metricad and others read.
 
-The original has a folder for each condition, ``MT_Free/Imgs`` and ``MT_Blowhole/Imgs`` and so on, with
-``.jpg`` images and, of the defective ones, masks as ``.png`` of the same name. It has no split.
+The original has a folder for each condition, ``MT_Free/Imgs``, ``MT_Blowhole/Imgs`` and so on, with ``.jpg``
+images. Defective ones have masks as ``.png`` of the same name. There is no split.
 """
 
 import os
@@ -18,7 +18,7 @@ from metricad.errors import DataError
 
 NAME = "magnetic_tile"
 KINDS = ("blowhole", "break", "crack", "fray", "uneven")
-HELD_OUT = 4  # of the sorted normal images every fourth is for testing
+HELD_OUT = 4  # every fourth of the sorted good images is for testing
 
 _NORMAL = "free"
 _IMAGES = {
@@ -28,14 +28,14 @@ _IMAGES = {
     "crack": 57,
     "fray": 32,
     "uneven": 103,
-}  # in the original
+}  # numbers of images in the original
 _DEPTH = 3
-_MARKS = ("train/good", "ground_truth")  # what every converted folder has
+_MARKS = ("train/good", "ground_truth")  # folders in every converted data set
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image to place: where it comes from, its place, and for a defective one its mask's two."""
+    """One image to convert: file and destination, and for a defective image those of its mask."""
 
     image: Path
     place: str
@@ -44,21 +44,21 @@ class Tile:
 
 
 def convert(source: Path, data_dir: Path, *, copy: bool = False, overwrite: bool = False) -> list[str]:
-    """Lay the data set out as ``data_dir/magnetic_tile/{train,test,ground_truth}``.
+    """Convert the data set to ``data_dir/magnetic_tile/{train,test,ground_truth}``.
 
-    Images are hard links where the file system allows it: they take no room, and stay when the original
-    is moved or deleted. Masks are written anew, as 0 and 255.
+    Images are hard links if the file system allows it. They take no space and remain if the original is moved
+    or deleted. Masks are written again with values 0 and 255.
 
     Parameters
     ----------
     source : Path
-        The folder that holds ``MT_Free`` and the others, or one above it.
+        Folder that contains ``MT_Free`` and the others, or one above it.
     data_dir : Path
-        Where the new folder goes.
+        Folder for the new data set.
     copy : bool
-        Copy the images even where they could be linked.
+        Copy the images even if links are possible.
     overwrite : bool
-        Replace what was converted before, once the new one is complete.
+        Replace an existing conversion when the new one is complete.
 
     Returns
     -------
@@ -68,8 +68,8 @@ def convert(source: Path, data_dir: Path, *, copy: bool = False, overwrite: bool
     Raises
     ------
     DataError
-        The original is not as it must be, or something else stands in the new folder's place. Nothing
-        is left behind then.
+        The original is not as expected, or something else is in the place of the new folder. Then nothing is
+        left behind.
     """
     data_dir = Path(data_dir).expanduser()
     target = data_dir / NAME
@@ -87,7 +87,7 @@ def convert(source: Path, data_dir: Path, *, copy: bool = False, overwrite: bool
     with staging.publishing(data_dir, NAME) as folder:
         place = _copy if copy else _link
         for tile in track(tiles, NAME):
-            shape = sources.read_gray(tile.image).shape  # read for its size, and to see that it is whole
+            shape = sources.read_gray(tile.image).shape  # for its size, and to detect damage
             place(tile.image, _parent_made(folder / NAME / tile.place))
             if tile.mask is not None and tile.mask_place is not None:
                 mask = sources.read_mask(tile.mask, shape)
@@ -155,7 +155,7 @@ def _copy(source: Path, target: Path) -> None:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
-    except OSError:  # another file system, one without hard links, or a file of somebody else's
+    except OSError:  # another file system, no hard links, or a file of another user
         _copy(source, target)
 
 
@@ -177,7 +177,7 @@ def _notes(homes: Mapping[str, Path], unmarked: list[str]) -> list[str]:
 
 
 def _closing_line(target: Path) -> str:
-    """Count what stands in the converted folder."""
+    """Count the images in the converted folder."""
     count: Callable[[str], int] = lambda place: sum(1 for _ in (target / place).iterdir())  # noqa: E731
     kinds = [kind for kind in KINDS if (target / "test" / kind).is_dir()]
     each = {kind: count(f"test/{kind}") for kind in kinds}

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for people: nothing where standard error is no terminal."""
+"""Show a progress bar on standard error if it is a terminal."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
-    """Yield the items and show how far they are; `total` is needed where they have no length."""
+    """Yield the items and show progress; `total` is needed if they have no length."""
     console = Console(stderr=True)
     yield from rich_track(
         items, description, total=total, console=console, transient=True, disable=not console.is_terminal

@@ -1,6 +1,6 @@
-"""The features of the data sets that metricad reads, and what their metadata say about them.
+"""Features of the data sets that metricad reads, and counts for their metadata.
 
-metricad knows these data sets by the names here alone: it never imports their builders.
+metricad only knows these names and never imports the builders.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ NORMAL, DEFECT = CONDITIONS = ("normal", "defect")
 
 
 def labelled_surfaces(names: Sequence[str]) -> tfds.features.FeaturesDict:
-    """Return the features of inspected surfaces.
+    """Return the features of labeled surfaces.
 
     Parameters
     ----------
     names : sequence of str
-        Every surface of the original set, whether or not a copy holds it: a surface keeps its number.
+        All surfaces of the original, even if a copy lacks some: so a surface keeps its number.
 
     Returns
     -------
     FeaturesDict
-        `image` uint8 (H, W, 1); `mask` uint8 (H, W, 1), 255 on a defect and 0 elsewhere; `label`, the
-        condition; `surface`; `name`, unique in the data set and stable between builds.
+        `image` uint8 (H, W, 1); `mask` uint8 (H, W, 1), 255 on a defect and 0 elsewhere; `label`, normal or
+        defect; `surface`; `name`, unique in the data set and equal in all builds.
     """
     return tfds.features.FeaturesDict(
         {
@@ -37,12 +37,12 @@ def labelled_surfaces(names: Sequence[str]) -> tfds.features.FeaturesDict:
 
 
 def gray_image(height: int | None = None, width: int | None = None) -> tfds.features.Image:
-    """Return the feature of an 8-bit gray image, of any size unless one is given."""
+    """Return the feature of an 8-bit gray image, of any size by default."""
     return tfds.features.Image(shape=(height, width, 1), dtype=np.uint8, encoding_format="png")
 
 
 def count(classes: Sequence[str], defects: Sequence[bool] | None = None) -> dict[str, int]:
-    """Count a split: its images, the normal and the defective ones where that is known, its classes."""
+    """Count a split: images, good and defective ones if known, and classes."""
     counts = {"images": len(classes)}
     if defects is not None:
         counts |= {"normals": len(defects) - sum(defects), "defects": sum(defects)}

@@ -1,4 +1,4 @@
-"""The files that users bring: folders walked, names matched in either case, images read and checked."""
+"""Read users' files: search folders, match names regardless of case, read and check images."""
 
 import io
 import os
@@ -13,12 +13,12 @@ from metricad.errors import DataError
 
 
 def folder(path: str | os.PathLike[str]) -> Path:
-    """Return `path` when it is a folder with something in it.
+    """Return `path` if it is a folder that is not empty.
 
     Raises
     ------
     DataError
-        It does not exist, is a file, or is empty.
+        The path does not exist, is a file, or is empty.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -31,7 +31,9 @@ def folder(path: str | os.PathLike[str]) -> Path:
 
 
 def walk(root: Path, *, depth: int) -> Iterator[Path]:
-    """Yield `root` and the folders down to `depth` levels below it, nearest first, sorted, none hidden."""
+    """Yield `root` and all folders up to `depth` levels below it, level by level, sorted; skip hidden
+    ones.
+    """
     level = [root]
     for _ in range(depth + 1):
         yield from level
@@ -44,24 +46,25 @@ def walk(root: Path, *, depth: int) -> Iterator[Path]:
 
 
 def children(parent: Path) -> dict[str, Path]:
-    """Map the lower-cased names of a folder's files and folders to their paths, in sorted order.
+    """Map the lower-case names of a folder's files and folders to their paths, in sorted order.
 
-    Copies of one data set differ in case (``0001.PNG``, ``0001.png``) with the system they passed through.
+    Copies of a data set may differ in case (``0001.PNG``, ``0001.png``), depending on the systems they were
+    on.
     """
     return {child.name.lower(): child for child in sorted(parent.iterdir())}
 
 
 def read_gray(path: Path) -> np.ndarray:
-    """Read an 8-bit image file, completely: a damaged file must not reach a data set.
+    """Read an 8-bit image file completely, so that damaged files are detected.
 
     Returns
     -------
-    uint8 (H, W). Color is turned to luminance; alpha is dropped.
+    uint8 (H, W). Color is converted to luminance; alpha is dropped.
 
     Raises
     ------
     DataError
-        The file is missing, no image, truncated, or not of 8 bits.
+        The file is missing, no image, truncated, or does not have 8 bits.
     """
     pixels = _decode(path)
     if pixels.dtype != np.uint8:
@@ -78,13 +81,13 @@ def read_gray(path: Path) -> np.ndarray:
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Read a defect mask as uint8 (H, W), 255 on the defect and 0 elsewhere.
 
-    Marked is what is brighter than half the brightest pixel: masks come as 0 and 255, as 0 and 1, and
-    with soft borders where somebody has resized them.
+    Pixels brighter than half of the maximum are marked. Masks may have values 0 and 255, or 0 and 1, or soft
+    borders after resizing.
 
     Raises
     ------
     DataError
-        As `read_gray`, or the size differs from the image's `shape` (H, W).
+        As `read_gray`, or its size differs from the image's `shape` (H, W).
     """
     pixels = _decode(path)
     gray = (pixels if pixels.ndim == 2 else pixels[..., 0]).astype(np.float32)
@@ -97,21 +100,21 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def to_gray(color: np.ndarray) -> np.ndarray:
-    """Turn uint8 (..., 3) into luminance, uint8 (...), with scikit-image's weights (ITU-R BT.709)."""
+    """Convert uint8 (..., 3) to luminance, uint8 (...), with scikit-image's weights (ITU-R BT.709)."""
     return np.rint(skimage.color.rgb2gray(color) * 255).astype(np.uint8)
 
 
 def _decode(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
-    encoded = io.BytesIO(path.read_bytes())  # from a path, some readers leave the file open when they fail
+    encoded = io.BytesIO(path.read_bytes())  # with a path, some readers leave the file open after an error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # readers warn about odd tags; what matters is checked by callers
+            warnings.simplefilter("ignore")  # readers warn about odd tags; callers check what matters
             return np.asarray(skimage.io.imread(encoded))
     except MemoryError:
         raise
-    except Exception as error:  # each format's reader raises kinds of its own
+    except Exception as error:  # each format's reader raises its own types of error
         raise DataError(
             f"{path}: not a readable image, perhaps damaged or truncated; "
             "expected an original file: copy it anew"

@@ -1,4 +1,4 @@
-"""Data sets that are whole or not there: built in a hidden folder beside their place, then moved."""
+"""Write data sets completely or not at all: build them in a hidden folder, then rename it."""
 
 import contextlib
 import tempfile
@@ -10,15 +10,15 @@ from metricad.errors import DataError
 
 @contextlib.contextmanager
 def publishing(root: Path, place: str) -> Iterator[Path]:
-    """Give an empty folder to build in, and move what was built to its place when all went well.
+    """Give an empty folder to build in, and move the result to its place on success.
 
     Parameters
     ----------
     root : Path
-        Where data sets are kept. Made if it is missing, and taken away again if nothing was built.
+        Folder of all data sets. Created if missing, and removed again if nothing was built.
     place : str
-        Where below `root` the data set goes; it is built at the same `place` below the folder given.
-        What stands there already is replaced, and only once the new one is complete.
+        Path of the data set below `root`, and of the new build below the given folder. An existing data set
+        is replaced only when the new one is complete.
 
     Raises
     ------
@@ -30,11 +30,11 @@ def publishing(root: Path, place: str) -> Iterator[Path]:
         raise DataError(f"{root}: a file; expected a folder to put the data set in")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # Beside its place, so that moving it is one step within one file system.
+        # On the same file system, so that moving is a single rename.
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as staging:
             yield Path(staging)
             _move(Path(staging, place), root / place, aside=Path(staging, "replaced"))
-    except BaseException:  # Ctrl-C as well
+    except BaseException:  # also after Ctrl-C
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()

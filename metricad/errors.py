@@ -7,9 +7,7 @@ import errno
 
 
 class MetricadError(Exception):
-    """Base class: data, a file or a run cannot be used. The command line prints the message and exits with
-    2.
-    """
+    """Base class: data, a file or a run cannot be used. The command line prints it and exits with 2."""
 
 
 class DataError(MetricadError):

@@ -10,9 +10,7 @@ _PACKAGES = ("metricad", "tensorflow", "keras", "numpy", "scikit-image", "scikit
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, metricad and its numeric packages, and metricad's commit if it is
-    known.
-    """
+    """Return the versions of Python, metricad and its numeric packages, and metricad's commit if known."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,1 +1,1 @@
-"""CIFAR-100 in gray: patches of natural scenes to learn a distance from, and their TFDS builder."""
+"""CIFAR-100 in gray: small images of natural scenes for training, and their TFDS builder."""

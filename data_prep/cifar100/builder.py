@@ -1,4 +1,4 @@
-"""CIFAR-100 in gray as a TFDS data set, made from the one that TFDS itself prepares."""
+"""CIFAR-100 in gray as a TFDS data set, made from the one that TFDS prepares."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ _INFO = "dataset_info.json"
 
 
 class Cifar100Gray(tfds.core.GeneratorBasedBuilder):
-    """The original's splits, with the 100 fine classes as `label`."""
+    """TFDS builder with the original's splits and the 100 fine classes as `label`."""
 
     name = "cifar100_gray"
     VERSION = tfds.core.Version("1.0.0")
@@ -33,7 +33,7 @@ class Cifar100Gray(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": schema.gray_image(_SIDE, _SIDE),
-                    "label": tfds.features.ClassLabel(),  # named as in the original
+                    "label": tfds.features.ClassLabel(),  # names are those of the original
                     "name": tfds.features.Text(),
                 }
             ),
@@ -70,14 +70,14 @@ class Cifar100Gray(tfds.core.GeneratorBasedBuilder):
 
 
 def open_original(manual_dir: Path) -> tfds.core.DatasetBuilder:
-    """Open the CIFAR-100 that TFDS has prepared in a folder, the newest version, without its builder.
+    """Open the newest CIFAR-100 prepared by TFDS in a folder, without its builder.
 
     Raises
     ------
     DataError
-        There is none, it is damaged, or it is not CIFAR-100.
+        There is no CIFAR-100, it is damaged, or it is another data set.
     """
-    # The folder may be TFDS's own, the data set's, or the version's.
+    # The folder may be TFDS's data folder, that of the data set, or that of a version.
     found = [
         *manual_dir.glob(f"{_SOURCE}/*/{_INFO}"),
         *manual_dir.glob(f"*/{_INFO}"),
@@ -93,7 +93,7 @@ def open_original(manual_dir: Path) -> tfds.core.DatasetBuilder:
         original = tfds.builder_from_directory(folder)
         features = original.info.features
         fits = original.name == _SOURCE and {"id", "image", "label"} <= set(features)
-    except Exception as error:  # TFDS, protobuf and JSON each raise kinds of their own
+    except Exception as error:  # TFDS, protobuf and JSON raise their own types of error
         raise DataError(
             f"{folder}: a damaged data set ({type(error).__name__}); prepare CIFAR-100 anew"
         ) from error
@@ -104,7 +104,7 @@ def open_original(manual_dir: Path) -> tfds.core.DatasetBuilder:
 
 def _examples(original: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
     try:
-        # Read once, so that keeping it all in memory, as TFDS would, gains nothing.
+        # It is read once, so TFDS's cache in memory would not help.
         read_config = tfds.ReadConfig(try_autocache=False)
         yield from tfds.as_numpy(
             original.as_dataset(split=split, shuffle_files=False, read_config=read_config)

@@ -24,7 +24,7 @@ _CITATION = """
 
 
 class Dagm2007(tfds.core.GeneratorBasedBuilder):
-    """The splits are the original's; its `train` holds defective images too."""
+    """TFDS builder with the original's splits; `train` also has defective images."""
 
     name = "dagm2007"
     VERSION = tfds.core.Version("1.0.0")
@@ -32,7 +32,7 @@ class Dagm2007(tfds.core.GeneratorBasedBuilder):
         "Get DAGM 2007 from its home page and unpack it: one folder Class1 to Class10 for each class, or as "
         "many of them as are wanted."
     )
-    BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS declares it so)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (required by TFDS)
         tfds.core.BuilderConfig(name=ALL, description="All classes that the copy holds."),
         *(tfds.core.BuilderConfig(name=name, description=f"Only {name}.") for name in layout.CLASSES),
     ]
@@ -79,7 +79,7 @@ class Dagm2007(tfds.core.GeneratorBasedBuilder):
 
 
 def _mask(inspected: layout.Inspected, shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask, uint8 (H, W): 255 on the defect, 0 elsewhere, all 0 for a normal image."""
+    """Make the mask, uint8 (H, W): 255 on the defect, 0 elsewhere; all 0 for a good image."""
     if not inspected.defective:
         return np.zeros(shape, dtype=np.uint8)
     if inspected.ellipse is not None:

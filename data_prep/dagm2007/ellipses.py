@@ -1,4 +1,4 @@
-"""The ellipses by which the competition's layout of DAGM 2007 marks defects."""
+"""Ellipses that mark the defects in the competition's layout of DAGM 2007."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ _FIELDS = 6
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An ellipse on an image, in pixels; `angle` turns its major axis from x towards y (down), in radians."""
+    """An ellipse in pixels; `angle` rotates its major axis from x toward y (down), in radians."""
 
     semi_major: float
     semi_minor: float
@@ -23,14 +23,14 @@ class Ellipse:
 
 
 def read(path: Path) -> dict[int, Ellipse]:
-    """Read a ``labels.txt``: image number, both semi-axes, angle, x and y of the center.
+    """Read a ``labels.txt``: number of the image, both semi-axes, angle, x and y of the center.
 
-    Some copies break a line after the number, so that fields are counted and lines are not.
+    Fields are counted instead of lines, because some copies have a line break after the number.
 
     Raises
     ------
     DataError
-        The fields are not six an image, a field is no number, or an image is there twice.
+        There are not six fields per image, a field is no number, or an image is listed twice.
     """
     fields = path.read_text(encoding="utf-8-sig", errors="replace").split()
     try:
@@ -48,9 +48,9 @@ def read(path: Path) -> dict[int, Ellipse]:
 
 
 def draw(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
-    """Draw an ellipse as a mask, uint8 (H, W): 255 in it and 0 elsewhere. What is outside is cut off."""
+    """Draw an ellipse as a mask, uint8 (H, W): 255 inside, 0 outside; cut off what is outside the image."""
     mask = np.zeros(shape, dtype=np.uint8)
-    # scikit-image turns the other way: counterclockwise as one sees it, where y points down.
+    # scikit-image rotates in the other direction: counterclockwise on screen, because y points down.
     mask[
         ellipse_pixels(
             ellipse.y, ellipse.x, ellipse.semi_minor, ellipse.semi_major, shape=shape, rotation=-ellipse.angle

@@ -1,4 +1,4 @@
-"""The lists by which today's layout of DAGM 2007 tells defective images from normal ones."""
+"""Lists that tell defective images from good ones in the present layout of DAGM 2007."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from metricad.errors import DataError
 
 @dataclass(frozen=True)
 class Listed:
-    """One image of a list, and its mask file if it is defective."""
+    """One image in a list, and its mask file if it is defective."""
 
     image: Path
     mask: Path | None
 
 
 def read(folder: Path) -> list[Listed]:
-    """Read the ``Label/Labels.txt`` of a split; what it lists is what there is.
+    """Read the ``Label/Labels.txt`` of a split; only images in the list are used.
 
-    The first line is a number by itself. The others have, between tabs, the image's number, 1 if it is
-    defective, its file, a flag, and its mask's file or 0.
+    The first line is a single number. All other lines have tab-separated fields: the image's number, 1 if it
+    is defective, its file, a flag, and the file of its mask or 0.
 
     Raises
     ------
     DataError
-        There is no list, a line of it is damaged, or it names files that are not there.
+        There is no list, a line is damaged, or a file in it is missing.
     """
     beside = sources.children(folder)
     label_folder = beside.get("label")
@@ -44,7 +44,7 @@ def read(folder: Path) -> list[Listed]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield the image file of each line and its mask file or None."""
+    """Yield the image file of each line, and its mask file or None."""
     seen = set()
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         fields = line.split()

@@ -1,8 +1,9 @@
-"""Find the images of DAGM 2007 in a copy, in the layout of today or the one of the competition.
+"""Find the images of DAGM 2007 in a copy, in the present layout or that of the competition.
 
-Today's has ``Class1/Train`` and ``Class1/Test``, images of both conditions in each, and lists them in
-``Label/Labels.txt``. The competition's has ``Class1`` with normal images and ``Class1_def`` with
-defective ones, whose ``labels.txt`` gives an ellipse each; it knows no split, so all of it is `train`.
+The present layout has ``Class1/Train`` and ``Class1/Test``, each with good and defective images, which are
+listed in ``Label/Labels.txt``. The competition's layout has ``Class1`` with good images and ``Class1_def``
+with defective ones, whose ``labels.txt`` gives an ellipse for each. It has no split, so all images are
+`train`.
 """
 
 import re
@@ -18,7 +19,7 @@ from metricad.errors import DataError
 CLASSES = tuple(f"class{number}" for number in range(1, 11))
 SPLITS = ("train", "test")
 
-# What the original has: images of a split, and how many of them are defective, class 1 to 10.
+# Numbers of the original, class 1 to 10: images in each split, and defective ones among them.
 _IMAGES = (575,) * 6 + (1150,) * 4
 _DEFECTS = {
     "train": (79, 66, 66, 82, 70, 83, 150, 150, 150, 150),
@@ -26,7 +27,7 @@ _DEFECTS = {
 }
 _FOLDER = re.compile(r"class(10|[1-9])(_def)?", re.IGNORECASE)
 _DEPTH = 3
-_NORMAL, _DEFECT = "normal", "defect"  # the competition's folders
+_NORMAL, _DEFECT = "normal", "defect"  # names for the competition's folders
 _EXPECTED = (
     "folders like Class1/Train and Class1/Test, or Class1 and Class1_def, as the unpacked archives have them"
 )
@@ -34,9 +35,9 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Inspected:
-    """One image: its name in the data set, its class, its file, and where its defect is described.
+    """One image: name in the data set, class, file, and mask or ellipse of its defect.
 
-    A normal image has neither a mask file nor an ellipse, a defective one has one of the two.
+    A good image has neither a mask file nor an ellipse; a defective one has one of the two.
     """
 
     name: str
@@ -52,20 +53,20 @@ class Inspected:
 
 
 def find(root: Path, classes: Collection[str] = CLASSES) -> tuple[dict[str, list[Inspected]], list[str]]:
-    """List the images of some classes below a folder, and what the copy lacks.
+    """List the images of some classes in a folder, and what is missing in the copy.
 
     Returns
     -------
     splits : dict
-        `train`, `test` or both, each with its images in the order of the lists.
+        `train`, `test` or both, each with images in the order of the lists.
     notes : list of str
-        What a user should know of a copy that is not complete.
+        Notes for the user about an incomplete copy.
 
     Raises
     ------
     DataError
-        Nothing is found, a list is damaged or names files that are not there, or a complete split has
-        other numbers of defective images than the original.
+        No images were found, a list is damaged or names missing files, or a complete split has other numbers
+        of defective images than the original.
     """
     homes = _homes(root)
     found = [surface for surface in classes if surface in homes]
@@ -85,14 +86,14 @@ def find(root: Path, classes: Collection[str] = CLASSES) -> tuple[dict[str, list
 
 
 def _homes(root: Path) -> dict[str, dict[str, Path]]:
-    """Map each class to its folders: by split in today's layout, by condition in the competition's."""
+    """Map each class to its folders: by split in the present layout, by condition in the competition's."""
     homes: dict[str, dict[str, Path]] = defaultdict(dict)
     for folder in sources.walk(root, depth=_DEPTH):
         if not (match := _FOLDER.fullmatch(folder.name)):
             continue
         surface, inside = f"class{match[1]}", sources.children(folder)
         parts = {split: inside[split] for split in SPLITS if split in inside and not match[2]}
-        # Where Class1.zip was unpacked into a folder Class1, the outer one has nothing but the inner one.
+        # If Class1.zip was unpacked into a folder Class1, the outer folder only contains the inner one.
         if not parts and any(name.endswith(".png") for name in inside):
             parts = {_DEFECT if match[2] else _NORMAL: folder}
         together = set(homes[surface]) | set(parts)
@@ -141,7 +142,7 @@ def _read_defective(surface: str, folder: Path) -> Iterator[Inspected]:
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
-    """Map the numbers of ``1.png``, ``2.png`` … to their files, in the order of the numbers."""
+    """Map the numbers of ``1.png``, ``2.png`` … to their files, in ascending order."""
     files = (path for name, path in sources.children(folder).items() if name.endswith(".png"))
     return dict(sorted((int(path.stem), path) for path in files if path.stem.isdecimal()))
 
@@ -149,9 +150,9 @@ def _numbered(folder: Path) -> dict[int, Path]:
 def _check_counts(
     surface: str, by_split: Mapping[str, Sequence[Inspected]], *, in_one: bool
 ) -> Iterator[str]:
-    """Hold a complete copy against the original's counts; say what a partial one lacks."""
+    """Check the counts of a complete copy against the original; yield notes about an incomplete one."""
     index = CLASSES.index(surface)
-    # The competition's layout holds in one what is divided today.
+    # The competition's layout has no split: train and test are together.
     parts = {"train": SPLITS} if in_one else {split: (split,) for split in SPLITS}
     for split, original in parts.items():
         if split not in by_split:

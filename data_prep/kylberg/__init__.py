@@ -1,1 +1,1 @@
-"""The Kylberg texture set: 28 textures, four photographs each, and its TFDS builder."""
+"""The Kylberg texture set: 28 textures with four photographs each, and its TFDS builder."""

@@ -23,7 +23,9 @@ _CITATION = """
 
 
 class Kylberg(tfds.core.GeneratorBasedBuilder):
-    """One split, `train`; a texture is a class, and `sample` and `rotation` tell its patches apart."""
+    """TFDS builder with one split, `train`. A texture is a class; its patches have a `sample` and a
+    `rotation`.
+    """
 
     name = "kylberg"
     VERSION = tfds.core.Version("1.0.0")
@@ -39,7 +41,7 @@ class Kylberg(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": schema.gray_image(),
-                    "label": tfds.features.ClassLabel(),  # named by the folders that are found
+                    "label": tfds.features.ClassLabel(),  # names are those of the folders
                     "sample": tfds.features.ClassLabel(names=layout.SAMPLES),
                     "rotation": tfds.features.Scalar(dtype=np.int32, doc="degrees"),
                     "name": tfds.features.Text(),

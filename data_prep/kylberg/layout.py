@@ -1,7 +1,7 @@
-"""Find the Kylberg textures in an unpacked archive, of either the plain or the rotated set.
+"""Find the Kylberg textures in an unpacked archive of the plain or the rotated set.
 
-Every texture has a folder of its own, somewhere below the folder given. The files are called
-``blanket1-d-p011.png``: texture, photograph a to d, patch number; the rotated set adds ``-r180``.
+Every texture has its own folder, at any level below the given folder. File names look like
+``blanket1-d-p011.png``: texture, photograph a to d, patch number. The rotated set adds ``-r180``.
 """
 
 import re
@@ -17,10 +17,10 @@ TEXTURES = 28
 PATCHES = 160
 ROTATIONS = 12
 
-# A few files have a dot for the first dash (rice1.b-p001), and their texture is not looked at: only the
-# folder names that reliably.
+# The texture is taken from the folder's name. File names are less reliable: a few have a dot instead of the
+# first dash (rice1.b-p001).
 _STEM = re.compile(r".+?[-.](?P<sample>[a-d])-p\d+(-r(?P<rotation>\d+))?", re.IGNORECASE)
-# The archives of single textures unpack to folders such as blanket1-with-rotations.
+# Archives of single textures unpack to folders such as blanket1-with-rotations.
 _FOLDER_SUFFIX = re.compile(r"-with(out)?-rotations$", re.IGNORECASE)
 _DEPTH = 4
 _EXPECTED = (
@@ -30,7 +30,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Patch:
-    """One image: its texture, the photograph it was cut from, its rotation in degrees, its file."""
+    """One image: texture, photograph it was cut from, rotation in degrees, and file."""
 
     texture: str
     sample: str
@@ -39,17 +39,17 @@ class Patch:
 
     @property
     def name(self) -> str:
-        """The name in the data set, such as ``blanket1/blanket1-d-p011.png``."""
+        """Name in the data set, such as ``blanket1/blanket1-d-p011.png``."""
         return f"{self.texture}/{self.path.name}"
 
 
 def find(root: Path) -> list[Patch]:
-    """List the patches below a folder, sorted by texture and file name.
+    """List the patches in a folder, sorted by texture and file name.
 
     Raises
     ------
     DataError
-        There are none, a file in a texture's folder is called otherwise, or a texture is there twice.
+        There are no patches, a file in a texture's folder has another name, or a texture is there twice.
     """
     homes: dict[str, Path] = {}
     patches: list[Patch] = []
@@ -86,7 +86,7 @@ def _patch(texture: str, path: Path) -> Patch:
 
 
 def notes(patches: Sequence[Patch]) -> list[str]:
-    """Say where a copy has fewer textures or patches than the original."""
+    """Describe which textures or patches of the original are missing in a copy."""
     textures = {patch.texture for patch in patches}
     expected = PATCHES * (ROTATIONS if any(patch.rotation for patch in patches) else 1)
     if len(textures) == TEXTURES and len(patches) == TEXTURES * expected:

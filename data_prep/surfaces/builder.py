@@ -15,23 +15,25 @@ from data_prep.surfaces.plan import Plan, Rendered
 
 @dataclasses.dataclass(eq=False)
 class SurfacesConfig(tfds.core.BuilderConfig):
-    """A TFDS configuration that carries a plan."""
+    """TFDS configuration with a plan."""
 
     plan: Plan = dataclasses.field(default_factory=Plan)
 
 
 def config_of(plan: Plan) -> SurfacesConfig:
-    """Return the configuration of a plan; TFDS wants its own object for one that it knows by name."""
+    """Return the configuration of a plan. If TFDS knows its name, its own object is required."""
     known = Surfaces.builder_configs.get(plan.name)
     return known or SurfacesConfig(name=plan.name, description=str(plan), plan=plan)
 
 
 class Surfaces(tfds.core.GeneratorBasedBuilder):
-    """Nothing is downloaded. `train` is normal; `test` has the other normal images and the defects."""
+    """TFDS builder without downloads. `train` has good images; `test` has other good images and all
+    defects.
+    """
 
     name = "surfaces"
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS declares it so)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (required by TFDS)
         SurfacesConfig(name=Plan().name, description=str(Plan())),
     ]
 

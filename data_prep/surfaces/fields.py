@@ -1,7 +1,7 @@
-"""Random fields and defect shapes that the synthetic surfaces are put together from.
+"""Random fields and defect shapes for synthetic surfaces.
 
-Everything here is a float32 array of shape (size, size), measured in pixels, axes row and column. Fields
-that run through the FFT repeat at the border: opposite edges match, and no seam lies inside the image.
+All are float32 arrays of shape (size, size), lengths are in pixels, axes are row and column. Fields made with
+the FFT repeat at the border: opposite edges match, and there is no seam inside the image.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from scipy import fft
 def coordinates(
     size: int, *, angle: float = 0.0, at: tuple[float, float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixel coordinates along and across a direction.
+    """Compute pixel coordinates along and across a direction.
 
     Parameters
     ----------
     size : int
         Side of the image in pixels.
     angle : float
-        Direction of the first coordinate in radians; 0 runs along the rows (to the right), π/2 down.
+        Direction of the first coordinate in radians; 0 is along the rows (to the right), π/2 is down.
     at : (float, float), optional
-        Row and column of the origin; the image's centre when left out.
+        Row and column of the origin; by default the center of the image.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def coordinates(
 
 
 def smooth(image: np.ndarray, *, along: float, across: float, angle: float = 0.0) -> np.ndarray:
-    """Blur a square image by a Gaussian with two widths (standard deviations, px) and a direction (rad)."""
+    """Blur a square image with a Gaussian of two widths (standard deviations, px) and a direction (rad)."""
     size = image.shape[0]
     fy = fft.fftfreq(size).astype(np.float32)[:, None]
     fx = fft.rfftfreq(size).astype(np.float32)[None, :]
@@ -49,18 +49,18 @@ def smooth(image: np.ndarray, *, along: float, across: float, angle: float = 0.0
 def noise(
     rng: Generator, size: int, *, along: float, across: float | None = None, angle: float = 0.0
 ) -> np.ndarray:
-    """Return Gaussian noise with grains of the given widths (px), of zero mean and unit variance.
+    """Draw Gaussian noise with grains of the given widths (px), mean 0 and variance 1.
 
-    `across` is `along` when left out; it must stay well below the image's side, `along` need not.
+    `across` defaults to `along`. It must be much smaller than the image's side; `along` may be larger.
     """
     white = rng.standard_normal((size, size), dtype=np.float32)
     grains = smooth(white, along=along, across=along if across is None else across, angle=angle)
-    # The mean must go: grains longer than the image vary so little that dividing would blow it up.
+    # Subtract the mean first: grains longer than the image vary so little that dividing would amplify it.
     return (grains - grains.mean()) / grains.std()
 
 
 def drift(rng: Generator, size: int, *, scale: float) -> np.ndarray:
-    """Return a slowly varying field of unit variance: cubic B-splines with random values every `scale` px."""
+    """Draw a slowly varying field of unit variance: cubic B-splines with random values every `scale` px."""
     position = np.arange(size) / scale
     cell, f = np.divmod(position, 1)
     cell = cell.astype(int)
@@ -82,10 +82,10 @@ def place(flaw: Generator, size: int, *, margin: float) -> tuple[float, float]:
 
 
 def blob(flaw: Generator, size: int, *, radius: tuple[float, float], softness: float = 0.3) -> np.ndarray:
-    """Return the weight, in [0, 1], of a lobed ellipse at a random place.
+    """Draw a lobed ellipse at a random position; return its weight in [0, 1].
 
-    `radius` gives the least and the greatest semi-axis in px (held below a quarter of the image);
-    `softness` is the width of the edge as a share of the radius.
+    `radius` is the smallest and largest semi-axis in px, limited to a quarter of the image. `softness` is the
+    width of the edge as a share of the radius.
     """
     longest = flaw.uniform(*radius)
     longest = min(longest, size / 4)
@@ -110,25 +110,25 @@ def stroke(
     angle: float | None = None,
     bend: float = 0.08,
 ) -> np.ndarray:
-    """Return the weight, in [0, 1], of a line drawn with uneven pressure.
+    """Draw a line with uneven pressure; return its weight in [0, 1].
 
     Parameters
     ----------
     flaw : Generator
-        The defect's own generator.
+        Generator of the defect.
     size : int
         Side of the image in pixels.
     length, width : (float, float)
-        Least and greatest length and full width at half height in px; the length stays below 0.7 sides.
+        Smallest and largest length, and full width at half maximum, in px; the length is at most 0.7 sides.
     angle : float, optional
-        Direction in radians; any when left out.
+        Direction in radians; random by default.
     bend : float
-        Greatest sagitta as a share of the length; 0 keeps it straight.
+        Largest sagitta as a share of the length; 0 gives a straight line.
 
     Returns
     -------
     float32 (size, size)
-        1 on the line where the pressure is full, 0 away from it.
+        1 on the line at full pressure, 0 far from it.
     """
     half = min(flaw.uniform(*length), 0.7 * size) / 2
     sigma = flaw.uniform(*width) / 2.355  # full width at half maximum of a Gaussian
@@ -143,10 +143,10 @@ def stroke(
 def spots(
     rng: Generator, size: int, *, at: np.ndarray, radius: tuple[float, float], edge: float = 1.0
 ) -> np.ndarray:
-    """Return the weight, in [0, 1], of small round spots.
+    """Draw small round spots; return their weight in [0, 1].
 
-    `at` (n, 2) holds their rows and columns, `radius` the least and greatest radius, `edge` the width of
-    their soft rim, all in px.
+    `at` (n, 2) holds rows and columns, `radius` the smallest and largest radius, `edge` the width of the soft
+    rim, all in px.
     """
     weight = np.zeros((size, size), dtype=np.float32)
     for (row, column), r in zip(at, rng.uniform(*radius, len(at)), strict=True):
@@ -159,6 +159,6 @@ def spots(
 
 
 def step(x: np.ndarray) -> np.ndarray:
-    """Return the smooth step from 0 (x ≤ 0) to 1 (x ≥ 1)."""
+    """Compute the smooth step from 0 (x ≤ 0) to 1 (x ≥ 1)."""
     x = np.clip(x, 0, 1)
     return (x * x * (3 - 2 * x)).astype(np.float32, copy=False)

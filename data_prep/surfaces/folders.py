@@ -1,4 +1,4 @@
-"""The synthetic surfaces as image files, in the folder layout of MVTec AD, to look at and to point at."""
+"""Write the synthetic surfaces as image files in the folder layout of MVTec AD."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def render_folders(plan: Plan, data_dir: Path, *, overwrite: bool = False) -> li
     Parameters
     ----------
     plan : Plan
-        Which images; those of `train` go to train/good.
+        Images to render; those of `train` go to train/good.
     data_dir : Path
-        Where the folder ``surfaces`` goes.
+        Parent of the new folder ``surfaces``.
     overwrite : bool
-        Replace what is there, once the new one is complete.
+        Replace an existing folder when the new one is complete.
 
     Returns
     -------
@@ -34,12 +34,12 @@ def render_folders(plan: Plan, data_dir: Path, *, overwrite: bool = False) -> li
     Raises
     ------
     DataError
-        Something else stands there, or the same and `overwrite` is not set. It is left alone.
+        Something else is in its place, or the folder exists and `overwrite` is false. It is not changed.
     """
     data_dir = Path(data_dir).expanduser()
     target = data_dir / NAME
     if target.exists():
-        # TFDS directories of the same name stand there too, if anywhere.
+        # TFDS directories of the same name may be in this place, too.
         if not target.is_dir() or not all((child / "train" / "good").is_dir() for child in target.iterdir()):
             raise DataError(f"{target}: something else is there; choose another --data-dir")
         if not overwrite:

@@ -1,8 +1,7 @@
 """Ten synthetic textured surfaces, good and defective, each defect with its exact mask.
 
-They are modelled on what makes the ten classes of DAGM 2007 (synthetic, 512 × 512, gray) different from
-each other, not on their pixels: nothing is downloaded and no image is stored. An image follows from its
-numbers alone:
+They imitate the features that distinguish the ten classes of DAGM 2007 (synthetic, 512 × 512, gray), not
+their pixels. Nothing is downloaded, and no image is stored. An image is determined by its numbers:
 
     image, mask = render(3, 17, defect=True)  # surface 3, image 17
 """
@@ -15,7 +14,8 @@ from scipy.ndimage import distance_transform_edt, label
 
 from data_prep.surfaces import grains, patterns
 
-# Surface 1 to 10. A painter takes the surface's generator, the size and the defect's generator or None.
+# Surfaces 1 to 10. A painter takes the generator of the surface, the size, and the generator of the defect or
+# None.
 _PAINTERS: tuple[Callable[[Generator, int, Generator | None], np.ndarray], ...] = (
     patterns.woven_grid,
     grains.brushed_metal,
@@ -31,8 +31,8 @@ _PAINTERS: tuple[Callable[[Generator, int, Generator | None], np.ndarray], ...] 
 NAMES: tuple[str, ...] = tuple(painter.__name__ for painter in _PAINTERS)
 MIN_SIZE = 64
 
-# A defect is what differs from the good twin by at least this many gray levels; what differs by less is
-# taken back. Changed pixels this near to each other (px) are one region, with the pixels between them.
+# A defect is where the image differs from the good one by at least this many gray levels; smaller differences
+# are removed. Changed pixels within this distance (px) form one region with the pixels between them.
 VISIBLE = 6
 REACH = 4
 _MIN_PIXELS = 24
@@ -47,14 +47,14 @@ def render(
     Parameters
     ----------
     surface : int
-        Which surface, counted from 1; `NAMES[surface - 1]` is its name.
+        Number of the surface from 1; `NAMES[surface - 1]` is its name.
     index : int
-        Which image of that surface, from 0. Normal and defective images with one index are unrelated.
+        Number of the image from 0. Good and defective images with the same number are unrelated.
     seed : int
         Seed of the whole data set, from 0.
     size : int
-        Side in pixels, at least 64. A larger image shows more of the surface at the same scale; only
-        the starburst (surface 4) grows with it.
+        Side in pixels, at least 64. A larger image shows more of the surface at the same scale; only the
+        starburst (surface 4) is scaled.
     defect : bool
         Whether the surface has a defect.
 
@@ -63,14 +63,14 @@ def render(
     image : uint8 (size, size)
         Gray levels.
     mask : bool (size, size)
-        The defect: pixels that it changes by at least `VISIBLE` gray levels, with the narrow gaps
-        and the holes between them. Outside of it the image equals its defect-free twin exactly. All False in
-        a normal image, never so in a defective one.
+        Pixels that the defect changes by at least `VISIBLE` gray levels, with narrow gaps and holes between
+        them. Outside the mask the image equals the good one exactly. All False for a good image, never for a
+        defective one.
 
     Raises
     ------
     ValueError
-        For a surface, index, seed or size out of its range.
+        A surface, index, seed or size is outside its range.
     """
     _check("surface", surface, least=1, most=len(NAMES))
     _check("index", index, least=0)
@@ -83,16 +83,16 @@ def render(
 
 
 def _good(surface: int, index: int, *, seed: int, size: int, defect: bool) -> np.ndarray:
-    """Return a normal image, or the defect-free twin of a defective one."""
+    """Render a good image, or the good version of a defective image."""
     base, _ = SeedSequence([seed, surface, index, int(defect)]).spawn(2)
     return _to_uint8(_PAINTERS[surface - 1](default_rng(base), size, None))
 
 
 def _twins(surface: int, index: int, *, seed: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the defect-free twin of a defective image, the defective image, and the mask between them."""
+    """Render the good version of a defective image, the defective image, and the mask."""
     base, flaw = SeedSequence([seed, surface, index, 1]).spawn(2)
     good = _good(surface, index, seed=seed, size=size, defect=True)
-    for attempt in flaw.spawn(_ATTEMPTS):  # a defect may fall where it hardly shows; then draw another
+    for attempt in flaw.spawn(_ATTEMPTS):  # a defect may be hardly visible at its position; then draw another
         marred = _to_uint8(_PAINTERS[surface - 1](default_rng(base), size, default_rng(attempt)))
         mask = _region(np.abs(marred.astype(np.int16) - good) >= VISIBLE)
         if mask.sum() >= _MIN_PIXELS:
@@ -103,13 +103,13 @@ def _twins(surface: int, index: int, *, seed: int, size: int) -> tuple[np.ndarra
 
 
 def _region(changed: np.ndarray) -> np.ndarray:
-    """Close gaps and holes between changed pixels: a textured defect leaves some as they were by chance."""
+    """Close gaps and holes between changed pixels, which occur by chance in textured defects."""
     region = changed.copy()
     if not changed.any():
         return region
     rows, columns = np.nonzero(changed)
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    margin = REACH + 1  # padded by False, so that the border neither adds nor takes
+    margin = REACH + 1  # padding with False, so that the border has no effect
     near = distance_transform_edt(np.pad(~changed[box], margin, constant_values=True)) <= REACH
     outside, _ = label(distance_transform_edt(near) <= REACH)
     region[box] = (outside != outside[0, 0])[margin:-margin, margin:-margin]

@@ -1,8 +1,8 @@
 """Surfaces made of grain: brushed metal, fabric, two kinds of noise, cast metal and wood.
 
 Each function draws one image, (size, size) floating-point gray levels, not yet clipped to 0..255. `rng` draws
-the surface and its benign variation, `flaw` the defect; no `flaw`, no defect. The two are separate so
-that the same `rng` state gives the same surface with and without the defect.
+the surface and its normal variation, `flaw` the defect. Without `flaw` there is no defect. With two
+generators, the same `rng` state gives the same surface with and without the defect.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ _DOWN = np.pi / 2
 
 
 def brushed_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Vertical brush streaks; the defect is a thin dark scratch that crosses them."""
+    """Draw vertical brush streaks; the defect is a thin dark scratch that crosses them."""
     angle = _DOWN + rng.normal(0, 0.02)
     long = noise(rng, size, along=90, across=0.8, angle=angle)
     short = noise(rng, size, along=rng.uniform(10, 18), across=0.55, angle=angle)
@@ -29,7 +29,7 @@ def brushed_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarr
 
 
 def soft_fabric(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Fluffy twill under uneven light; the defect is a few small bright specks close together."""
+    """Draw fluffy twill under uneven light; the defect is a few small bright specks close together."""
     angle = np.pi / 4 + rng.normal(0, 0.04)
     _, across = coordinates(size, angle=angle)
     across = across + 1.2 * drift(rng, size, scale=40)
@@ -47,20 +47,20 @@ def soft_fabric(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray
 
 
 def fine_noise(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Even fine noise; the defect is a patch of another grain with the same mean and contrast."""
+    """Draw even fine noise; the defect is a patch of another grain with the same mean and contrast."""
     grain = noise(rng, size, along=rng.uniform(0.75, 0.85))
     if flaw is not None:
         along = flaw.uniform(1.6, 2.7)
         across = along * flaw.uniform(0.45, 1.0)
         other = noise(flaw, size, along=along, across=across, angle=flaw.uniform(0, np.pi))
         weight = blob(flaw, size, radius=(16, 40))
-        # Square roots, so that the variance stays 1 where the two grains mix.
+        # Square roots keep the variance at 1 where the two grains mix.
         grain = np.sqrt(1 - weight) * grain + np.sqrt(weight) * other
     return rng.normal(118, 4) + rng.uniform(20, 25) * grain + rng.uniform(0, 5) * drift(rng, size, scale=160)
 
 
 def binary_noise(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Black and white flecks; the defect is a long band where dark flecks crowd out the light ones."""
+    """Draw black and white flecks; the defect is a long band with more dark and fewer light flecks."""
     level = noise(rng, size, along=rng.uniform(1.5, 1.8)) + rng.normal(0, 0.06)
     level += 0.12 * drift(rng, size, scale=150)
     if flaw is not None:
@@ -71,7 +71,7 @@ def binary_noise(rng: Generator, size: int, flaw: Generator | None) -> np.ndarra
 
 
 def cast_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Rough casting with stray pores, lit from one side; the defect is a cluster of pores."""
+    """Draw rough casting with single pores, lit from one side; the defect is a cluster of pores."""
     light = rng.normal(np.pi / 4, 0.12)
     height = noise(rng, size, along=1.4) + 2.2 * noise(rng, size, along=4) + 3.5 * noise(rng, size, along=11)
     stray = rng.uniform(0, size, (rng.poisson(size**2 / 9000), 2))
@@ -82,8 +82,8 @@ def cast_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
         at = np.clip(flaw.normal(centre, spread, (flaw.integers(9, 28), 2)), 2, size - 3)
         depth = flaw.uniform(0.75, 1.0)
         pores = np.maximum(pores, depth * spots(flaw, size, at=at, radius=(1.0, 3.4), edge=2.6))
-    height -= 2.4 * pores  # a pore's far wall catches the light
-    # Differences across the border too: the height repeats there, and a one-sided one would show.
+    height -= 2.4 * pores  # the far wall of a pore is bright
+    # The height repeats at the border, so differences across it are valid.
     down, right = (np.roll(height, 1, axis) - np.roll(height, -1, axis) for axis in (0, 1))
     slope = (down * np.sin(light) + right * np.cos(light)) / 2
     gray = 122 + rng.uniform(20, 25) * slope - 55 * pores
@@ -92,7 +92,7 @@ def cast_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
 
 
 def wood(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Planed wood, growth rings and vessels running down; the defect is a knot the rings bend around."""
+    """Draw planed wood with vertical growth rings; the defect is a knot, and the rings bend around it."""
     angle = _DOWN + rng.normal(0, 0.03)
     _, across = coordinates(size, angle=angle)
     wander = 5 * noise(rng, size, along=150, across=12, angle=angle) + 12 * drift(rng, size, scale=260)
@@ -109,7 +109,7 @@ def wood(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
 
 
 def _late_wood(rings: np.ndarray) -> np.ndarray:
-    """Return the share of dark late wood: a ring darkens slowly and ends sharply."""
+    """Compute the share of dark late wood: a ring darkens slowly and ends sharply."""
     phase = rings - np.floor(rings)
     return phase**2.5 * step((1 - phase) / 0.18)
 
@@ -119,9 +119,9 @@ def _grow_knot(flaw: Generator, rings: np.ndarray, *, angle: float) -> tuple[np.
     size = rings.shape[0]
     radius = min(flaw.uniform(6, 17), size / 9)
     u, v = coordinates(size, angle=angle, at=place(flaw, size, margin=1.5 * radius))
-    stretch = flaw.uniform(1.1, 1.7)  # knots are cut obliquely: longer along the grain
+    stretch = flaw.uniform(1.1, 1.7)  # knots are cut obliquely, so they are longer along the grain
     rho = np.hypot(u / stretch, v) / np.float32(radius)
-    # Rings next to the knot are pushed aside, by less and less until 2.2 radii away.
+    # Rings next to the knot are displaced; the displacement falls to 0 at 2.2 radii.
     push = 0.75 * np.sign(v) * step((2.2 - rho) / 1.4) * step(np.abs(v) / (0.4 * radius))
     own_rings = rho * radius / flaw.uniform(3.0, 4.5)
     inside = step((1.15 - rho) / 0.3)

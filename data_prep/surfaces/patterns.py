@@ -1,8 +1,8 @@
 """Surfaces made of a pattern: woven grid, starburst, plain weave and printed dots.
 
 Each function draws one image, (size, size) floating-point gray levels, not yet clipped to 0..255. `rng` draws
-the surface and its benign variation, `flaw` the defect; no `flaw`, no defect. The two are separate so
-that the same `rng` state gives the same surface with and without the defect.
+the surface and its normal variation, `flaw` the defect. Without `flaw` there is no defect. With two
+generators, the same `rng` state gives the same surface with and without the defect.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ _TURN = 2 * np.pi
 
 
 def woven_grid(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Two fine woven grids over each other and their moiré; the defect is a smeared blob."""
+    """Draw two fine woven grids and their moiré; the defect is a smeared blob."""
     angle, twist = rng.normal(0, 0.07), rng.choice([-1, 1]) * rng.uniform(0.02, 0.06)
     period, ratio = rng.uniform(3.6, 4.4), rng.uniform(1.02, 1.07)
     layers = []
@@ -39,9 +39,9 @@ def woven_grid(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
 
 
 def starburst(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Rays from the centre, the same in every image; the defect is a faint straight scratch.
+    """Draw rays from the center, the same in every image; the defect is a faint straight scratch.
 
-    The pattern scales with the image, unlike every other surface here.
+    The pattern scales with the image size, unlike all other surfaces here.
     """
     gray = _rays(size) * rng.normal(1, 0.015) + rng.normal(0, 1.5)
     gray += 5 * noise(rng, size, along=0.5) + 1.5 * drift(rng, size, scale=size / 2)
@@ -52,35 +52,35 @@ def starburst(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
 
 
 def _rays(size: int) -> np.ndarray:
-    """Return the starburst itself, float32 (size, size) in gray levels, free of any randomness."""
-    fixed = np.random.default_rng(4)  # part of the pattern's definition, whatever seed the images have
+    """Draw the starburst, float32 (size, size) in gray levels; it does not depend on any seed."""
+    fixed = np.random.default_rng(4)  # part of the pattern's definition, independent of the images' seed
     x, y = coordinates(size)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     bins = 4096
     gray = 96 + 40 * np.exp(-radius / np.float32(0.16 * size))
-    for width, strength in ((0.12, 17), (0.035, 15), (0.012, 12)):  # of the rays: radians, gray levels
+    for width, strength in ((0.12, 17), (0.035, 15), (0.012, 12)):  # radians, gray levels
         table = gaussian_filter1d(fixed.standard_normal(bins), width * bins / _TURN, mode="wrap")
         table = np.append(table, table[0]) * (strength / table.std())
         rays = np.interp((angle + np.pi) * (bins / _TURN), np.arange(bins + 1), table)
-        # Towards the centre a ray gets thinner than a pixel; there it fades before it can alias.
+        # Near the center a ray is thinner than a pixel, so it fades out to avoid aliasing.
         gray += rays * (1 - np.exp(-((width * radius / 0.9) ** 2)))
     return gray.astype(np.float32)
 
 
 def plain_weave(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """Threads one can count, over and under; the defect is one thread missing, worn thin or pulled aside."""
+    """Draw a weave of visible threads; the defect is one thread missing, worn thin or pulled aside."""
     pitch, angle = rng.uniform(8.6, 9.4), rng.normal(0, 0.04)
     u, v = coordinates(size, angle=angle)
     u = (u + 2.0 * drift(rng, size, scale=120)) / pitch + rng.uniform(0, 2)
     v = (v + 2.0 * drift(rng, size, scale=120)) / pitch + rng.uniform(0, 2)
-    first = int(size / pitch) + 4  # index 0 of the thread tables lies outside the image for any rotation
+    first = int(size / pitch) + 4  # index 0 of the thread tables lies outside the image at any rotation
     warp_tone, weft_tone = rng.normal(1, 0.06, (2, 2 * first))
     warp_fibre = noise(rng, size, along=4, across=0.6, angle=angle + np.pi / 2)
     weft_fibre = noise(rng, size, along=4, across=0.6, angle=angle)
     i, j = np.floor(u).astype(int), np.floor(v).astype(int)
     s, t = u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
     over = np.where((i + j) % 2 == 0, 1, -1).astype(np.float32)
-    warp_lift, weft_lift = over * np.cos(np.pi * t), -over * np.cos(np.pi * s)  # of the threads in place
+    warp_lift, weft_lift = over * np.cos(np.pi * t), -over * np.cos(np.pi * s)  # of the undisturbed threads
     if flaw is not None and flaw.random() < 0.5:
         i, s = _disturb_thread(flaw, u, along=v, pitch=pitch)
     elif flaw is not None:
@@ -94,7 +94,7 @@ def plain_weave(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray
 
 
 def _height(offset: np.ndarray, *, lift: np.ndarray) -> np.ndarray:
-    """Return the height of threads (about 1 where one crests, -1 for none) by the offset from their axis."""
+    """Compute the height of threads from the offset to their axis: about 1 at a crest, -1 outside."""
     bulge = np.sqrt(np.clip(1 - (offset / 0.46) ** 2, 0, 1))
     return np.where(bulge == 0, -1, 0.8 * bulge + 0.45 * np.clip(1.4 * lift, -1, 1))
 
@@ -102,10 +102,10 @@ def _height(offset: np.ndarray, *, lift: np.ndarray) -> np.ndarray:
 def _disturb_thread(
     flaw: Generator, across: np.ndarray, *, along: np.ndarray, pitch: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take out, thin or pull aside one thread over some length.
+    """Remove, thin or pull aside one thread over some length.
 
     `across` and `along` are coordinates in pitches. Returns the number of the thread at each pixel and the
-    offset from its axis; an offset of half a pitch or more is a gap.
+    offset from its axis. An offset of half a pitch or more is a gap.
     """
     size = across.shape[0]
     number = np.floor(across).astype(int)
@@ -113,7 +113,7 @@ def _disturb_thread(
     row, column = (round(x) for x in place(flaw, size, margin=20))
     half = min(flaw.uniform(70, 200), 0.7 * size) / 2 / pitch
     chosen = number[row, column]
-    near = step((half - np.abs(along - along[row, column])) / 3)  # the ends run out over three threads
+    near = step((half - np.abs(along - along[row, column])) / 3)  # the ends fade over three threads
     missing, thin, pulled = (0.0, 1e6), (0.0, flaw.uniform(1.8, 3)), (flaw.uniform(0.5, 0.85), 1.0)
     pull, thinning = (missing, thin, pulled)[flaw.integers(3)]
     moved = (across - chosen - 0.5 - flaw.choice([-1, 1]) * pull * near) * (1 + (thinning - 1) * near)
@@ -123,28 +123,28 @@ def _disturb_thread(
 
 
 def printed_dots(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
-    """A printed grid of dark dots; the defect is one or a few dots missing or out of place."""
+    """Draw a printed grid of dark dots; the defect is one or a few dots missing or displaced."""
     pitch, angle = rng.uniform(10.5, 11.5), rng.normal(0, 0.03)
     u, v = coordinates(size, angle=angle)
     u, v = u / pitch + rng.uniform(0, 1), v / pitch + rng.uniform(0, 1)
     i, j = np.floor(u).astype(int), np.floor(v).astype(int)
-    first = int(size / pitch) + 4  # index 0 of the tables is outside the image for any rotation
+    first = int(size / pitch) + 4  # index 0 of the tables lies outside the image at any rotation
     cell = (i + first, j + first)
-    tolerance = rng.normal(0, 0.025, (2, 2 * first, 2 * first))  # of the dots' places, in pitches
+    tolerance = rng.normal(0, 0.025, (2, 2 * first, 2 * first))  # displacement of the dots, in pitches
     away = pitch * np.hypot(u - i - 0.5 - tolerance[0][cell], v - j - 0.5 - tolerance[1][cell])
     spread = rng.normal(0, 0.04, (2 * first, 2 * first))
     radius = rng.uniform(3.0, 3.5) * (1 + spread[cell] + 0.04 * drift(rng, size, scale=90))
     ink = step((radius - away) / 1.6 + 0.5)
     if flaw is not None:
         ink = _misprint(flaw, ink, i, j)
-    fill = 1 + 0.09 * noise(rng, size, along=1.2)  # ink takes unevenly
+    fill = 1 + 0.09 * noise(rng, size, along=1.2)  # the amount of ink is uneven
     paper = 196 + rng.uniform(4, 9) * drift(rng, size, scale=200) + 4 * noise(rng, size, along=2, across=0.8)
     gray = paper - 112 * ink * fill
     return gray + 4 * noise(rng, size, along=0.6)
 
 
 def _misprint(flaw: Generator, ink: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Take one to four neighbouring dots out of the ink, and in half of the cases print them beside."""
+    """Remove one to four neighboring dots; in half of the cases print them at another position."""
     size = ink.shape[0]
     row, column = (round(x) for x in place(flaw, size, margin=14))
     shifted = flaw.random() < 0.5

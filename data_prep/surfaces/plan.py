@@ -1,4 +1,4 @@
-"""Which images a synthetic data set has, before any is rendered."""
+"""Plan the images of a synthetic data set before any is rendered."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ DEFAULT_NAME = "default"
 
 @dataclass(frozen=True)
 class Rendered:
-    """One image to render: its name in the data set, and what `generator.render` takes."""
+    """One image to render: name in the data set, and arguments of `generator.render`."""
 
     name: str
     surface: int
@@ -20,24 +20,24 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a user may choose.
+    """Settings of a synthetic data set.
 
     Parameters
     ----------
     size : int
         Side of the images in pixels.
     normals, defects : int
-        Images of either condition, of each surface; at least 2 and 1. The first half of the normals,
-        rounded up, is `train`; the others and all defects are `test`.
+        Numbers of good and defective images of each surface; at least 2 and 1. The first half of the good
+        images, rounded up, is `train`; all others and all defects are `test`.
     seed : int
         Seed of the whole data set.
     surfaces : tuple of int
-        Which surfaces, counted from 1.
+        Numbers of the surfaces, from 1.
 
     Raises
     ------
     ValueError
-        For a value out of its range.
+        A value is outside its range.
     """
 
     size: int = 512
@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The name of the TFDS configuration: every choice is in it, so that two plans never share one."""
+        """Name of the TFDS configuration. It contains all settings, so that it is unique."""
         if self == Plan():
             return DEFAULT_NAME
         which = "all" if self.surfaces == Plan().surfaces else "-".join(map(str, self.surfaces))

@@ -23,9 +23,7 @@ def fail(message: str) -> NoReturn:
 
 
 def run(app: typer.Typer, *, prog: str) -> NoReturn:
-    """Run a command line. Print every expected error as one line without traceback, and exit with status
-    2.
-    """
+    """Run a command line. Print an expected error as one line without traceback, and exit with status 2."""
     # File names may not be UTF-8: characters that cannot be printed are escaped and do not stop the run.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,7 +1,7 @@
 """`metricad detectability`: measure which synthetic defects an inspector detects."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from metricad.cli.options import UnseenGood
 from metricad.data import images
 from metricad.deploy.native_output import load_tensorflow
 from metricad.synthetic import DefectKind
-
-if TYPE_CHECKING:
-    pass
 
 
 def detectability(

@@ -70,8 +70,7 @@ def evaluate(
         bool, typer.Option("--embedding", help="Store embeddings of the test images for 'metricad report'.")
     ] = False,
 ) -> None:
-    """Measure the AUROC of each surface (the paper's protocol), with an untrained network and a baseline as
-    controls.
+    """Measure the AUROC of each surface (the paper's protocol) and of an untrained network and a baseline.
 
     After an interruption, run the same command again: training of a method continues where it stopped.
 

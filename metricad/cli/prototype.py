@@ -1,7 +1,7 @@
 """`metricad prototype`: fit an inspector to images of good parts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
 from metricad.scoring.calibration import check_split
-
-if TYPE_CHECKING:
-    pass
 
 
 def prototype(

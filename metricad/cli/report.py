@@ -14,8 +14,8 @@ def report(
         typer.Option("--embedding", help="Add t-SNE plots of the embeddings stored by 'metricad evaluate'."),
     ] = False,
 ) -> None:
-    """Write a report of the AUROC per surface as Markdown, CSV, JSON and one web page: tables, curves, heat
-    maps.
+    """Write a report of the AUROC per surface: tables, curves and heat maps as Markdown, CSV, JSON and web
+    page.
 
     Example: metricad report results.json --out report/
     """

@@ -1,7 +1,7 @@
 """`metricad tune`: choose the image score with synthetic defects."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,9 +9,6 @@ from metricad.cli import display
 from metricad.cli.options import UnseenGood
 from metricad.data import images
 from metricad.deploy.native_output import load_tensorflow
-
-if TYPE_CHECKING:
-    pass
 
 
 def tune(

@@ -50,8 +50,7 @@ def watch(
         bool, typer.Option("--once", help="Inspect the images in the folder, then exit.")
     ] = False,
 ) -> None:
-    """Inspect images as they arrive in a folder, write one JSON line for each, and report drift of the
-    scores.
+    """Inspect images as they arrive in a folder, write a JSON line for each, and report drift of scores.
 
     Each image is inspected once, even if the watch is stopped or killed and started again with the same
     --out. Files that cannot be read get a line, too. SIGTERM or Ctrl-C stops the watch after the current
@@ -94,9 +93,7 @@ def _warn(watching: Watch) -> bool:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGTERM or Ctrl-C was received; a second Ctrl-C interrupts at
-    once.
-    """
+    """Yield a function that tells whether SIGTERM or Ctrl-C came; a second Ctrl-C interrupts at once."""
     caught: set[int] = set()
 
     def note(number: int, _: FrameType | None) -> None:

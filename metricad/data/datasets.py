@@ -2,7 +2,7 @@
 
 Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
 (``DIR/<class>/{train/good,test/<kind>,ground_truth/<kind>}``), and TFDS directories, either of classes
-(features ``image``, ``label``) or of labelled surfaces (also ``surface`` and ``mask``).
+(features ``image``, ``label``) or of labeled surfaces (also ``surface`` and ``mask``).
 """
 
 import functools
@@ -208,9 +208,7 @@ def _from_tfds(folder: Path, normals: int | None) -> list[Surface]:
 
 
 def _read_tfds(folder: Path) -> tuple[str, dict[str, list[Sample]], bool]:
-    """Read a data set: its name, the samples of each class or surface, and whether it has good/defect
-    labels.
-    """
+    """Read a data set: name, samples by class or surface, and whether labels are good/defect."""
     import tensorflow_datasets as tfds  # slow to import, and not needed for folders
 
     builder = tfds.builder_from_directory(folder)

@@ -29,8 +29,8 @@ def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = F
     path : path
         8- or 16-bit integer, boolean or float image; gray, gray with alpha, RGB or RGBA. Float images
         hold values in [0, 1], as everywhere in scikit-image.
-    Smallest allowed height and width, in pixels.
-        Smallest height and width, in pixels, that the caller can use.
+    minimum_size : int
+        Smallest allowed height and width, in pixels.
     color : bool
         Keep the three channels of color images.
 
@@ -54,9 +54,7 @@ def decode(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(f"{path}: no such file; expected an image")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter(
-                "ignore"
-            )  # the readers warn about odd tags; relevant errors are checked below
+            warnings.simplefilter("ignore")  # the readers warn about odd tags; errors are checked below
             # TIFF is recognized by its suffix. Other formats are opened here, because imageio leaves a
             # damaged file open.
             return skimage.io.imread(path if path.suffix.lower() in _TIFF else file)

@@ -19,9 +19,7 @@ def shrunk(covariance: np.ndarray) -> np.ndarray:
 
 
 def whitening(covariance: np.ndarray) -> np.ndarray:
-    """Compute the whitening matrix W, float64 (..., d, d): x @ W has unit covariance if x has this
-    covariance.
-    """
+    """Compute the whitening matrix W, float64 (..., d, d), of a covariance: x @ W has unit covariance."""
     return np.linalg.inv(np.linalg.cholesky(covariance)).swapaxes(-1, -2)
 
 

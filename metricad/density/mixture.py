@@ -16,9 +16,7 @@ WEIGHT = 200
 """Weight of the pooled covariance in each component's covariance, in feature vectors."""
 
 ITERATIONS = 1
-"""Rounds after k-means that assign vectors to their most likely component. More rounds change nothing
-visible.
-"""
+"""Rounds after k-means that assign vectors to their most likely component. More have no visible effect."""
 
 
 @keras.saving.register_keras_serializable("metricad")

@@ -13,8 +13,7 @@ from metricad.density.covariance import shrunk, whitening
 
 @keras.saving.register_keras_serializable("metricad")
 class PositionalGaussian(keras.layers.Layer):
-    """Layer that computes the Mahalanobis distance to the mean feature at each position; parts must be
-    aligned.
+    """Layer that computes the Mahalanobis distance to the mean feature at each position; needs aligned parts.
 
     A global pattern (the starburst of a DAGM class) is normal at its position and a defect elsewhere. Only a
     density with positions can tell the two apart. All positions share one covariance about their means. How
@@ -90,7 +89,7 @@ class PositionalMoments:
         self.count = 0
 
     def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
-        """Add one feature map, float32 (h, w, d). Only features `inside`, bool (h, w), count for the
+        """Add one feature map, float32 (h, w, d). Only features `inside`, bool (h, w), are in the
         covariance.
         """
         if not self.count:

@@ -3,9 +3,7 @@
 import numpy as np
 
 SIZE = 16_000
-"""Number of feature vectors to fit to: 500 for each of 32 components, more than twice the prior weight of
-200.
-"""
+"""Number of feature vectors to fit to: 500 for each of 32 components, more than twice `mixture.WEIGHT`."""
 
 
 class VectorSample:

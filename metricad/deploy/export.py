@@ -192,9 +192,7 @@ def compare(
 def _lower(
     anomaly: np.ndarray, found: Sequence[int], expected: Sequence[int], description: Description
 ) -> float:
-    """Compute how much lower the map is at the found peak than at the expected one; equal maxima are
-    allowed.
-    """
+    """Compute how much lower the map is at the found peak than at the expected one; 0 for equal maxima."""
     grid = description.grid
     values = anomaly
     if SCORES[description.score]:
@@ -206,9 +204,7 @@ def _lower(
 
 
 def generated(description: Description) -> Iterator[np.ndarray]:
-    """Generate textures to compare on, with 8-bit gray levels; of several sizes unless the part has a fixed
-    size.
-    """
+    """Generate textures to compare on, with 8-bit gray levels; several sizes unless the part has one size."""
     rng = np.random.default_rng(0)
     for rows, columns in _GENERATED:
         shape = description.smallest

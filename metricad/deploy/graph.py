@@ -71,9 +71,7 @@ def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") ->
 
 
 def sizes(detector: PartDetector) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return smallest and largest height, smallest and largest width, in pixels; None if any size is
-    allowed.
-    """
+    """Return smallest and largest height, smallest and largest width, in pixels; None for any size."""
     if isinstance(detector.region, MaskRegion):
         height, width = detector.region.mask.shape
     elif detector.needs_positions:
@@ -93,9 +91,7 @@ def _mask(detector: PartDetector) -> np.ndarray | None:
 
 
 class FromLevels(keras.layers.Layer):
-    """Layer that scales levels (N, H, W) or (N, H, W, 3), 0 to 255, to images (N, H, W, channels) in [-1,
-    1].
-    """
+    """Layer that scales levels (N, H, W) or (N, H, W, 3), 0 to 255, to images (N, H, W, C) in [-1, 1]."""
 
     def call(self, pixels: tf.Tensor) -> tf.Tensor:
         """Scale the levels, and add a channel axis to gray images."""

@@ -68,7 +68,7 @@ class Description:
 
     @property
     def is_standardized(self) -> bool:
-        """Whether scores are in standard deviations, and may be negative; in the paper's method they are
+        """Whether scores are in standard deviations, and may be negative; the paper's scores are
         distances.
         """
         return self.spread != 1.0 or self.center != 0.0

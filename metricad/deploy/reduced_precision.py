@@ -20,9 +20,7 @@ from metricad.metrics.image import auroc
 from metricad.scoring.calibration import calibrate, check_count
 
 SAMPLES = 32
-"""Largest number of good images used to learn ranges for int8; one third of all if there are fewer than
-96.
-"""
+"""Largest number of good images used to learn ranges for int8; a third of all images below 96."""
 
 
 @dataclass(frozen=True)

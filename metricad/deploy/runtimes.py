@@ -24,9 +24,7 @@ DESCRIPTION = "metricad.json"
 """File name of the description, in a folder or in a zip archive appended to a model."""
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Function from pixels (N, H, W) or (N, H, W, 3) to the requested outputs, by name. Safe to call from several
-threads.
-"""
+"""Function from pixels (N, H, W) or (N, H, W, 3) to the requested outputs by name. Thread-safe."""
 
 Opened = tuple[str | None, Callable[[Sequence[str]], Run]]
 """Text of the description, and a function from output names to a `Run`."""

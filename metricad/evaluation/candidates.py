@@ -65,9 +65,7 @@ def of_network(
 def of_run(
     run: str | os.PathLike[str], kinds: Sequence[str], *, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Make the methods of `of_trained`, and the same on the untrained network of the run; raises the same
-    errors.
-    """
+    """Make the methods of `of_trained` and of the run's untrained network; raises the same errors."""
     settings, _ = runs.read_config(run)
     untrained = of_untrained(
         settings.units, settings.seed, kinds, name=Path(run).resolve().name, metrics=metrics
@@ -100,9 +98,7 @@ def of_trained(
 def of_untrained(
     units: int, seed: int, kinds: Sequence[str], *, name: str, metrics: Sequence[str] = ("euclidean",)
 ) -> list[Method]:
-    """Make a method for each kind of density on an untrained network with the initial weights of this
-    seed.
-    """
+    """Make a method for each kind of density on an untrained network with initial weights of this seed."""
     model = residual.build(units, seed=seed)
     return _of_model(
         model, _densities(kinds, metrics), role="untrained", network=name, units=units, seed=seed

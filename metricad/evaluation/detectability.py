@@ -33,7 +33,7 @@ SIZES: dict[str, tuple[float, ...]] = {
 """Sizes, in pixels, tested for each kind of defect."""
 
 GRAY = ("scratch", "crack", "spots", "stain")
-"""Kinds of defects whose contrast is a change of gray. For all others it is how far they replace the
+"""Kinds of defects whose contrast is a change of gray. Other contrasts tell how far they replace the
 surface.
 """
 
@@ -74,8 +74,8 @@ class Count:
         return self.localised / self.defects if self.defects else math.nan
 
     def interval(self) -> tuple[float, float]:
-        """Compute the 95 % interval of the share found (Wilson, 1927), as if each defect were on its own
-        image.
+        """Compute the 95 % interval of the share found (Wilson, 1927), as if all defects were on different
+        images.
         """
         if not self.defects:
             return 0.0, 1.0

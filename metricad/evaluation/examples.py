@@ -17,9 +17,7 @@ _COMPONENTS = 50  # usual before t-SNE (van der Maaten and Hinton, 2008); more w
 
 
 def has_map(detector: Detector) -> bool:
-    """Whether a method's map shows the position; some methods only have a score and repeat it for every
-    pixel.
-    """
+    """Whether a method's map shows positions; some methods only repeat their score for every pixel."""
     return getattr(detector, "has_map", True)
 
 
@@ -35,9 +33,7 @@ def read_mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
 
 
 def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:
-    """Make pictures of the defects with the highest, median and lowest score, and of the good image with the
-    highest.
-    """
+    """Make pictures of the defects with highest, median and lowest score, and of the highest good image."""
     order = np.argsort(scores, kind="stable")
     defects = [k for k in order if samples[k].is_defect]
     good = [k for k in order if not samples[k].is_defect]

@@ -1,4 +1,4 @@
-"""The paper's protocol over labelled surfaces (section 2.9).
+"""The paper's protocol for labeled surfaces (section 2.9).
 
 For each surface, a method is fitted to some good images. The metrics are computed over all other good images
 and all defects.
@@ -195,9 +195,7 @@ def evaluate(
 
 
 def step_count(methods: Sequence[Method], surface: Surface) -> int:
-    """Return how often `evaluate` calls `on_image` for these methods, if no training continues from a
-    checkpoint.
-    """
+    """Return how often `evaluate` calls `on_image` for these methods, if no checkpoint is used."""
     return len(surface.fit) + len(surface.test) + sum(method.epochs for method in methods)
 
 

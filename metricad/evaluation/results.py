@@ -186,8 +186,6 @@ def merge(studies: Iterable[Study]) -> Study:
     """Merge studies in their order; a network in several studies is kept once.
 
     If versions differ, all are listed; studies without versions are left out of this.
-
-    Versions that differ are all named; a study without versions has no part in them.
     """
     studies = list(studies)
     named = {package: None for study in studies for package in study.versions}

@@ -26,8 +26,7 @@ from metricad.scoring.standardize import Fuse, Standardize
 
 
 class PartDetector:
-    """Detector made of a network, densities of good features and an image score; follows
-    `interface.Detector`.
+    """Detector: a network, densities of good features and an image score; follows `interface.Detector`.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ class PartDetector:
         self._verdict = compiled(lambda *given: self.to_verdict(list(given)), *maps_and_places)
 
     def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
-        """Compute all feature maps of an image, float32 (h, w, d), each on its own grid, in the order of the
+        """Compute all feature maps of an image, float32 (h, w, d), each on its own grid, in order of the
         sources.
         """
         self.grid.check(image.shape)
@@ -198,8 +197,8 @@ class PartDetector:
             return self.verdict(distances, self.inside(image, distances.shape[:2]))
 
     def verdict(self, distances: np.ndarray, inside: np.ndarray | None = None) -> Judgement:
-        """Run the second half of the model on distances (h', w', sources), only where `inside`, bool (h',
-        w'), is true.
+        """Run the second half of the model on distances (h', w', sources), in the mask `inside`, bool (h',
+        w').
         """
         known = np.ones(distances.shape[:2], np.float32) if inside is None else inside.astype(np.float32)
         found = self._verdict(distances[np.newaxis], known[np.newaxis])
@@ -208,9 +207,7 @@ class PartDetector:
         return Judgement(float(found["score"][0]), (row, column), source, found["anomaly"].numpy()[0])
 
     def maps_by_kind(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Return the anomaly map of each kind of source, float32 (h', w'), and the mask of the region of
-        interest.
-        """
+        """Return the anomaly map of each kind of source, float32 (h', w'), and the mask of the region."""
         distances = self.distances(image)
         inside = self.inside(image, distances.shape[:2])
         if self.standardize is None or self.fuse is None:
@@ -250,9 +247,7 @@ class PartDetector:
         return self.on_pixels(self.judge(image).anomaly, image)
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Resample an anomaly map (h', w') to pixels (H, W). Outside the region of interest, use its smallest
-        value.
-        """
+        """Resample an anomaly map (h', w') to pixels (H, W); outside the region, use its smallest value."""
         return anomaly_maps.on_pixels(anomaly, image, self.grid, self.region)
 
     def map_value(self, score: float) -> float:
@@ -265,8 +260,7 @@ class PartDetector:
         return self.feature_maps(image)[0][np.unravel_index(np.argmax(anomaly), anomaly.shape)]
 
     def inside(self, image: np.ndarray, shape: tuple[int, int], source: int = 0) -> np.ndarray | None:
-        """Find the features of a source whose center lies in the region of interest; `shape` is that of its
-        map.
+        """Find the features of a source whose center lies in the region; `shape` is that of its map.
 
         Returns
         -------

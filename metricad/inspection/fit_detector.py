@@ -31,8 +31,7 @@ FOLDS = 2
 """Number of folds for cross-fitting. Two, because each fold needs its own fit of the densities."""
 
 JUDGED = 64
-"""Largest number of images used for standard scores: gives their mean with a standard error of 1/8 deviation.
-"""
+"""Largest number of images for standard scores: their mean then has a standard error of 1/8 deviation."""
 
 KEPT_BYTES = 2**28
 """Memory for the features of kept images, 256 MiB. Large images: fewer are kept, but at least `CHOOSING`."""
@@ -97,9 +96,7 @@ def _standardize(
 
 @dataclass
 class _Learned:
-    """Result of the first pass: a sample for each source and, if all images have one size, positional
-    moments.
-    """
+    """Result of the first pass: a sample for each source and, if images have one size, positional moments."""
 
     samples: list[VectorSample]
     moments: list[list[PositionalMoments]] | None  # of each source and fold

@@ -72,9 +72,7 @@ class ImageJudge(Protocol):
         """Number of channels that the model uses: 1 or 3."""
 
     def judge(self, image: np.ndarray) -> Judgement:
-        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; raise DataError if it does not fit the
-        model.
-        """
+        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; raise DataError if it does not fit."""
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Resample an anomaly map (h', w') to the pixels of its image: float32 (H, W)."""

@@ -20,8 +20,7 @@ from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 
 COLOR_SCALES = 3
-"""Number of image scales at which color is averaged. The color map uses the coarsest: squares of 32 pixels.
-"""
+"""Number of image scales at which color is averaged. The color map uses the coarsest: 32-pixel squares."""
 
 NETWORK, LINES, COLOR = "network", "lines", "color"
 """Kinds of feature maps."""
@@ -126,9 +125,7 @@ def features(
 def _with_color(
     found: Sequence[tf.Tensor], image: tf.Tensor, places: Sequence[tuple[float, int]]
 ) -> tuple[list[tf.Tensor], tf.Tensor, tuple[float, int]]:
-    """Append the local mean color to the network's features at each scale; also return a map of brightness
-    and color.
-    """
+    """Append the local mean color to the network's features at each scale; also return a color map."""
     small = Halve(name="color_quarter")(Halve(name="color_half")(image))
     color, light = Opponents(name="opponents")(small), Luminance(name="brightness")(small)
     alone = keras.layers.Concatenate(name="light_and_color")([light, color])
@@ -141,9 +138,7 @@ def _with_color(
 
 
 def _color_place(scale: int) -> tuple[float, int]:
-    """Return first center and stride, in pixels, of averaged color at an image scale: squares of 8 pixels
-    there.
-    """
+    """Return first center and stride, in pixels, of color averaged over 8×8 pixels of an image scale."""
     side = 8 * 2**scale
     return (side - 1) / 2, side // 2
 
@@ -206,8 +201,7 @@ class OnOneGrid(keras.layers.Layer):
 def verdict(
     number: int, score: ImageScore, *, standardize: Standardize | None = None, fuse: Fuse | None = None
 ) -> keras.Model:
-    """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to the outputs of
-    `ImageScore`.
+    """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to outputs of `ImageScore`.
 
     In the paper's method nothing is standardized: the single distance map is the anomaly map.
     """

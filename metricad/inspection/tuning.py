@@ -81,9 +81,7 @@ class Tuning:
 
 
 def choices(detector: PartDetector) -> list[Choice]:
-    """List all choices of a detector: each score with all sources or one kind of source, its own choice
-    first.
-    """
+    """List all choices of a detector, its own first: each score with all sources or one kind of source."""
     kinds = list(dict.fromkeys(source.kind for source in detector.features.sources))
     groups = [ALL, *kinds] if len(kinds) > 1 else [ALL]
     own = (detector.score_name, ALL)
@@ -118,9 +116,7 @@ def tune(
 
 
 def measure(detector: PartDetector, image: np.ndarray, *, rng: np.random.Generator, each: int = 5) -> Trial:
-    """Compute the values of a good image and its defective versions under every choice; parameters as in
-    `tune`.
-    """
+    """Compute the values of a good image and its defective versions under every choice; see `tune`."""
     if each < 1:
         raise ValueError(f"each must be 1 or more, received {each}")
     found, kinds = [], []
@@ -304,12 +300,9 @@ def _aurocs(tried: Sequence[Choice], good: np.ndarray, defective: np.ndarray) ->
 def _resampled_auroc(
     good: np.ndarray, defective: np.ndarray, owner: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Compute the AUROC of each resample: (resamples,). `weights` (resamples, n) counts how often an image is
-    drawn.
+    """Compute the AUROC of each resample: (resamples,). `weights` (resamples, n) counts each image's draws.
 
     Defects are drawn with their image. A resample without defects gets 0.5.
-
-    Resamples without a single defect have none better than the other: 0.5.
     """
     above = (defective > good[:, None]) + 0.5 * (defective == good[:, None])
     pairs = np.stack([np.bincount(owner, row, len(good)) for row in above])  # (n, n): good image, owner

@@ -36,8 +36,7 @@ _CLASSES = {
 
 
 def detector_class(name: str) -> Any:
-    """Import the detector of a published method. It takes ``epochs`` if it is trained, ``weights`` if
-    pre-trained.
+    """Import the detector of a method. It takes ``epochs`` if it is trained, ``weights`` if pre-trained.
 
     Raises
     ------

@@ -50,17 +50,13 @@ class Pose:
 
     @property
     def angle(self) -> float:
-        """Rotation of the image relative to the reference, in degrees, (-180, 180], from columns toward
-        rows.
-        """
+        """Rotation of the image against the reference, in degrees, (-180, 180], from columns toward rows."""
         return _angle(self.matrix)
 
     def align(self, image: np.ndarray) -> np.ndarray:
         """Align the image (H, W) to the reference: float32 with the reference's shape.
 
         Pixels outside the image get the values of its border.
-
-        What lies outside the image is continued from its border.
         """
         cv2 = _opencv()
         self._check(image.shape, self.image_shape, "the image that was registered")
@@ -70,8 +66,6 @@ class Pose:
         """Transform a map of the aligned image back to the pixels of the image: float32 (H, W).
 
         Pixels that are not visible in the reference are 0, because nothing is known about them.
-
-        Pixels that the reference does not show are 0: nothing is known of them.
         """
         cv2 = _opencv()
         self._check(aligned.shape, self.reference_shape, "the reference")
@@ -182,9 +176,7 @@ class Reference:
         return [(share, self._matrix(angle, place)) for share, angle, place in chosen]
 
     def _vote(self, angle: float, edges: tuple[np.ndarray, ...]) -> tuple[int, np.ndarray]:
-        """Return the largest number of votes for the center of the rotated outline, and its position (column,
-        row).
-        """
+        """Return the most votes for the center of the rotated outline, and its position (column, row)."""
         hough = self._cv2.createGeneralizedHoughBallard()
         hough.setLevels(_LEVELS)
         hough.setDp(_CELL)
@@ -198,9 +190,7 @@ class Reference:
         return int(votes[0, most, 0]), positions[0, most, :2].astype(np.float64)
 
     def _refine(self, small: np.ndarray, matrix: np.ndarray) -> tuple[float, np.ndarray]:
-        """Refine a matrix by a small shift and rotation to the largest correlation; return correlation and
-        matrix.
-        """
+        """Refine a matrix by a small shift and rotation to the best correlation; return both."""
         cv2 = self._cv2
         # Starts from the aligned image, because OpenCV's method only works for less than a quarter turn.
         aligned = _warp(cv2, small, matrix, self._small.shape, cv2.BORDER_REPLICATE)
@@ -217,8 +207,6 @@ class Reference:
         """Rotate the outline about the image's center; return it in the form of `_edges`, and that center.
 
         Points are rotated, not pixels: so nothing is interpolated, and the image border makes no edges.
-
-        Points are turned, not pixels: nothing is interpolated, and no edge appears where an image ends.
         """
         turn = _rotation(angle)
         half = math.ceil(math.hypot(*self._small.shape) / 2) + 1
@@ -232,8 +220,8 @@ class Reference:
         return edges, gradient_x, gradient_y, (half, half)
 
     def _matrix(self, angle: float, place: np.ndarray) -> np.ndarray:
-        """Make the matrix from the shrunk reference to a rotated part with its center at this place (column,
-        row).
+        """Make the matrix from the shrunk reference to a rotated part with its center at (column, row)
+        `place`.
         """
         turn = _rotation(angle)
         return np.column_stack([turn, place - turn @ self._middle])
@@ -271,8 +259,8 @@ def _opencv() -> ModuleType:
 def _warp(
     cv2: ModuleType, image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], border: int
 ) -> np.ndarray:
-    """Transform an image: pixel p of the result is the image at matrix · p, interpolated linearly;
-    float32.
+    """Transform an image, float32: pixel p of the result is the image at matrix · p, interpolated
+    linearly.
     """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     source = np.ascontiguousarray(image, np.float32)
@@ -295,9 +283,7 @@ def _between(angle: float, other: float) -> float:
 
 
 def _enlargement(small: tuple[int, int], large: tuple[int, int]) -> np.ndarray:
-    """Make the matrix from pixels of a shrunk image to those of the full image: float64 (2, 3); borders
-    match.
-    """
+    """Make the matrix from pixels of a shrunk image to those of the full image: float64 (2, 3)."""
     rows, columns = (whole / part for whole, part in zip(large, small, strict=True))
     return np.array([[columns, 0, (columns - 1) / 2], [0, rows, (rows - 1) / 2]])
 

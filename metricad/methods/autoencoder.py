@@ -155,9 +155,7 @@ def build(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> keras.Model:
-    """Build and compile the autoencoder: (N, side, side, 1) to the same shape; layer ``code`` is (N,
-    latent).
-    """
+    """Build and compile the autoencoder: (N, side, side, 1) to the same; layer ``code`` is (N, latent)."""
     next_seed = training_loop.layer_seeds(seed)
 
     def initial() -> keras.initializers.Initializer:

@@ -32,7 +32,7 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Standard:
-    """Mean and standard deviation of a measure over held-out good images."""
+    """Mean and standard deviation of a value over held-out good images."""
 
     mean: float
     deviation: float
@@ -55,19 +55,19 @@ class CaeKdeDetector:
     `KernelDensity` on the flattened code; and the rule that an image is anomalous if its density is low and
     its error is high. Differences, and what the source leaves open:
 
-    - Gray images, resized to squares of `side` pixels whatever their proportions; the filters between the
-      first and the last; mean squared error; tanh at the end.
-    - A flattened code has 2048 numbers, and no density of so many dimensions can be told from some hundred
-      images: its kernels overlap everywhere or nowhere. The code is first reduced by scikit-learn's PCA to
-      its `components` main directions over the training images, each scaled to unit variance, so that one
-      bandwidth suits all.
-    - The bandwidth is that of `BANDWIDTHS` under which codes left out are likeliest (cross-validation over
-      the training images), where the source names none.
-    - Both thresholds are quantiles over good images that are held out from the training, the PCA and the
-      density, where the source set them by hand.
-    - One score for ranking, which the source has not: the error and the negative log density, each in
-      standard deviations from its mean over the held-out images, added up. It has no bound above.
-    - The map is the squared difference; the source draws none. The density has no place on the image.
+    - Images are gray and resized to squares of `side` pixels regardless of their aspect ratio. The filters
+      between the first and the last, the mean squared error and the final tanh are our choice.
+    - A flattened code has 2048 numbers. A density with so many dimensions cannot be estimated from some
+      hundred images: its kernels overlap everywhere or nowhere. So the code is first reduced by
+      scikit-learn's PCA to its `components` main directions over the training images. Each is scaled to unit
+      variance, so that one bandwidth fits all.
+    - The bandwidth is the one of `BANDWIDTHS` with the largest likelihood of left-out codes (cross-validation
+      over the training images). The source gives none.
+    - Both thresholds are quantiles over good images held out from the training, the PCA and the density. The
+      source sets them by hand.
+    - One score for ranking, which the source does not have: the sum of the error and the negative log
+      density, both standardized over the held-out images. It has no upper limit.
+    - The map is the squared difference; the source has none. The density has no position in the image.
 
     Parameters
     ----------
@@ -204,9 +204,7 @@ class CaeKdeDetector:
         return self._measure(training_loop.gather([image], self.side)[0])
 
     def is_anomalous(self, image: np.ndarray) -> bool:
-        """Whether the density is below its threshold and the error above its threshold: the rule of the
-        source.
-        """
+        """Whether density is below and error above their thresholds: the rule of the source."""
         density, error = self.measure(image)
         return density < self.density_threshold and error > self.error_threshold
 
@@ -234,8 +232,7 @@ class CaeKdeDetector:
 
 
 def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
-    """Fit a Gaussian kernel density to codes; choose the bandwidth with the largest likelihood of left-out
-    codes.
+    """Fit a Gaussian kernel density to codes; the bandwidth maximizes the likelihood of left-out codes.
 
     Parameters
     ----------
@@ -251,8 +248,7 @@ def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:
 def build(
     side: int = 128, *, filters: tuple[int, ...] = FILTERS, learning_rate: float = 1e-3, seed: int = 0
 ) -> tuple[keras.Model, keras.Model]:
-    """Build the autoencoder compiled for training, and a model with the same weights that also returns the
-    code.
+    """Build the autoencoder for training, and a model with the same weights that also returns the code.
 
     Returns
     -------

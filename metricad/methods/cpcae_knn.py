@@ -16,9 +16,7 @@ from metricad.methods import training_loop
 from metricad.networks import imagenet
 
 PUBLISHED_EPOCHS = 100
-"""Epochs of a full training. The source gives no number; this one is ours. Fewer are reported as
-shortened.
-"""
+"""Epochs of a full training. The source gives no number; this is ours. Fewer are reported as shortened."""
 
 _BACKBONE = "Xception"
 _FILTERS = (32, 64, 128)  # filters of the encoder's convolutions, each of stride 2; the decoder mirrors them
@@ -26,8 +24,7 @@ _REDUCTION = 2 ** len(_FILTERS)
 
 
 class CpcaeKnnDetector:
-    """Score: mean squared distance of deep features of an anomaly map to those of the nearest good images'
-    maps.
+    """Score: mean squared distance of an anomaly map's deep features to those of the nearest good maps.
 
     Saeedi and Giusti, "Anomaly Detection for Industrial Inspection using Convolutional Autoencoder and Deep
     Feature-based One-class Classification" (2022). Follows `interface.Detector`.
@@ -137,8 +134,7 @@ class CpcaeKnnDetector:
         self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Fit to good images, float32 (H, W) in [-1, 1]; all are kept in memory. Maps are computed one by
-        one.
+        """Fit to good images, float32 (H, W) in [-1, 1]; all are kept in memory, but maps one at a time.
 
         Raises
         ------

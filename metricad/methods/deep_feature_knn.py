@@ -82,7 +82,5 @@ class DeepFeatureKnnDetector:
         return float(np.square(distances).mean())
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """Compute the maximum of each of Xception's features over the image, not standardized: float32
-        (2048,).
-        """
+        """Compute the maximum of Xception's features over the image, not standardized: float32 (2048,)."""
         return self._backbone.features(image, self.side)[0].max(axis=(0, 1))

@@ -25,9 +25,7 @@ PUBLISHED_EPOCHS = 100
 """Number of epochs, our own: the source gives none, nor any other setting of the training."""
 
 STRIDE = 8
-"""Distance between neighboring positions of the code in pixels; sides of the network's input are multiples of
-it.
-"""
+"""Distance between neighboring positions of the code in pixels; the input has multiples of it per side."""
 
 _TILES = 16  # number of tiles judged at once
 
@@ -46,25 +44,26 @@ class DenoisingDetector:
     perceptron is trained with a few labeled images on Hu's moments of the map (Hu, 1962) or on features of a
     pre-trained network. Differences, and what the source leaves open:
 
-    - Every number below and the layers, see `build`: the source gives none.
-    - Training on random crops, one of each image an epoch, so that images of any and of differing sizes make
-      one batch, and judging in tiles of the same size, averaged where they overlap: the network could take
-      whole images, but knows by the zeros around them how far the border is, and gives back badly what lies
-      farther from it than in any crop. Where no image is larger than a crop, as a large `crop` sees to for
-      squares of one size, it is given whole images as in the source.
+    - All numbers below, and the layers, see `build`: the source gives none.
+    - Training uses random crops, one of each image per epoch, so that images of different sizes fit into one
+      batch. Judging uses tiles of the same size, averaged where they overlap. The network could take whole
+      images. But zero padding tells it the distance to the border, and it reproduces pixels badly that are
+      farther from the border than in any crop. If no image is larger than a crop (squares of one size and a
+      large `crop`), whole images are used, as in the source.
     - The sum of the map is scaled to the number of pixels of the first good image, so that images of
-      differing sizes compare; where all have one size it is the plain sum.
-    - Registration is refined below a pixel after the Hough transform, see `alignment.Reference`. The
-      reference is the first good image. Maps lie on the image as it was given; where the reference does not
-      show the image's pixels they are 0, and not counted.
-    - Hu's moments by their logarithm without the sign, which for a moment near 0 is a rounding error's.
-    - The classifier answers beside the score and does not change it: `defect_probability`.
+      different sizes are comparable. If all have one size, it is the plain sum.
+    - Registration is refined to subpixel accuracy after the Hough transform, see `alignment.Reference`. The
+      reference is the first good image. Maps have the pixels of the original image. Pixels that are not
+      visible in the reference are 0 and do not count.
+    - Hu's moments are used as logarithms without sign, because the sign of a moment near 0 is only a rounding
+      error.
+    - The classifier has its own output and does not change the score: `defect_probability`.
 
     Parameters
     ----------
-    Number of filters in the first layers; twice and four times as many in deeper layers.
-        Filters next to the image, twice and four times as many deeper in.
-    Channels of the bottleneck; at 8, it has an eighth of the image's numbers.
+    units : int
+        Number of filters in the first layers; twice and four times as many in deeper layers.
+    code : int
         Channels of the bottleneck; at 8, it has an eighth of the image's numbers.
     noise : float
         Standard deviation of the noise, for images in [-1, 1].
@@ -207,8 +206,8 @@ class DenoisingDetector:
         return self.reference.register(image) if self.registration else None
 
     def fit_classifier(self, images: Iterable[np.ndarray], labels: Sequence[bool]) -> Self:
-        """Train the classifier that separates defects from harmless anomalies with a few labeled images,
-        after `fit`.
+        """Train the classifier that separates defects from harmless anomalies with labeled images, after
+        `fit`.
 
         Parameters
         ----------
@@ -233,16 +232,12 @@ class DenoisingDetector:
         )
         self.classifier = make_pipeline(StandardScaler(), perceptron)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # with few samples, the separation can be improved forever
+            warnings.simplefilter("ignore", ConvergenceWarning)  # few samples never converge
             self.classifier.fit(vectors, is_defect)
         return self
 
     def defect_probability(self, image: np.ndarray) -> float:
-        """Compute the probability that an image's anomalies are a defect, in [0, 1], after
-        `fit_classifier`.
-        """
+        """Compute the probability that an image has a defect, in [0, 1], after `fit_classifier`."""
         if self.classifier is None:
             raise ValueError("there is no classifier yet; give a few labelled images to fit_classifier")
         return float(self.classifier.predict_proba([self.features(self.anomaly_map(image))])[0, 1])
@@ -265,9 +260,7 @@ class DenoisingDetector:
         return (total / count)[: image.shape[0], : image.shape[1]]
 
     def _starts(self, padded: np.ndarray, axis: int) -> list[int]:
-        """Return the first rows, or columns, of the smallest number of tiles that cover an image, evenly
-        distributed.
-        """
+        """Return the first rows, or columns, of the fewest tiles that cover an image, evenly distributed."""
         whole = padded.shape[axis]
         return np.linspace(0, whole - self.side, -(-whole // self.side)).round().astype(int).tolist()
 

@@ -1,5 +1,4 @@
-"""f-AnoGAN: a generator learns good surface, an encoder reproduces the image with it; differences are
-anomalies.
+"""f-AnoGAN: a generator learns good surface, an encoder finds the image in it; differences are anomalies.
 
 Schlegl et al. (2019), "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks",
 with the settings that Cho et al., "Unsupervised Anomaly detection in manufacturing domain", gave it for
@@ -247,9 +246,7 @@ class FAnoGanDetector:
 def _resume(
     folder: Path | None, training: f_anogan_networks.Training, settings: dict[str, Any]
 ) -> Callable[[], object]:
-    """Load the checkpoint of this training from a folder, if there is one; return the function that saves
-    checkpoints.
-    """
+    """Load the checkpoint of this training from a folder, if any; return the function that saves one."""
     if folder is None:
         return lambda: None
     folder = Path(folder)

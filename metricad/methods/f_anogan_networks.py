@@ -17,7 +17,7 @@ _WINDOW = 4  # a multiple of the stride, so that transposed convolutions cover e
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks with initial weights that follow from a seed; images are float32 (N, side, side, 1).
+    """Networks with initial weights from a seed; images are float32 (N, side, side, 1).
 
     Attributes
     ----------
@@ -213,8 +213,7 @@ class Training:
 def gradient_penalty(
     critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, share: tf.Tensor
 ) -> tf.Tensor:
-    """Compute how far the critic's gradient norm is from 1 between real and generated images (Gulrajani et
-    al. 2017).
+    """Compute how far the critic's gradient norm is from 1 (Gulrajani et al. 2017).
 
     Parameters
     ----------

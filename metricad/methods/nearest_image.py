@@ -38,7 +38,7 @@ class NearestImageDetector:
         self._good: list[np.ndarray] = []
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Keep good images, float32 (H, W) in [-1, 1]."""
+        """Store good images, float32 (H, W) in [-1, 1]."""
         good: list[np.ndarray] = []
         for image in images:
             shape = (self.side, self.side) if self.side else (good[0] if good else image).shape

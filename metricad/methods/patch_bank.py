@@ -43,10 +43,11 @@ class PatchBankDetector:
 
     Parameters
     ----------
-    Share of the good features to keep.
-        Of the good features to keep.
-    Number of neighbors in the bank used to weight the score, including the nearest one; 1 turns weighting
-    off. The default is our choice.
+    share : float in (0, 1]
+        Share of the good features to keep.
+    neighbours : int
+        Number of neighbors in the bank used to weight the score, including the nearest one; 1 turns weighting
+        off. The default is our choice.
     side : int
         Height and width, in pixels, that images are resized to.
     backbone : str
@@ -136,7 +137,7 @@ class PatchBankDetector:
         return reweighted(np.linalg.norm(self.bank[beside] - features[farthest], axis=-1))
 
     def _to_bank(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute distance and index of the nearest feature in the bank for each feature (h, w, d): (h, w)
+        """Find the nearest feature in the bank for each feature (h, w, d): distance and index, (h, w)
         each.
         """
         vectors = _vectors(features)

@@ -130,9 +130,6 @@ class _Gaussians:
 
         The scatter about their own mean is merged (Chan, Golub and LeVeque, 1983): the difference of the
         means counts as one more image.
-
-        Their scatter is taken about their own mean and then merged (Chan, Golub and LeVeque, 1983): the step
-        between the means counts as one more image's difference.
         """
         count, dimensions = len(features), features.shape[-1]
         if self._scatter is None:
@@ -153,8 +150,6 @@ class _Gaussians:
         """Compute the whitening matrices of all positions: float32 (h·w, d, d).
 
         They overwrite the scatter matrices, because there is not enough memory for both.
-
-        They take the place of the scatters, which are lost: there is no room for both.
         """
         matrices, self._scatter = self._scatter, None
         assert matrices is not None

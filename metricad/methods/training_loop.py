@@ -142,8 +142,6 @@ def layer_seeds(seed: int) -> Callable[[], int]:
     """Make a function that returns the next seed at each call, for the initial weights of a network's layers.
 
     So no two layers have the same weights, and Keras's global seed is not changed.
-
-    So that no layer repeats another's weights, and Keras's global seed is left alone.
     """
     rng = np.random.default_rng(seed)
     return lambda: int(rng.integers(2**31))
@@ -160,8 +158,6 @@ def _identity(
     """Compute a digest of all that must be equal to continue from a checkpoint.
 
     The first example after `prepare` is included to detect other noise or crops.
-
-    The first example as it is prepared tells also another noise or crop.
     """
     # Without the name, because Keras adds a running number to it.
     optimizer = {**model.optimizer.get_config(), "name": type(model.optimizer).__name__}

@@ -12,8 +12,7 @@ BATCH = 250
 
 
 def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
-    """Compute the area under the ROC curve: the chance that a defect scores above a good image; ties count
-    half.
+    """Compute the area under the ROC curve: the chance that a defect scores above a good image (ties: 1/2).
 
     Parameters
     ----------
@@ -210,9 +209,6 @@ def _weighted_auroc(
 
     Counts are integers, so that a perfect separation gives exactly 1. The scores of good images are sorted
     instead of comparing all pairs, so memory is r (n + d), not n d.
-
-    Counted in whole numbers, so that a perfect separation gives 1 and nothing near it. Sorting the normal
-    scores replaces the table of all pairs: memory is r (n + d), not n d.
     """
     order = np.argsort(normal)
     normal = normal[order]

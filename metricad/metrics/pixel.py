@@ -74,12 +74,9 @@ class PixelMetrics:
         self._regions += len(sizes) - 1
 
     def auroc(self) -> float | None:
-        """Compute the chance that a defective pixel has a larger value than a good one, over all maps; ties
-        count half.
+        """Compute the chance that a defective pixel has a larger value than a good one (ties: 1/2).
 
         The value lies in [0, 1]; None until both a good and a defective pixel were added.
-
-        In [0, 1]; None until both a normal and a defective pixel have been seen.
         """
         if not self._has_both():
             return None
@@ -90,8 +87,7 @@ class PixelMetrics:
         return float(ordered_twice / (2 * normal.sum() * defect.sum()))
 
     def aupro(self, limit: float = 0.3) -> float | None:
-        """Compute the area under the per-region overlap curve up to a false-positive rate, divided by this
-        rate.
+        """Compute the area under the per-region overlap curve up to a false-positive rate, relative to it.
 
         Per-region overlap is the share of a defective region at or above a threshold, averaged over all
         8-connected regions of all masks. So small defects count as much as large ones. The curve is drawn

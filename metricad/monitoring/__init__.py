@@ -1,6 +1,4 @@
-"""Watch a folder on a production line: find new images, keep a journal of verdicts, detect drift of
-scores.
-"""
+"""Watch a folder on a production line: find new images, write a journal of verdicts, detect drift."""
 
 from typing import TYPE_CHECKING
 

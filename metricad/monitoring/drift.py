@@ -16,9 +16,7 @@ DEFECTS = "mostly defects"
 """Name of the bet that more than half of all images are defects. Then few good images are left to rank."""
 
 LEVEL = 0.001
-"""Default level: one of a thousand streams without drift is expected to raise an alarm, however long it
-is.
-"""
+"""Default level: of a thousand endless streams without drift, one is expected to raise an alarm."""
 
 _NAMES = np.array([*(name for name, bets in BETS.items() for _ in bets), DEFECTS])
 _SHIFT, _SPREAD = np.array([bet for bets in BETS.values() for bet in bets]).T
@@ -29,7 +27,9 @@ _LINEAR = _SHIFT / _SPREAD**2
 _SQUARE = 0.5 - 0.5 / _SPREAD**2
 # Factor 3/2 for a defect, 1/2 for a good image: fair if half of all images are defects, a loss if fewer are.
 _IF_DEFECT, _IF_NONE = np.log([1.5, 0.5])
-_BINS = 4096
+_BINS = int(np.float16(np.inf).view(np.uint16))
+"""Number of finite float16 values from 0 up; these are the bins."""
+
 _SMALLEST = 2.0**-53
 
 
@@ -56,8 +56,9 @@ class DriftTest:
     kept for bets that begin later. So late drift is found about as fast as drift at the start: the delay
     grows with the logarithm of t.
 
-    Memory does not grow: scores are counted in equal bins from 0 to the threshold. Binning keeps scores
-    exchangeable. Ranks within a bin are drawn at random. All scores below 0 fall into the first bin.
+    Memory does not grow: scores are counted in bins of how far they lie below the threshold, rounded to
+    float16, which is three digits. So scores may have any unit and sign. Binning keeps scores exchangeable.
+    Ranks within a bin are drawn at random.
 
     Parameters
     ----------
@@ -125,5 +126,6 @@ class DriftTest:
         return min(max(rank, _SMALLEST), 1 - _SMALLEST)
 
     def _bin(self, score: float) -> int:
-        # A quotient just below 1 may be rounded up to 1.
-        return min(max(int(score / self.threshold * _BINS), 0), _BINS - 1)
+        # As an integer, the bit pattern of a positive float16 rises with its value.
+        distance = np.float16(min(self.threshold - score, float(np.finfo(np.float16).max)))
+        return _BINS - 1 - int(distance.view(np.uint16))

@@ -119,9 +119,7 @@ class Watch:
             _pause(max(INTERVAL, _REST * took), stop)
 
     def _resume(self) -> None:
-        """Read the journal: mark its files as done if they still exist unchanged, and repeat the drift
-        test.
-        """
+        """Read the journal: mark unchanged files as done, and repeat the drift test."""
         present = self.folder.scan()
         for record in self.journal.records():
             self.before += 1
@@ -132,9 +130,7 @@ class Watch:
                 self.folder.done[path] = present[path]
 
     def _inspect(self, path: str) -> dict[str, Any] | None:
-        """Inspect a waiting file and write its line; return None if it must wait longer or no longer
-        exists.
-        """
+        """Inspect a waiting file and write its line; return None if it must wait or no longer exists."""
         file = self.folder.path / path
         try:
             detector = self.inspector.detector

@@ -21,9 +21,7 @@ RADIUS = 7
 """Distance from the center of a filter to its edge, in pixels of the shrunk image."""
 
 LENGTH = 5.0
-"""Standard deviation of a filter along its line, in pixels of the shrunk image: as much as fits the
-radius.
-"""
+"""Standard deviation of a filter along its line, in pixels of the shrunk image: fits the radius."""
 
 STRIDE = 4
 """Distance between responses in pixels, the same as between features; more where a shrunk pixel is larger."""
@@ -33,14 +31,10 @@ _DARKEST = 1e-5  # smallest energy that is used, for light from -1 to 1: below i
 
 @keras.saving.register_keras_serializable("metricad")
 class LineFilters(keras.layers.Layer):
-    """Layer that computes absolute responses of line filters to texture energy: one feature map per image
-    size.
-    """
+    """Layer that computes absolute responses of line filters to texture energy: one map per image size."""
 
     def call(self, light: tf.Tensor) -> list[tf.Tensor]:
-        """Filter images (N, H, W, 1) in [-1, 1]; return maps (N, h, w, filters), 0 or more, one for each
-        size.
-        """
+        """Filter images (N, H, W, 1) in [-1, 1]; return maps (N, h, w, filters), 0 or more, one per size."""
         found, shrunk = [], light
         for by in SIZES:
             found.append(_responses(_energy(shrunk), by))

@@ -19,9 +19,7 @@ IMAGES = 32
 """Largest number of good images used to choose the transform."""
 
 SIDE = 8
-"""Side, in pixels, of the squares for local mean and standard deviation: larger than the grain of a
-texture.
-"""
+"""Side, in pixels, of the squares for local mean and deviation: larger than the grain of a texture."""
 
 DARK = 0.05
 """Offset added to light in [0, 1] before the logarithm: below it a camera shows mostly its own noise."""

@@ -18,9 +18,7 @@ class Region(Protocol):
     kind: ClassVar[str]
 
     def region(self, image: np.ndarray) -> np.ndarray:
-        """Compute the pixels of an image, float32 (H, W) in [-1, 1], to inspect: bool (H, W), at least one
-        True.
-        """
+        """Compute the pixels to inspect of an image, float32 (H, W) in [-1, 1]: bool (H, W), some True."""
 
     def settings(self) -> dict[str, int]:
         """Return the keyword arguments to construct such a region, without its arrays."""

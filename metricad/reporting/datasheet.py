@@ -69,9 +69,7 @@ def build(chart: Chart, *, name: str, facts: Mapping[str, str]) -> Document:
 
 
 def draw_heat(chart: Chart) -> Figure:
-    """Draw a table of shares for each kind of defect: size on x, contrast on y, a frame around settings
-    found.
-    """
+    """Draw a table of shares for each kind of defect: size on x, contrast on y, found settings framed."""
     with rc_context(figures.LOOK):
         figure, panels = figures.lay_out(len(chart.defect_kinds), across=2, ratio=0.72, entries=0)
         for kind, panel in zip(chart.defect_kinds, panels, strict=True):

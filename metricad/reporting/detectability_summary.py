@@ -24,11 +24,7 @@ NAMES = {
 }
 """Names of the kinds of defects in text."""
 
-_WIDE = (
-    "scratch",
-    "crack",
-    "gap",
-)  # kinds with a width; all others have a diameter
+_WIDE = ("scratch", "crack", "gap")  # kinds with a width; all others have a diameter
 
 
 @dataclass(frozen=True)

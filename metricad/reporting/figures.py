@@ -98,9 +98,7 @@ def _draw_curves(
     chance: Mapping[Surface, tuple[float, float]],
     axes: tuple[str, str],
 ) -> Figure:
-    """Draw the curves of all results, one panel for each surface; `chance` is the height of the chance line
-    at both ends.
-    """
+    """Draw the curves of all results, a panel for each surface; `chance` is the chance line at both ends."""
     with rc_context(LOOK):
         figure, panels = lay_out(len(summary.titles), across=3, ratio=1.06, entries=len(summary.labels))
         look = styles(summary)
@@ -223,7 +221,7 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
     low = min(float(example.anomaly_map.min()) for example in examples)
     high = max(float(example.anomaly_map.max()) for example in examples)
     # Otherwise the strongest defect would leave no colors for values near the threshold.
-    cut = high if result.threshold is None else 2 * result.threshold
+    cut = high if result.threshold is None else max(2 * result.threshold, result.threshold + 1)
     is_cut = low < cut < high
     high = cut if is_cut else high
     with rc_context(LOOK):
@@ -249,9 +247,7 @@ def draw_maps(result: Result, examples: Sequence[Example]) -> Figure:
 
 
 def styles(summary: Summary, more: Iterable[Setting] = ()) -> dict[Setting, dict[str, Any]]:
-    """Choose color and line style of each setting; controls are gray, untrained networks dashed, baselines
-    dotted.
-    """
+    """Choose the style of each setting: controls are gray, untrained networks dashed, baselines dotted."""
     found = {}
     for number, setting in enumerate(dict.fromkeys([*summary.judged, *more])):
         color, line = _COLORS[number % len(_COLORS)], _LINES[number % len(_LINES)]
@@ -322,8 +318,9 @@ def _name_axes(panels: Sequence[Axes], x: str, y: str) -> None:
 def _histograms(panel: Axes, result: Result, *, is_log: bool) -> dict[str, Artist]:
     values, defect = np.array(result.score_values), np.array(result.defect)
     low, high = values.min(), values.max()
-    if not high > low * (1 + 1e-6):  # all alike: a bar that can be seen
-        low, high = 0.9 * low - (low == 0), 1.1 * high + (high == 0)
+    size = max(abs(low), abs(high)) or 1.0
+    if high - low <= 1e-6 * size:  # all scores are alike: a bar that can be seen
+        low, high = low - 0.1 * size, high + 0.1 * size
     edges = np.geomspace(low, high, 25) if is_log else np.linspace(low, high, 25)
     handles: dict[str, Artist] = {}
     drawn: Any

@@ -97,8 +97,6 @@ def table(results: Sequence[Result]) -> list[list[str]]:
     """Make table rows with the AUROC per surface for a terminal: header first, means over the surfaces last.
 
     If there are many columns, only the main method is shown: the paper's, if it was used.
-
-    Where there are many columns, only the headline's method is there: the paper's, if it was used.
     """
     summary = Summary(results)
     free = ("trained", "untrained")

@@ -124,9 +124,7 @@ class Summary:
         return float(np.median(values)) if values else None
 
     def rivals(self, surface: Surface, setting: Setting, method: str) -> dict[Setting, float]:
-        """Return the median AUROC of all controls of a setting: its untrained network with the same density,
-        and baselines.
-        """
+        """Return the median AUROC of a setting's controls: baselines, and its untrained network."""
         found = {}
         for one in self.of(surface, setting, method)[:1]:
             kind = one.method.rpartition(": ")[2]  # the method of a bundle has the form "<file>: <density>"

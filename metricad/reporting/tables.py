@@ -33,8 +33,8 @@ def percent(value: float) -> str:
 
 
 def figure(values: Sequence[float], mark: str = "") -> Cell:
-    """Format median ± population standard deviation over the seeds, as in the paper; a single value has no
-    deviation.
+    """Format median ± population standard deviation over seeds, as in the paper; no deviation for one
+    value.
     """
     deviation = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
     return Cell(f"{np.median(values):.3f}{deviation}", float(np.median(values)), mark) if values else _BLANK
@@ -105,9 +105,7 @@ def intervals(summary: Summary) -> Table:
 
 
 def all_metrics(summary: Summary, setting: Setting) -> Table:
-    """Make a table of all metrics of one setting, and of promised and measured false alarms: medians over the
-    seeds.
-    """
+    """Make a table of all metrics of one setting, with promised and real false alarms: medians over seeds."""
     taken: dict[str, Callable[[Result], float | None]] = {
         "AUROC": lambda one: one.auroc,
         "AP": lambda one: one.average_precision,
@@ -134,8 +132,8 @@ def all_metrics(summary: Summary, setting: Setting) -> Table:
 
 
 def densities(summary: Summary, setting: Setting) -> Table:
-    """Make a table of densities on the networks of one setting. The footer counts how often each beats the
-    main one.
+    """Make a table of densities on one setting's networks. The footer counts how often each beats the main
+    one.
     """
     surfaces = list(summary.titles)
     used = [m for m in summary.methods if any(summary.of(s, setting, m) for s in surfaces)]

@@ -155,9 +155,7 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """Name of its folder and in results; names of one setting differ only in the last number, the
-        seed.
-        """
+        """Name of its folder and in results; within a setting only the last number, the seed, differs."""
         # From "cifar100_gray" and "folder/things:cat,dog" take the distinctive words.
         objects = PurePath((self.objects or "").partition(":")[0]).name.removesuffix("_gray")
         return "-".join(filter(None, (f"h{self.units}", objects, str(self.seed))))

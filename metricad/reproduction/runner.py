@@ -85,8 +85,6 @@ def estimate(cells: Sequence[Cell]) -> float:
     """Estimate the seconds for these cells on this machine with all cores; accurate to a factor of two.
 
     The network is timed on one image. The time is compared with that of the reference machine in `grid`.
-
-    The network is timed on one image, and that compared with the machine that `grid` has its rates from.
     """
     features = factory.extractor(residual.build(16, seed=0))
     image = np.zeros((512, 512), np.float32)

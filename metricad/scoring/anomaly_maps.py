@@ -38,9 +38,7 @@ def place(anomaly: np.ndarray, shape: tuple[int, int], grid: FeatureGrid) -> np.
 def on_pixels(
     anomaly: np.ndarray, image: np.ndarray, grid: FeatureGrid, region: Region | None = None
 ) -> np.ndarray:
-    """Resample a map (h', w') to pixels (H, W) with `place`; outside the region, use the smallest map
-    value.
-    """
+    """Resample a map (h', w') to pixels (H, W) with `place`; outside the region, use its smallest value."""
     placed = place(anomaly, image.shape[:2], grid)
     if region is None:
         return placed

@@ -1,6 +1,4 @@
-"""The image score layer: anomaly map to score, peak and main source; a layer that resamples maps to
-pixels.
-"""
+"""The image score layer (anomaly map to score, peak and source), and a layer that resamples maps."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -24,8 +22,7 @@ def top_mean(values: np.ndarray, share: float, inside: np.ndarray | None = None)
 
 @keras.saving.register_keras_serializable("metricad")
 class ImageScore(keras.layers.Layer):
-    """Layer that computes the image score, in standard deviations of good images, and the position of the
-    peak.
+    """Layer that computes the image score, in standard deviations of good images, and the peak position.
 
     The best score depends on the size of defects. The mean of the largest 1 % of a map finds faint defects of
     some size, which the maximum (the paper, section 2.9) misses. The maximum finds tiny ones, which the mean
@@ -60,9 +57,7 @@ class ImageScore(keras.layers.Layer):
         return self
 
     def map_value(self, score: float) -> float:
-        """Return the value of the anomaly map that corresponds to an image score; defects are outlined at
-        it.
-        """
+        """Return the anomaly map's value that corresponds to an image score; defects are outlined there."""
         return float(score * self.spread.numpy() + self.center.numpy())
 
     def call(self, anomaly: tf.Tensor, sources: tf.Tensor, inside: tf.Tensor) -> dict[str, tf.Tensor]:

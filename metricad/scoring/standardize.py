@@ -15,9 +15,7 @@ SMOOTHING = 5
 """Side, in features, of the square over which statistics are smoothed: parts are never perfectly aligned."""
 
 EDGE = 8
-"""Distance from the image border, in features, at which a receptive field of 68 pixels lies inside the
-image.
-"""
+"""Distance from the border, in features, from which a receptive field of 68 pixels lies in the image."""
 
 LEAST = 1e-6
 """Smallest distance before taking the logarithm, and smallest standard deviation to divide by."""
@@ -78,8 +76,7 @@ class Standardize(keras.layers.Layer):
     def adapt_and_score(
         self, maps: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
     ) -> list[np.ndarray]:
-        """Learn the statistics, and return the standard scores of each map by the other maps: float32 (h, w,
-        sources).
+        """Learn the statistics; return standard scores of each map by the others: float32 (h, w, sources).
 
         If a map counted in its own statistics, its unusual places would get scores that are too low. Where
         parts are not aligned there are many such places.
@@ -114,9 +111,7 @@ class Standardize(keras.layers.Layer):
         return np.ix_(*(_along(count, own) for count, own in zip(size, self.shape, strict=True)))
 
     def _sums(self, one: np.ndarray, inside: np.ndarray | None) -> list[np.ndarray]:
-        """Compute counts (…, 1), sums of logarithms (…, sources) and of their squares for one map, at each
-        position.
-        """
+        """Compute counts (…, 1), sums of logarithms (…, sources) and of their squares at each position."""
         known = np.ones(one.shape[:2], np.float32) if inside is None else inside.astype(np.float32)
         counts, values = known[..., np.newaxis], np.log(np.maximum(one, LEAST)) * known[..., np.newaxis]
         each = [counts, values, np.square(values)]
@@ -213,12 +208,9 @@ class Fuse(keras.layers.Layer):
         return other
 
     def call(self, scores: tf.Tensor) -> tf.Tensor:
-        """Compute the contribution of each source: the shape of the scores, (N, h, w, sources). Their sum is
-        the map.
+        """Compute the contribution of each source, (N, h, w, sources), from scores; their sum is the map.
 
         At each feature, only the sources of the largest kind contribute; all others are 0.
-
-        Those of the kind that is largest at a place, and 0 of all others.
         """
         reached = scores * self.gain - self.offset
         names = self._names()
@@ -266,9 +258,7 @@ def _statistics(weight: np.ndarray, total: np.ndarray, squares: np.ndarray) -> t
 
 
 def _along(count: int, own: int, numbers: Callable[[Any], Any] = np.arange) -> np.ndarray:
-    """Return, for each of `count` positions along an axis, the index among `own` at the same relative
-    position.
-    """
+    """Find, for each of `count` positions along an axis, the one of `own` at the same relative position."""
     return (numbers(count) * 2 + 1) * own // (2 * count)
 
 

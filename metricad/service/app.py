@@ -135,9 +135,7 @@ def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
         "/parts/{part}/inspect", tags=["parts"], responses=refusals, openapi_extra=_IMAGE_BODY,
     )  # fmt: skip
     async def inspect(part: Name, request: Request) -> Verdict:
-        """Inspect an image: score, threshold, percentile among good images, verdict, and position of the
-        peak.
-        """
+        """Inspect an image: score, threshold, percentile among good images, verdict, and peak."""
         return await judge.answer(request, part, judge.verdict)
 
     @router.post(
@@ -145,9 +143,7 @@ def _parts(judge: "Judge", api: FastAPI) -> APIRouter:
         openapi_extra=_IMAGE_BODY,
     )  # fmt: skip
     async def heat_map(part: Name, request: Request) -> Response:
-        """Draw the anomaly map over the image, as a PNG of its size; values above the threshold are outlined
-        in red.
-        """
+        """Draw the anomaly map over an image, as a PNG of its size; a red line marks the threshold."""
         return Response(await judge.answer(request, part, judge.picture), media_type="image/png")
 
     @router.get("/metrics", tags=["health"], responses=_TEXT, response_class=Response)

@@ -34,11 +34,7 @@ MOST_PIXELS = 8_000_000
 """Default limit of pixels in an image."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_COMPRESSIONS = {
-    1: "none",
-    8: "deflate",
-    32946: "deflate",
-}  # decoded size can be checked
+_TIFF_COMPRESSIONS = {1: "none", 8: "deflate", 32946: "deflate"}  # decoded size can be checked
 _MOST_SEGMENTS = 65_536  # strips or tiles: each takes time, even a small one
 _MOST_BYTES_PER_PIXEL = 8  # 16-bit RGBA, or one float64
 _MOST_SCANS = 64  # scans of a progressive JPEG, which has about ten; each decodes the whole image again

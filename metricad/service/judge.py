@@ -183,5 +183,5 @@ class Judge:
         anomaly_map = inspector.detector.on_pixels(anomaly, image)
         picture = images.overlay(image, anomaly_map, **inspector.map_scale())
         file = io.BytesIO()
-        PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # more is slow
+        PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # higher levels are slow
         return file.getvalue()

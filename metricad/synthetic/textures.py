@@ -39,8 +39,6 @@ def matched(texture: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Match the mean and contrast of a texture to those of an image, so that they differ only in texture.
 
     Both are float32 (H, W) in [-1, 1], of any sizes. The result is float32 and may leave this range.
-
-    Both are float32 (H, W) in [-1, 1], of any sizes; what comes back is float32 and may leave that range.
     """
     standard = (texture - texture.mean()) / max(texture.std(), _LEAST_CONTRAST)
     return (standard * image.std() + image.mean()).astype(np.float32)

@@ -132,9 +132,7 @@ def compiled(model: keras.Model, *, learning_rate: float, steps: int) -> Episodi
 
 
 def _log_distances(features: tf.Tensor) -> tf.Tensor:
-    """Compute logarithms of squared Mahalanobis distances / d from the support: (n, GOOD + DEFECTIVE,
-    h'·w').
-    """
+    """Compute logarithms of squared Mahalanobis distances / d: (n, GOOD + DEFECTIVE, h'·w')."""
     dimensions = features.shape[-1]
     count, places = tf.shape(features)[0], features.shape[2]
     support = tf.reshape(features[:, :SUPPORT], (count, SUPPORT * places, dimensions))
@@ -150,9 +148,7 @@ def _log_distances(features: tf.Tensor) -> tf.Tensor:
 
 
 def _covered(masks: tf.Tensor, grid: FeatureGrid, side: int) -> tf.Tensor:
-    """Compute the share of defective pixels in the stride × stride square of each feature: (n, DEFECTIVE, h',
-    w').
-    """
+    """Compute the share of defective pixels around each feature: (n, DEFECTIVE, h', w')."""
     first = round(grid.first - (grid.stride - 1) / 2)
     inside = slice(first, first + side * grid.stride)
     cells = (-1, DEFECTIVE, side, grid.stride, side, grid.stride)

@@ -39,8 +39,6 @@ def triplet_loss(anchor: Any, positive: Any, negative: Any) -> Any:
 
     Based on Hoffer and Ailon (2015), who use the squared error; the paper uses the absolute error (section
     2.8).
-
-    After Hoffer and Ailon (2015), who square the error; the paper takes it absolute (section 2.8).
     """
     error = ops.abs(distance_ratio(anchor, positive, negative) - ops.convert_to_tensor(TARGET))
     return ops.mean(error)

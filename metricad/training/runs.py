@@ -123,8 +123,6 @@ def save_round(run: Path, model: keras.Model, record: dict[str, Any]) -> None:
     """Save a finished round: first its record, then the checkpoint.
 
     The order matters: `restore` uses the checkpoint, and records after it are dropped here.
-
-    In this order, since `restore` goes by the checkpoint, and records beyond it are dropped here.
     """
     number = record["round"]
     records = [*read_log(run)[: number - 1], record]

@@ -1,6 +1,4 @@
-"""Train the paper's network with Keras `fit`, with new triplets and a checkpoint in each round (section
-2.8).
-"""
+"""Train the paper's network with Keras `fit`; each round has new triplets and a checkpoint (section 2.8)."""
 
 import math
 import os
@@ -136,9 +134,7 @@ def train(
 
 
 def after_each_epoch(on_epoch: Callable[[int, dict[str, Any]], object]) -> keras.callbacks.Callback:
-    """Make a Keras callback from a function that takes the epoch's number, from 0, and its loss and
-    accuracy.
-    """
+    """Make a Keras callback from a function of the epoch's number, from 0, and its loss and accuracy."""
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch)
 
 

@@ -129,6 +129,22 @@ def test_a_shift_that_leaves_no_good_images_is_noticed(before):
     assert kinds == {DEFECTS}
 
 
+@pytest.mark.parametrize("offset", [-10.0, -13.0, -1000.0])
+def test_scores_may_be_of_any_sign(offset):
+    """Standard scores lie around 0, and so may their threshold."""
+    rng = np.random.default_rng(9)
+    for _ in range(5):
+        good, later = stream(rng, 60), stream(rng, 200, shift=-1.0)
+        threshold = float(np.sort(good)[-2])
+        found = [alarm(DriftTest(good + by, threshold + by), later + by) for by in (0.0, offset)]
+        assert found[1] == pytest.approx(found[0], abs=3)
+
+
+def test_a_threshold_of_zero_is_one_like_others():
+    test = DriftTest(np.linspace(-3, 0.5, 60), 0.0)
+    assert alarm(test, np.random.default_rng(0).uniform(-3, 0, 300)) is None
+
+
 def test_a_slow_drift_is_noticed_before_it_is_large():
     """A standard deviation in 1000 images."""
     rng = np.random.default_rng(7)

@@ -91,7 +91,8 @@ def test_the_papers_method_by_one_word(run_metricad, good_folder, run_folder, tm
             "leave out the preset, or --kind",
         ),
         ([*ENOUGH, "--kind", "auto", "--metric", "manhattan"], "the auto density has a metric of its own"),
-        ([*ENOUGH, "--network", "accurrate"], "accurrate: no training run here"),
+        ([*ENOUGH, "--network", "accurrate"], "did you mean 'accurate'?"),
+        ([*ENOUGH, "--network", "my-run"], "my-run: no training run here"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
