@@ -47,7 +47,7 @@ LOOK: dict[Any, Any] = {
 HOW_TO_READ_MAPS = (
     "Of each surface the defects with the highest, the middle and the lowest score, and the good image with "
     "the highest; the defect as it is labelled has an outline. Below is the map of each, with its score. All "
-    "maps of a surface have one range of colors, which ends at twice the threshold where they go further; "
+    "maps of a surface have one range of colors, which is cut at about twice the threshold; "
     "the line in the bar is the threshold."
 )
 # A narrow figure keeps text readable on a phone.
