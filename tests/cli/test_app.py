@@ -57,6 +57,7 @@ def parts(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     run, part, results = tmp_path / "run", tmp_path / "stripes.metricad", tmp_path / "results.json"
 
@@ -120,6 +121,7 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     assert not list(tmp_path.rglob(".partial*"))
 
 
+@pytest.mark.slow
 def test_the_quick_grid(run_metricad, tmp_path):
     """As it is, on small surfaces: the whole path of the paper's grid."""
     data = tmp_path / "data"

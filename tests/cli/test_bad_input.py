@@ -398,6 +398,7 @@ def test_resume_needs_a_run_and_its_own_images(refused, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_path):
     """A real Ctrl-C, in a process of its own, once the first round is done."""
     source, run, rounds = class_folders(tmp_path / "source"), tmp_path / "run", 8
@@ -843,6 +844,7 @@ console.run(app.app, prog="metricad")
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_a_checkpoint(tmp_path):
     """In a process of its own, whose files may have 5,000 bytes."""
     source, run = class_folders(tmp_path / "source"), tmp_path / "run"

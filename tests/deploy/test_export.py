@@ -27,6 +27,7 @@ FORMATS = list(export.FORMATS)
 # Parity.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_odd_sizes_are_judged_alike(free_part, free_export, format):
     """In color, at three scales with line filters, by mixtures."""
@@ -39,6 +40,7 @@ def test_odd_sizes_are_judged_alike(free_part, free_export, format):
     assert verdicts == {"good", "defect"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_part_in_register_is_judged_alike(registered_part, registered_export, format):
     """In gray, halved, by a Gaussian at each position, within a mask."""

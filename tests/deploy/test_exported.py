@@ -49,6 +49,7 @@ def test_another_kind_of_file_is_refused(tmp_path, part):
     assert refusal(part) == refusal(tmp_path / "folder") == refusal(tmp_path / "a.onnx") == expected
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_known_by_its_name(part, free_export, tmp_path):
     assert all(exported.is_exported(free_export(format)) for format in FORMATS)
     assert exported.is_exported(tmp_path / "not there yet.onnx")
@@ -256,6 +257,7 @@ def mixed(tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_several_workers_say_what_one_says(free_export, mixed, format):
     alone = exported.load(free_export(format), workers=1, threads=1)

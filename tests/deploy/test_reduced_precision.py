@@ -78,6 +78,7 @@ def test_the_cost_is_what_was_measured(int8, more_good, labelled, fitted):
     assert cost.aurocs[1] == auroc(labels, [made.inspect(image)[0].score for image, _ in labelled])
 
 
+@pytest.mark.slow
 def test_bfloat16_is_remembered_by_the_file(fitted, more_good, tmp_path):
     path = tmp_path / "part"
     cost = reduced_precision.export(

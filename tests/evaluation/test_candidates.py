@@ -196,6 +196,7 @@ def test_merged_studies_keep_each_results_embedding(tmp_path):
     assert results.merge([without, without]).embeddings == []
 
 
+@pytest.mark.slow
 def test_a_plot_keeps_neighbours_and_is_the_same_every_time():
     rng = np.random.default_rng(0)
     vectors = np.concatenate([rng.normal(size=(30, 20)), 8 + rng.normal(size=(30, 20))]).astype(np.float32)
@@ -218,6 +219,7 @@ def test_images_that_are_all_alike_can_be_plotted():
 # Through the command line.
 
 
+@pytest.mark.slow
 def test_from_methods_to_a_report_with_embeddings(run_metricad, surface, tmp_path):
     out = tmp_path / "results.json"
     done = run_metricad(

@@ -70,6 +70,7 @@ def with_foreground():
     seed=st.integers(0, 2**32 - 1),
     rate=st.floats(0.05, 0.95),
 )
+@pytest.mark.slow
 def test_distances_to_a_mean_survive_bit_for_bit(tmp_path_factory, metric, units, seed, rate):
     rng = np.random.default_rng(seed)
     detector = PartDetector(residual.build(units, seed=seed), metric=metric)

@@ -513,6 +513,7 @@ def test_a_region_may_be_another_in_every_image(small, kind):
 # Large images.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [residual.NAME, hypercolumn.NAME, hypercolumn.THREE_SCALES])
 def test_tiles_are_the_whole(name):
     network = factory.build(name, 4 if name != hypercolumn.THREE_SCALES else 2, seed=3)

@@ -70,6 +70,7 @@ def test_the_detectors_own_score_comes_first_and_every_choice_once(fitted, free_
     assert set(found) == set(itertools.product(SCORES, (ALL, "network", "color", "lines")))
 
 
+@pytest.mark.slow
 def test_a_trial_holds_the_largest_values_under_every_choice(free_part):
     detector = free_part[0].detector
     image = surface(np.random.default_rng(50), (96, 96), color=True)

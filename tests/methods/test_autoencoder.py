@@ -101,6 +101,7 @@ def test_flips_mirror_left_to_right_about_half_of_the_images():
     assert 70 < sum(mirrored) < 130
 
 
+@pytest.mark.slow
 def test_the_seed_and_flips_count_and_interruptions_do_not(tmp_path):
     """Nor does Keras's own seed."""
 

@@ -148,6 +148,7 @@ def test_a_measure_that_never_varies_has_a_scale():
     assert standard(2.1) > 100
 
 
+@pytest.mark.slow
 def test_the_seed_counts_and_interruptions_do_not(tmp_path):
     """Nor does Keras's own seed."""
 

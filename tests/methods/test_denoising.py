@@ -139,6 +139,7 @@ def test_the_seed_is_of_the_weights_and_of_the_training(untrained):
     assert not np.array_equal(weights[0][0], weights[2][0])
 
 
+@pytest.mark.slow
 def test_neither_interruptions_nor_the_seed_of_keras_count(tmp_path):
 
     class Stop(Exception):

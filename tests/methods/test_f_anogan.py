@@ -253,6 +253,7 @@ def test_another_seed_gives_another_detector_and_leaves_the_global_random_state_
     assert other.score(GOOD[0]) != fitted.score(GOOD[0])
 
 
+@pytest.mark.slow
 def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(fitted, tmp_path):
     folder = tmp_path / "kept"
     for count in (1, 2):  # epochs, so within the first training and within the second

@@ -69,6 +69,7 @@ def test_weights_from_a_file_give_the_same_features(light, tmp_path):
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.slow
 def test_random_weights_are_seeded_whatever_kerass_seed_is(light):
     expected = light.features(IMAGE)[0]
     imagenet._network.cache_clear()

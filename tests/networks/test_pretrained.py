@@ -29,6 +29,7 @@ def surface(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_prototype_needs_no_training_and_no_option(run_metricad, surface, tmp_path):
     part = tmp_path / "part.metricad"
     done = run_metricad("prototype", surface / "train" / "good", "--out", part, *ENOUGH)
@@ -102,6 +103,7 @@ def test_what_does_not_go_together_is_one_line(refused, surface, tmp_path, argum
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp_path):
     results = tmp_path / "results.json"
     done = run_metricad("evaluate", "--data", surface.parent, "--out", results, "--false-alarm-rate", 0.4)

@@ -320,6 +320,7 @@ def test_prototypes_other_than_the_papers(tmp_path):
     assert "*AUROC: mean manhattan*" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_hostile_names(tmp_path):
     names = ["a/b|c<script>", "*bold* `code` $x$", "旋盤", "two\nlines", "\udcff", "../up"]
     found = [result(("d<b>|\udcfe", name), network=f"{name}-0") for name in names]

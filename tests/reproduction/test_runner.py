@@ -145,6 +145,7 @@ def test_no_path_of_the_machine_is_in_the_results(unbroken, data):
         assert str(data.parent) not in path.read_text(), path
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(unbroken, grid, finished):
     shutil.rmtree(finished / "evaluations" / "h2-1" / "novel-crossed")
     shutil.rmtree(finished / "networks" / "h2-objects-0")
@@ -193,6 +194,7 @@ def test_a_folder_in_which_another_process_works_is_left_alone(grid, finished):
             runner.reproduce(grid, finished)
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, data, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(data, moved)
@@ -282,6 +284,7 @@ def wait_until(condition, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers of a killed process in /proc")
 def test_killed_again_and_again_it_ends_like_an_unbroken_run(grid, unbroken, tmp_path):
     script, out = tmp_path / "run.py", tmp_path / "out"

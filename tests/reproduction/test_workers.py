@@ -108,6 +108,7 @@ def test_what_fails_is_reported_and_the_others_go_on(run):
     assert "in work" in log.failures["broken"].traceback
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_only_its_unit_with_it(run):
     log, files = run(Unit("a"), Unit("deadly", "die"), Unit("b", "sleep"), Unit("c"), jobs=1)
     assert sorted(files) == ["a", "b", "c"]

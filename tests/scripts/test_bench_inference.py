@@ -68,6 +68,7 @@ def test_the_page_says_whether_what_is_aimed_at_is_reached():
     assert "| processor | made |" in text
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_everything(tmp_path, monkeypatch):
     def here(_, name, folder, *numbers):
         """Not in a process of its own: none starts TensorFlow anew."""

@@ -98,6 +98,7 @@ def test_loss_does_not_depend_on_the_features_units(drawn, model):
     assert float(trainer.compute_episode_loss(*arguments)[0]) == pytest.approx(before, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_training_brings_defects_into_order(drawn, model):
     crops, masks = drawn
     levels = np.clip(np.rint((crops + 1) * 127.5), 0, 255).astype(np.uint8)
@@ -108,6 +109,7 @@ def test_training_brings_defects_into_order(drawn, model):
 
 
 # Keras copies its own variables in a way that NumPy 2 warns of.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_an_interrupted_training_goes_on(drawn, tmp_path):
     crops, masks = drawn

@@ -40,6 +40,7 @@ def test_branches_share_one_set_of_weights():
     assert [tensor.name for tensor in model.inputs] == ["anchor", "positive", "negative"]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_records_each_round(tmp_path, source):
     settings = Settings(**{**vars(TINY), "learning_rate": 3e-3, "rounds": 4, "epochs": 6, "noise_share": 0})
     run = runs.start(tmp_path / "run", settings, {})
@@ -53,6 +54,7 @@ def test_training_lowers_the_loss_and_records_each_round(tmp_path, source):
     assert records[-1]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, source):
     unbroken = runs.start(tmp_path / "unbroken", TINY, {})
     triplet_training.train(unbroken, [source])
@@ -76,6 +78,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, source):
     assert strip == [{k: v for k, v in record.items() if k != "seconds"} for record in runs.read_log(broken)]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_network(tmp_path, source):
     ended = []
     for seed in (1, 2):
@@ -86,6 +89,7 @@ def test_another_seed_gives_another_network(tmp_path, source):
     assert not np.array_equal(*ended)
 
 
+@pytest.mark.slow
 def test_a_record_beyond_the_checkpoint_is_dropped_when_the_run_goes_on(tmp_path, source):
     """As after a power cut between the log and the checkpoint."""
     run = runs.start(tmp_path / "run", TINY, {})
@@ -133,6 +137,7 @@ def test_the_model_learns_what_the_loss_says():
         )
 
 
+@pytest.mark.slow
 def test_batches_run_together_are_the_same_steps(source):
     """Also where the last batch is a small one."""
     ended = []
