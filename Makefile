@@ -17,7 +17,7 @@ test: lint
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 quick: $(STAMP)
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not tf and not slow and not browser"
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "(core or not tf) and not slow and not browser"
 
 coverage: $(STAMP)
 	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term

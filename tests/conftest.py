@@ -36,10 +36,16 @@ NEED_TENSORFLOW = {
     "registered_part", "run_folder", "run_metricad",
 }  # fmt: skip
 
+CORE = {"density", "scoring"}
+"""Folders whose tests are quick although they need TensorFlow, and matter most."""
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave files out unread where no test that needs TensorFlow is wanted: importing it takes seconds."""
-    if "not tf" not in config.option.markexpr or collection_path.suffix != ".py":
+    expression = config.option.markexpr
+    if "not tf" not in expression or collection_path.suffix != ".py":
+        return None
+    if "core" in expression and collection_path.parent.name in CORE:
         return None
     return "pytestmark = pytest.mark.tf" in collection_path.read_text(encoding="utf-8") or None
 
@@ -52,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.tf)
         if any("export" in name for name in fixtures):
             item.add_marker(pytest.mark.export)
+        if item.path.parent.name in CORE:
+            item.add_marker(pytest.mark.core)
         if item.path.parent.name == "service":
             item.add_marker(pytest.mark.service)
         if fixtures & {"seen", "page"}:

@@ -14,6 +14,8 @@ from metricad.reporting import figures, tables
 from metricad.reporting.summary import Summary, setting_of
 from tests.reporting.test_tables import DEFECTS, GOOD, SURFACES, examples, make_study, network, result
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study():

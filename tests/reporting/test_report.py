@@ -26,6 +26,8 @@ from tests.reporting.test_tables import (
     result,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study():

@@ -12,6 +12,8 @@ from metricad.errors import DataError
 from metricad.reproduction import workers
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Unit:
