@@ -103,7 +103,7 @@ def check_split(total: int, *, holdout: float, false_alarm_rate: float) -> None:
         raise ValueError(f"holdout must lie between 0 and 1, received {holdout}")
     held_out = held_out_count(total, holdout)
     enough = needed(false_alarm_rate)
-    nearly = math.floor((enough - 1) / holdout)
+    nearly = math.floor((enough - 1 / 2) / holdout)
     in_all = next(n for n in itertools.count(nearly) if held_out_count(n, holdout) >= enough)
     check_count(
         held_out,
