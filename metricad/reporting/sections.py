@@ -6,7 +6,7 @@ import numpy as np
 
 from metricad.errors import DataError
 from metricad.evaluation.results import Cost, Network, Study
-from metricad.reporting import embeddings, figures, paper_table, tables
+from metricad.reporting import embeddings, figures, heat_maps, paper_table, tables
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import Setting, Summary, Surface, plain, setting_of
 
@@ -48,8 +48,8 @@ def _sections(study: Study, summary: Summary, *, is_embedded: bool) -> Iterator[
     if shown:
         yield Section("Scores and thresholds", [figures.scores(summary, shown)])
     examples = {id(r): shown for r, shown in zip(study.results, study.examples, strict=True) if shown}
-    maps = [Section(summary.titles[s], [each]) for s, each in figures.maps(summary, examples).items()]
-    yield Section("Heat maps", [figures.HOW_TO_READ_MAPS] if maps else [], maps)
+    maps = [Section(summary.titles[s], [each]) for s, each in heat_maps.maps(summary, examples).items()]
+    yield Section("Heat maps", [heat_maps.HOW_TO_READ_MAPS] if maps else [], maps)
     if is_embedded:
         yield Section("Embeddings", _embeddings(study, summary))
     trained = [network for network in study.networks if network.epoch_loss]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from metricad.evaluation.results import Example
 from metricad.metrics import image as metrics
-from metricad.reporting import figures, tables
+from metricad.reporting import figures, heat_maps, tables
 from metricad.reporting.summary import Summary, setting_of
 from tests.reporting.test_tables import DEFECTS, GOOD, SURFACES, examples, make_study, network, result
 
@@ -159,7 +159,7 @@ def with_scores(surface, scores):
 def test_maps_stand_below_their_images():
     one = result("tile")
     shown = examples(one)
-    figure = figures.draw_maps(one, shown)
+    figure = heat_maps.draw_maps(one, shown)
     images = [panel for panel in figure.axes if panel.images]
     above, below = images[:4], images[4:]
     for panel, lower, example in zip(above, below, shown, strict=True):
@@ -187,7 +187,7 @@ def test_captions_tell_what_the_threshold_makes_of_it(threshold, good, verdicts)
         dataclasses.replace(example, score=score)
         for example, score in zip(examples(one), scores, strict=True)
     ]
-    images = [panel for panel in figures.draw_maps(one, shown).axes if panel.images]
+    images = [panel for panel in heat_maps.draw_maps(one, shown).axes if panel.images]
     assert images[3].get_title() == good
     below = [panel.get_title() for panel in images[4:]]
     if verdicts is None:
@@ -202,7 +202,7 @@ def test_range_of_colors_ends_at_twice_the_threshold():
     for highest, expected in ((9.0, 2.0), (1.5, 1.5)):
         anomaly_map = np.linspace(0, highest, 64, dtype=np.float32).reshape(8, 8)
         example = Example("a.png", "hole", "best", highest, image, anomaly_map, None)
-        panel = [panel for panel in figures.draw_maps(one, [example]).axes if panel.images][1]
+        panel = [panel for panel in heat_maps.draw_maps(one, [example]).axes if panel.images][1]
         assert panel.images[0].get_clim() == (0.0, expected)
 
 
@@ -211,27 +211,27 @@ def test_masks_without_an_outline_and_flat_maps_are_drawn(mask):
     one = result("tile", threshold=None)
     flat = np.ones((8, 8), np.float32)
     example = Example("a.png", "hole", "best", 1.0, np.zeros((8, 8), np.uint8), flat, mask)
-    assert figures.to_jpeg(figures.draw_maps(one, [example]))
+    assert figures.to_jpeg(heat_maps.draw_maps(one, [example]))
 
 
 def test_maps_are_of_the_shown_setting_where_it_has_examples(study, summary):
     shown = {id(one): found for one, found in zip(study.results, study.examples, strict=True) if found}
-    maps = figures.maps(summary, shown)
+    maps = heat_maps.maps(summary, shown)
     assert list(maps) == SURFACES
     assert maps[SURFACES[0]].name == "map-class1.jpg"
     assert maps[SURFACES[0]].caption.startswith(
         "mean euclidean, h = 16 + CIFAR-100, seed 0: best defect 20.png; "
     )
     first = {key: found for key, found in shown.items() if key == id(study.results[2])}
-    assert list(figures.maps(summary, first)) == [SURFACES[0]]
-    assert "h = 16, seed 0" in figures.maps(summary, first)[SURFACES[0]].caption
-    assert figures.maps(summary, {}) == {}
+    assert list(heat_maps.maps(summary, first)) == [SURFACES[0]]
+    assert "h = 16, seed 0" in heat_maps.maps(summary, first)[SURFACES[0]].caption
+    assert heat_maps.maps(summary, {}) == {}
 
 
 def test_file_names_are_safe_and_apart():
     names = ["a/b|c<script>", "a b c script", "A-B-C-SCRIPT", "..", "旋", "x" * 300]
     found = [result(name) for name in names]
-    maps = figures.maps(Summary(found), {id(one): examples(one) for one in found})
+    maps = heat_maps.maps(Summary(found), {id(one): examples(one) for one in found})
     files = [picture.name for picture in maps.values()]
     assert files == [
         "map-a-b-c-script.jpg",
@@ -292,7 +292,7 @@ def test_maps_of_noise_are_no_larger_than_others():
     smooth = examples(one)
     noisy = [dataclasses.replace(smooth[k], image=noise[k], anomaly_map=maps[k], mask=None) for k in range(4)]
     for shown in (smooth, noisy):
-        content = figures.to_jpeg(figures.draw_maps(one, shown))
+        content = figures.to_jpeg(heat_maps.draw_maps(one, shown))
         assert content.startswith(b"\xff\xd8")
         # Base64 makes four bytes of three; the other pictures and the tables have 0.4 MB.
         assert 12 * len(content) * 4 / 3 < 1_400_000
@@ -330,7 +330,7 @@ def test_the_same_study_gives_the_same_bytes(study, summary):
     assert figures.roc(summary) == figures.roc(again)
     assert figures.scores(summary, summary.shown) == figures.scores(again, again.shown)
     shown = {id(one): found for one, found in zip(study.results, study.examples, strict=True)}
-    assert figures.maps(summary, shown) == figures.maps(again, shown)
+    assert heat_maps.maps(summary, shown) == heat_maps.maps(again, shown)
 
 
 def test_a_curve_is_that_of_its_scores():
