@@ -22,6 +22,7 @@ from tests.helpers import (
     exporter,
     make_part,
     make_run,
+    once,
     save,
     texture,
 )
@@ -74,6 +75,13 @@ settings.load_profile("metricad")
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A folder for what takes long to make, which all processes of a test run share; see `helpers.once`."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
 def good_folder(tmp_path_factory):
     """Thirty good images of one surface."""
     folder = tmp_path_factory.mktemp("surface") / "good"
@@ -111,7 +119,7 @@ def part(fitted, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def free_part(tmp_path_factory):
+def free_part(shared):
     """An inspector of color images of any size, made as for the accurate network; and its file.
 
     Two and three components in place of those that good images would choose: a graph of many takes long to
@@ -120,17 +128,18 @@ def free_part(tmp_path_factory):
     from metricad.inspection import bundle, fit_detector
     from metricad.networks import hypercolumn
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_detector, "FINE", (2,))
-        patch.setattr(fit_detector, "COARSE", (3,))
-        inspector = make_part(hypercolumn.build_three_scales(2, seed=1), "mixture", color=True)
-    path = tmp_path_factory.mktemp("free") / "free.metricad"
-    bundle.save(inspector, path)
-    return inspector, path
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fit_detector, "FINE", (2,))
+            patch.setattr(fit_detector, "COARSE", (3,))
+            bundle.save(make_part(hypercolumn.build_three_scales(2, seed=1), "mixture", color=True), path)
+
+    path = once(shared / "free.metricad", make)
+    return bundle.load(path), path
 
 
 @pytest.fixture(scope="session")
-def registered_part(tmp_path_factory):
+def registered_part(shared):
     """An inspector of gray images of one odd size, which it halves, with a mask; and its file."""
     from metricad.inspection import bundle, fit_detector
     from metricad.networks import hypercolumn
@@ -139,25 +148,29 @@ def registered_part(tmp_path_factory):
     mask = np.zeros((141, 159), bool)
     mask[29:115, 41:120] = True
     mask[60:83, 70:101] = False
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_detector, "LARGE", 140)
-        network = hypercolumn.build(2, seed=1)
-        inspector = make_part(network, "positional", mask.shape, region=MaskRegion(mask), score="top-10%")
-    path = tmp_path_factory.mktemp("registered") / "registered.metricad"
-    bundle.save(inspector, path)
-    return inspector, path
+
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fit_detector, "LARGE", 140)
+            network = hypercolumn.build(2, seed=1)
+            region = MaskRegion(mask)
+            inspector = make_part(network, "positional", mask.shape, region=region, score="top-10%")
+        bundle.save(inspector, path)
+
+    path = once(shared / "registered.metricad", make)
+    return bundle.load(path), path
 
 
 @pytest.fixture(scope="session")
-def free_export(free_part, tmp_path_factory) -> Callable[[str], Path]:
+def free_export(free_part, shared) -> Callable[[str], Path]:
     """Export that part, which takes float32, to a format, once for all tests."""
-    return exporter(free_part, tmp_path_factory.mktemp("exports"))
+    return exporter(free_part, shared / "free")
 
 
 @pytest.fixture(scope="session")
-def registered_export(registered_part, tmp_path_factory) -> Callable[[str], Path]:
+def registered_export(registered_part, shared) -> Callable[[str], Path]:
     """Export that part, to take uint8, to a format, once for all tests."""
-    return exporter(registered_part, tmp_path_factory.mktemp("exports"), input_type="uint8")
+    return exporter(registered_part, shared / "registered", input_type="uint8")
 
 
 _EXPORTING = """
@@ -180,11 +193,22 @@ for format, (suffix, _) in export.FORMATS.items():
 
 
 @pytest.fixture(scope="session")
-def exporting(part, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """Export the part of the good surface to every format and read it back, in a process of its own."""
-    folder = tmp_path_factory.mktemp("exports")
-    command = [sys.executable, "-W", "default", "-c", _EXPORTING, part, folder]
-    return folder, subprocess.run(command, capture_output=True, text=True, check=True)
+def exporting(part, shared) -> tuple[Path, str]:
+    """Export the part of the good surface to every format and read it back, in a process of its own.
+
+    Gives the folder, and what was printed meanwhile.
+    """
+
+    def make(folder: Path) -> None:
+        (folder / "exports").mkdir(parents=True)
+        command = [sys.executable, "-W", "default", "-c", _EXPORTING, part, folder / "exports"]
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        (folder / "printed").write_text(done.stdout)
+
+    folder = once(shared / "exporting", make)
+    return folder / "exports", (folder / "printed").read_text()
 
 
 @pytest.fixture(scope="session")

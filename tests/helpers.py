@@ -1,15 +1,16 @@
 """What many tests use: surfaces, scratches, small inspectors, comparisons, scripts."""
 
-import functools
 import hashlib
 import importlib.util
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import portalocker
 
 from metricad.data import images
 
@@ -141,17 +142,28 @@ class Outcome:
     err: str
 
 
+def once(path: Path, make: Callable[[Path], object]) -> Path:
+    """Make a file or folder if no other process of this test run has made it; give its path."""
+    path.parent.mkdir(exist_ok=True)
+    with portalocker.Lock(path.parent / f".{path.name}.lock"):
+        if not path.exists():
+            made = Path(tempfile.mkdtemp(dir=path.parent)) / path.name
+            make(made)
+            made.rename(path)
+    return path
+
+
 def exporter(part, folder: Path, **options: object) -> Callable[[str], Path]:
     """Make a function that exports a part to a format, once, and gives the path."""
     from metricad.deploy import export
 
     inspector, path = part
 
-    @functools.cache
     def exported(format: str) -> Path:
-        target = folder / f"{format}{export.FORMATS[format][0]}"
-        export.export(inspector, target, format=format, bundle=path, **options)
-        return target
+        return once(
+            folder / f"{format}{export.FORMATS[format][0]}",
+            lambda target: export.export(inspector, target, format=format, bundle=path, **options),
+        )
 
     return exported
 

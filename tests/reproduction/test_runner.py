@@ -25,7 +25,7 @@ from tests.helpers import save, scratched, texture
 
 pytestmark = pytest.mark.tf
 
-TINY = Settings(rounds=3, epochs=1, triplets_per_round=64, batch_size=32, pyramid=(64, 48))
+TINY = Settings(rounds=3, epochs=1, triplets_per_round=32, batch_size=16, pyramid=(64, 48))
 
 
 def make_surface(folder, draw, rng):
@@ -64,7 +64,7 @@ def grid(data):
         known=(str(data / "known"),),
         novel=(str(data / "novel"),),
         units=(2,),
-        seeds=(0, 1),
+        seeds=(0,),
         settings=TINY,
         in_register=("stripes",),
         protocol=Protocol(holdout=0.3, false_alarm_rate=0.25),
@@ -99,8 +99,8 @@ def finished(unbroken, tmp_path):
     return shutil.copytree(unbroken[0], tmp_path / "out")
 
 
-CELLS = 4 + 2 * (4 + 2 + 1)
-MILESTONES = 4 * TINY.rounds + 2 * (4 + 2 + 1)
+CELLS = 2 + 2 * (2 + 1 + 1)
+MILESTONES = 2 * TINY.rounds + 2 * (2 + 1 + 1)
 
 
 def test_every_network_is_tested_on_every_surface(unbroken):
@@ -110,8 +110,8 @@ def test_every_network_is_tested_on_every_surface(unbroken):
         name for what, name, *_ in log[1:] if what == "done"
     )
     found = {(one.network, one.surface, one.method, one.role) for one in study.results}
-    trained = ["h2-0", "h2-1", "h2-objects-0", "h2-objects-1"]
-    untrained = ["untrained-h2-0", "untrained-h2-1"]
+    trained = ["h2-0", "h2-objects-0"]
+    untrained = ["untrained-h2-0"]
     methods = ["mean euclidean", "mean manhattan", "gaussian"]
     assert found == {
         *((n, s, m, "trained") for n in trained for s in ("stripes", "crossed") for m in methods),
@@ -127,7 +127,7 @@ def test_every_network_is_tested_on_every_surface(unbroken):
         assert (one.test_normals, one.test_defects) == (3, 3)
         assert one.threshold > 0
     assert [network.name for network in study.networks] == trained
-    assert [len(network.trained_on) for network in study.networks] == [2, 2, 3, 3]
+    assert [len(network.trained_on) for network in study.networks] == [2, 3]
     assert study.versions == versions()
     assert all(len(network.epoch_loss) == 3 for network in study.networks)
     pictured = {one.network for one, shown in zip(study.results, study.examples, strict=True) if shown}
@@ -147,7 +147,7 @@ def test_no_path_of_the_machine_is_in_the_results(unbroken, data):
 
 @pytest.mark.slow
 def test_what_is_done_is_not_done_again(unbroken, grid, finished):
-    shutil.rmtree(finished / "evaluations" / "h2-1" / "novel-crossed")
+    shutil.rmtree(finished / "evaluations" / "h2-0" / "novel-crossed")
     shutil.rmtree(finished / "networks" / "h2-objects-0")
     (finished / "networks" / "h2-objects-0").mkdir()
     (finished / "networks" / "h2-objects-0" / ".partial-1-x").write_text("left by a process that was killed")
@@ -158,8 +158,8 @@ def test_what_is_done_is_not_done_again(unbroken, grid, finished):
         ("plan", CELLS, CELLS - 2),
         ("start", "train h2-objects-0"),
         ("done", "train h2-objects-0"),
-        ("start", "evaluate h2-1 on crossed"),
-        ("done", "evaluate h2-1 on crossed"),
+        ("start", "evaluate h2-0 on crossed"),
+        ("done", "evaluate h2-0 on crossed"),
     ]
     assert (finished / "results.json").read_bytes() == (unbroken[0] / "results.json").read_bytes()
     assert not list(finished.rglob(".partial*"))
@@ -177,7 +177,7 @@ def test_moved_data_is_the_same_data(grid, finished, data, tmp_path, monkeypatch
 
 
 def test_another_grid_needs_another_folder(grid, finished, tmp_path):
-    for other in (replace(grid, seeds=(0, 2)), replace(grid, known=grid.novel, novel=grid.known)):
+    for other in (replace(grid, seeds=(0, 1)), replace(grid, known=grid.novel, novel=grid.known)):
         with pytest.raises(RunError, match="holds a grid with other settings or other data"):
             runner.reproduce(other, finished)
     (tmp_path / "used").mkdir()
@@ -200,23 +200,26 @@ def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, dat
     shutil.copytree(data, moved)
     there = {name: (str(moved / name),) for name in ("textures", "known", "novel")}
     changed = replace(grid, **there, objects=str(moved / "objects"))
-    for judge in ("h2-0", "h2-1"):
+    for judge in ("h2-0", "h2-objects-0"):
         shutil.rmtree(finished / "evaluations" / judge / "novel-crossed")
     (moved / "novel" / "crossed" / "test" / "good" / "1.png").write_bytes(b"no image")
     log = Log()
     study, missing = runner.reproduce(changed, finished, jobs=1, progress=log.progress())
-    assert [cell.name for cell in missing] == ["evaluate h2-0 on crossed", "evaluate h2-1 on crossed"]
+    assert [cell.name for cell in missing] == [
+        "evaluate h2-0 on crossed",
+        "evaluate h2-objects-0 on crossed",
+    ]
     failures = [one for one in log if one[0] == "failure"]
     assert len(failures) == 2
     assert all("1.png" in message for _, _, message in failures)
     noted = sorted((finished / "errors").iterdir())
     assert [path.name for path in noted] == [
         "evaluations-h2-0-novel-crossed.txt",
-        "evaluations-h2-1-novel-crossed.txt",
+        "evaluations-h2-objects-0-novel-crossed.txt",
     ]
     assert "1.png" in noted[0].read_text()
     assert len(study.results) == len(results.load(finished / "results.json").results)
-    assert not any(one.network == "h2-1" and one.surface == "crossed" for one in study.results)
+    assert not any(one.network == "h2-0" and one.surface == "crossed" for one in study.results)
 
     save(moved / "novel" / "crossed" / "test" / "good" / "1.png", texture(np.random.default_rng(5)))
     _, missing = runner.reproduce(changed, finished, jobs=1)
@@ -252,7 +255,7 @@ if __name__ == "__main__":
     native_output.load_tensorflow()
     from metricad.reproduction import runner
     grid = pickle.loads(bytes.fromhex(sys.argv[1]))
-    runner.reproduce(grid, sys.argv[2], jobs=2)
+    runner.reproduce(grid, sys.argv[2], jobs=1)
 """
 
 
@@ -294,12 +297,12 @@ def test_killed_again_and_again_it_ends_like_an_unbroken_run(grid, unbroken, tmp
     kills = 0
     # On a machine that halts this process at times, a grid may come to its end between two looks at it.
     while kills < 2 and (reached := milestones(out)) < MILESTONES:
-        steps = min(rng.randint(3, 6), MILESTONES - reached)
+        steps = min(rng.randint(2, 4), MILESTONES - reached)
         run_and_kill(command, out, steps=steps, after=rng.uniform(0, 0.4))
         assert milestones(out) > reached  # what was reached is kept, and some of it was new
         kills += 1
     assert kills >= 2
-    subprocess.run(command, check=True, capture_output=True)
+    runner.reproduce(grid, out, jobs=1)
     for name in ("results.json", "results.examples.npz"):
         assert (out / name).read_bytes() == (unbroken[0] / name).read_bytes(), name
     assert not list(out.rglob(".partial*"))

@@ -1,6 +1,7 @@
 """Training: the model that Keras fits, rounds, and runs that go on as if nothing had happened."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -54,10 +55,16 @@ def test_training_lowers_the_loss_and_records_each_round(tmp_path, source):
     assert records[-1]["accuracy"] > 0.8
 
 
-@pytest.mark.slow
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, source):
-    unbroken = runs.start(tmp_path / "unbroken", TINY, {})
-    triplet_training.train(unbroken, [source])
+@pytest.fixture(scope="module")
+def unbroken(source, tmp_path_factory):
+    """A run that was trained in one go."""
+    run = runs.start(tmp_path_factory.mktemp("runs") / "unbroken", TINY, {})
+    triplet_training.train(run, [source])
+    return run
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, source, unbroken):
+    """Also if its log holds a record beyond the checkpoint, as after a power cut between the two."""
 
     class Stop(Exception):
         pass
@@ -66,11 +73,12 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, source):
         raise Stop
 
     broken = runs.start(tmp_path / "broken", TINY, {})
-    for _ in range(2):
-        with pytest.raises(Stop):
-            triplet_training.train(broken, [source], on_round=stop_after_first)
-        with pytest.raises(RunError, match="--resume"):
-            runs.load_network(broken)
+    with pytest.raises(Stop):
+        triplet_training.train(broken, [source], on_round=stop_after_first)
+    with pytest.raises(RunError, match="--resume"):
+        runs.load_network(broken)
+    with (broken / runs.LOG).open("a") as log:
+        log.write(json.dumps({"round": 2, "loss": "from before the cut"}) + "\n")
     triplet_training.train(broken, [source])
 
     assert all(np.array_equal(a, b) for a, b in zip(weights_of(unbroken), weights_of(broken), strict=True))
@@ -78,26 +86,10 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, source):
     assert strip == [{k: v for k, v in record.items() if k != "seconds"} for record in runs.read_log(broken)]
 
 
-@pytest.mark.slow
-def test_another_seed_gives_another_network(tmp_path, source):
-    ended = []
-    for seed in (1, 2):
-        settings = Settings(**{**vars(TINY), "rounds": 1, "epochs": 1, "seed": seed})
-        run = runs.start(tmp_path / str(seed), settings, {})
-        triplet_training.train(run, [source])
-        ended.append(weights_of(run)[0])
-    assert not np.array_equal(*ended)
-
-
-@pytest.mark.slow
-def test_a_record_beyond_the_checkpoint_is_dropped_when_the_run_goes_on(tmp_path, source):
-    """As after a power cut between the log and the checkpoint."""
-    run = runs.start(tmp_path / "run", TINY, {})
-    (run / runs.LOG).write_text(json.dumps({"round": 1, "loss": "from before the cut"}) + "\n")
+def test_another_seed_gives_another_network(tmp_path, source, unbroken):
+    run = runs.start(tmp_path / "run", replace(TINY, seed=TINY.seed + 1), {})
     triplet_training.train(run, [source])
-    log = runs.read_log(run)
-    assert [record["round"] for record in log] == [1, 2, 3]
-    assert log[0]["loss"] != "from before the cut"
+    assert not np.array_equal(weights_of(run)[0], weights_of(unbroken)[0])
 
 
 def test_each_round_has_triplets_of_its_own_whenever_it_is_drawn(source):
@@ -106,10 +98,8 @@ def test_each_round_has_triplets_of_its_own_whenever_it_is_drawn(source):
     assert not np.array_equal(first[0], second[0])
 
 
-def test_only_the_newest_checkpoint_is_kept(tmp_path, source):
-    run = runs.start(tmp_path / "run", TINY, {})
-    triplet_training.train(run, [source])
-    assert sorted(path.name for path in run.iterdir()) == [
+def test_only_the_newest_checkpoint_is_kept(unbroken):
+    assert sorted(path.name for path in unbroken.iterdir()) == [
         "checkpoint-0003.npz",
         "config.json",
         "log.jsonl",
