@@ -1,7 +1,7 @@
 """Surfaces made of a pattern: woven grid, starburst, plain weave and printed dots.
 
 Each function draws one image, (size, size) floating-point gray levels, not yet clipped to 0..255. `rng` draws
-the surface and its normal variation, `flaw` the defect. Without `flaw` there is no defect. With two
+the surface and its usual variation, `flaw` the defect. Without `flaw` there is no defect. With two
 generators, the same `rng` state gives the same surface with and without the defect.
 """
 

@@ -277,8 +277,8 @@ class PartDetector:
         inside = anomaly_maps.at_features(where, self.features.sources[source].place, shape)
         if not inside.any():  # without this check the score would be 0 and every image good
             raise DataError(
-                "there is nothing to judge: the region holds no feature's center; expected some of it, a few "
-                f"pixels wide, {self.grid.middle} pixels or more from the image's border; draw a larger mask"
+                "the region of interest contains no feature; expected a part of it, a few pixels wide, at "
+                f"least {self.grid.middle} pixels from the image's border; draw a larger mask"
             )
         return inside
 
@@ -287,7 +287,7 @@ class PartDetector:
         expected = self.settings.get("shape")
         if expected is not None and image.shape[:2] != tuple(expected):
             raise DataError(
-                "a positional density needs images of one size, always seen in register: expected "
+                "a positional density needs aligned images of one size: expected "
                 f"{expected[0]}×{expected[1]} pixels, received {image.shape[0]}×{image.shape[1]}; resize the "
                 "images or choose another kind"
             )

@@ -194,7 +194,7 @@ def _restore(path: Path, model: keras.Model, identity: str, epochs: int) -> list
         raise RunError(f"{path}: damaged; delete it and train again") from error
     if owner != identity:
         raise RunError(
-            f"{path}: a training of other images, settings or another seed; give each a folder of its own"
+            f"{path}: a training with other images, settings or seed; give each training its own folder"
         )
     if len(losses) > epochs:
         raise RunError(

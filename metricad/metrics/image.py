@@ -99,7 +99,7 @@ def fpr_at_tpr(
         As for `auroc`, or `tpr` is out of its range.
     """
     if not 0 < tpr <= 1:
-        raise ValueError(f"true-positive rate must lie above 0 and at most at 1, received {tpr}")
+        raise ValueError(f"true-positive rate must lie in (0, 1], received {tpr}")
     # By default scikit-learn drops points on straight segments, but their thresholds are needed.
     rates = metrics.roc_curve(*_checked(defect, scores), drop_intermediate=False)
     false_positive, true_positive = rates[:2]
@@ -231,7 +231,6 @@ def _checked(
         raise DataError(f"{np.sum(~np.isfinite(values))} of {len(values)} scores are not finite")
     if labels.all() or not labels.any():
         raise DataError(
-            f"telling defects from good surface needs normal and defective images; "
-            f"received {np.sum(~labels)} and {np.sum(labels)}"
+            f"expected good and defective images, received {np.sum(~labels)} good, {np.sum(labels)} defective"
         )
     return labels, values

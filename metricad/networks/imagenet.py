@@ -264,10 +264,10 @@ def _downloaded(name: str) -> keras.Model:
     except Exception as error:  # Keras raises no narrower type when a download fails
         reason = " ".join(str(error).split())
         raise DataError(
-            f"the ImageNet weights of Keras's {name} cannot be had ({reason}); on a machine with network run "
-            f"python -c 'import keras; keras.applications.{name}(include_top=False)', bring its "
-            f"~/.keras/models/{APPLICATIONS[name].file} here and give it with --weights FILE "
-            f"(--weights {NONE} takes random ones)"
+            f"the ImageNet weights of Keras's {name} cannot be downloaded ({reason}); on a machine with "
+            f"network access run python -c 'import keras; keras.applications.{name}(include_top=False)', "
+            f"copy ~/.keras/models/{APPLICATIONS[name].file} here and give it with --weights FILE "
+            f"(--weights {NONE} for random weights)"
         ) from error
 
 

@@ -83,7 +83,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 
 def test_epochs_and_weights_without_a_method_are_refused(refused, tmp_path):
     message = refused("evaluate", "--data", tmp_path, "--out", tmp_path / "r.json", "--epochs", 3)
-    assert "--epochs and --weights are those of the published methods: give --method" in message
+    assert "--epochs and --weights only apply to published methods" in message
 
 
 # Training.

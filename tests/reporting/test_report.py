@@ -300,7 +300,7 @@ def test_bundles_alone(tmp_path):
     report.write(bare(found, examples=[examples(one) for one in found[:2]] + [[], []]), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "2 ready-made inspectors: tile: gaussian, wood: gaussian. Controls beside them: per-pixel" in text
-    assert "| surface | normal / defect | inspector, gaussian | per-pixel variation |" in text
+    assert "| surface | good / defect | inspector, gaussian | per-pixel variation |" in text
     assert (tmp_path / "map-wood.jpg").is_file()
     assert "gaussian, inspector, gaussian" not in text
 
@@ -356,7 +356,7 @@ def test_terminal_table_has_medians_counts_and_means(study):
     header, *rows, mean = report.table(found)
     assert header == [
         "surface",
-        "normal / defect",
+        "good / defect",
         "mean euclidean, h = 16",
         "mean euclidean, h = 16 + CIFAR-100",
         "mean euclidean, untrained h = 16",
