@@ -393,9 +393,7 @@ def test_resume_needs_a_run_and_its_own_images(refused, tmp_path):
     seen = [datasets.describe(datasets.load(source))]
     run = runs.start(tmp_path / "run", Settings(units=2, pyramid=(64,)), data | {"seen": seen})
     save(source / "class1" / "new.png", np.zeros((64, 64)))
-    assert "the images of its sources have changed" in refused(
-        "train", "--out", run, "--resume"
-    )
+    assert "the images of its sources have changed" in refused("train", "--out", run, "--resume")
 
 
 @pytest.mark.slow
