@@ -1,4 +1,4 @@
-"""Heat maps of the default to look at, and its pixel AUROC and AUPRO where there are masks.
+"""Draw heat maps of the default, and measure pixel AUROC and AUPRO where there are masks.
 
     python scripts/heat_maps.py --data surfaces --data PARTS/wood --data-dir PREPARED --out maps/
 
