@@ -33,7 +33,7 @@ from metricad import files, metrics
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.errors import DataError
-from metricad.evaluation.protocol import Images, Protocol
+from metricad.evaluation.protocol import Protocol, images_of
 from metricad.inspection import fit_detector
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.model import LINES
@@ -165,7 +165,7 @@ def explore(
         Called after each test image.
     """
     samples, _ = Protocol().split(surface.fit)
-    good = Images(samples, color=True)
+    good = images_of(samples, color=True)
     models = {name: pretrained.load(name) for name in SHIPPED}
 
     def fitted(kind: str = "auto", *, of: str = network, is_gray: bool = False) -> PartDetector:
@@ -203,7 +203,7 @@ def explore(
             scores[name] = None  # images of several sizes
         else:
             groups.append((detector, {name: detector}))
-    for image in Images(surface.test, color=True):
+    for image in images_of(surface.test, color=True):
         for detector, variants in groups:
             try:
                 distances = detector.distances(image)

@@ -33,7 +33,7 @@ from metricad import files
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.evaluation import candidates
-from metricad.evaluation.protocol import Images, Method
+from metricad.evaluation.protocol import Method, images_of
 from metricad.inspection.interface import as_taken
 from metricad.networks import SHIPPED
 from metricad.reporting import figures, markdown
@@ -123,9 +123,9 @@ def scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit to some images; score these and all others."""
     detector = method.make()
-    detector.fit(Images(fitted, color=getattr(detector, "takes_color", False)))
+    detector.fit(images_of(fitted, color=getattr(detector, "takes_color", False)))
     found = []
-    for image in Images([*fitted, *others], color=True, on_image=on_image):
+    for image in images_of([*fitted, *others], color=True, on_image=on_image):
         found.append(detector.score(as_taken(detector, image)))
     return np.array(found[: len(fitted)]), np.array(found[len(fitted) :])
 

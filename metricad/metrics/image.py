@@ -80,10 +80,8 @@ def fpr_at_tpr(
 
     Parameters
     ----------
-    defect : sequence of bool (n,)
-        True for a defect.
-    scores : sequence of float (n,)
-        Scores; larger is farther from good.
+    defect, scores
+        See `auroc`.
     tpr : float in (0, 1]
         True-positive rate to reach. Only existing thresholds are used; the curve is not interpolated.
 
