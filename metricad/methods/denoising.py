@@ -239,7 +239,7 @@ class DenoisingDetector:
     def defect_probability(self, image: np.ndarray) -> float:
         """Compute the probability that an image has a defect, in [0, 1], after `fit_classifier`."""
         if self.classifier is None:
-            raise ValueError("there is no classifier yet; give a few labelled images to fit_classifier")
+            raise ValueError("there is no classifier yet; give a few labeled images to fit_classifier")
         return float(self.classifier.predict_proba([self.features(self.anomaly_map(image))])[0, 1])
 
     def _squared(self, image: np.ndarray) -> np.ndarray:
