@@ -40,7 +40,7 @@ def tune(
     display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
     if found.choice == found.base:
-        choice = f"keeps {named[found.base]}, as no other is better by more than chance"
+        choice = f"keeps {named[found.base]}, because no other is significantly better"
     else:
         choice = (
             f"takes {named[found.choice]}: AUROC {found.aurocs[found.choice]:.3f} against "

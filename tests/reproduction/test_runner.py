@@ -232,7 +232,7 @@ def test_without_any_evaluation_there_is_nothing_to_report(tmp_path):
 def test_bad_data_is_found_before_anything_is_trained(grid, data, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         runner.reproduce(replace(grid, novel=("nowhere",)), tmp_path / "out")
-    with pytest.raises(DataError, match="no labelled test images"):
+    with pytest.raises(DataError, match="no labeled test images"):
         runner.reproduce(replace(grid, novel=grid.textures), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
