@@ -1,8 +1,8 @@
 """Run units of work in parallel processes, each with its share of the machine's threads.
 
 joblib is not used: if one of its processes dies, it ends all pending work without naming the failed unit
-(`TerminatedWorkerError`), and units cannot depend on each other. Here only the unit of the dead process fails,
-and no worker outlives its parent.
+(`TerminatedWorkerError`), and units cannot depend on each other. Here only the unit of the dead process
+fails, and no worker outlives its parent.
 """
 
 import contextlib

@@ -212,7 +212,7 @@ def test_the_seed_makes_the_choice_again(fitted):
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_images_choose_nothing(count):
     made = trials(np.random.default_rng(0), count, gap=(1, 1, 1, 1))
-    with pytest.raises(DataError, match=f"two good images or more.* received {count} good images"):
+    with pytest.raises(DataError, match=f"at least two good images.* received {count} good images"):
         chosen(made)
 
 
