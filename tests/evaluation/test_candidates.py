@@ -238,7 +238,7 @@ def test_from_methods_to_a_report_with_embeddings(run_metricad, surface, tmp_pat
     done = run_metricad("report", out, "--out", tmp_path / "report", "--embedding")
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "Beside them 2 published methods: nearest-image, denoising (1 of 100 epochs)." in text
+    assert "2 published methods: nearest-image, denoising (1 of 100 epochs)." in text
     assert "Published methods and their settings" in text
     assert "a control is missing" not in text  # there is no untrained autoencoder to ask for
     assert "embeddings-0.png" in text
