@@ -11,6 +11,7 @@ import tensorflow as tf
 from metricad.data.channels import to_channels, to_luminance
 from metricad.density import Kind
 from metricad.density.mean import MeanDistance
+from metricad.density.mixture import GaussianMixture
 from metricad.errors import DataError
 from metricad.inspection import fit_detector, model, tiling
 from metricad.inspection.interface import Judgement
@@ -93,10 +94,8 @@ class PartDetector:
     def description(self) -> str:
         """Describe the fitted density in a few words."""
         first = self.densities[0]
-        if isinstance(first, MeanDistance):
-            return f"{self.metric} distance to the mean"
-        if first.needs_positions:
-            return "Gaussian at each position"
+        if not isinstance(first, GaussianMixture):
+            return str(first.description)
         networks = [source.kind == model.NETWORK for source in self.features.sources]
         numbers = [density.components for density, own in zip(self.densities, networks, strict=True) if own]
         if max(numbers) == 1:
