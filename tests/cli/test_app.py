@@ -206,7 +206,7 @@ def test_an_interrupted_grid_says_how_to_go_on(run_metricad, tmp_path, monkeypat
     assert done.status == 2
     assert (
         done.err
-        == f"error: interrupted; what is done is kept in {tmp_path}/grid: run the same command again\n"
+        == f"error: interrupted; finished cells are kept in {tmp_path}/grid: run the same command again\n"
     )
 
 
