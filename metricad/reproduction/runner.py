@@ -2,11 +2,11 @@
 
 The folder of a grid::
 
-    plan.json                 what decides the results; another plan needs another folder
-    networks/<network>/       a training run each
-    evaluations/<judge>/<surface>/results.json  and what belongs to it
-    errors/<cell>.txt         why a cell failed the last time
-    results.json              all of them, with results.costs.json and results.examples.npz beside it
+    plan.json                 settings that determine the results; other settings need another folder
+    networks/<network>/       training run of each network
+    evaluations/<judge>/<surface>/results.json  with costs and examples
+    errors/<cell>.txt         error of a cell that failed
+    results.json              all results, with results.costs.json and results.examples.npz
     report/                   see `report.write`
 """
 
