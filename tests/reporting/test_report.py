@@ -255,7 +255,7 @@ def test_the_open_question_is_answered_over_all_settings_and_seeds(study, said):
 
 def test_the_setting_that_is_shown_is_told(said):
     assert "shows the setting h = 16 + CIFAR-100: the first whose networks saw objects" in said["All metrics"]
-    assert "this shows" not in paragraphs(bare([result("tile")]))["All metrics"]
+    assert "This shows" not in paragraphs(bare([result("tile")]))["All metrics"]
 
 
 def test_provenance_names_versions_networks_data_and_times(text):
