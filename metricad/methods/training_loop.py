@@ -143,7 +143,7 @@ def check_filters(side: int, filters: Sequence[int]) -> None:
     check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
     if not filters or side % 2 ** len(filters):
         raise ValueError(
-            f"side must be a multiple of {2 ** len(filters)}, because each of at least one layers halves it; "
+            f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters; "
             f"received side {side} and filters {tuple(filters)}"
         )
 
