@@ -52,7 +52,7 @@ def prepare(
     place = f"{name}/{builder_class.VERSION}"
     target = Path(data_dir).expanduser() / place
     if target.exists() and not overwrite:
-        return ["already prepared, nothing done; --overwrite builds it anew", *_report(target)]
+        return ["already prepared, nothing done; --overwrite builds it again", *_report(target)]
     if manual_dir is not None:
         manual_dir = sources.folder(manual_dir)
     with staging.publishing(Path(data_dir).expanduser(), place) as folder, _quiet_tfds(folder):
@@ -105,13 +105,13 @@ def _report(target: Path) -> list[str]:
     except Exception as error:  # TFDS, protobuf and JSON raise their own types of error
         raise DataError(
             f"{target}: not a complete data set of this kind ({type(error).__name__}); "
-            "build it anew with --overwrite, or choose another --data-dir"
+            "build it again with --overwrite, or choose another --data-dir"
         ) from error
     return [*(f"note: {note}" for note in notes), f"{target}: {closing_line(counts)}"]
 
 
 def closing_line(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Format the counts of each split: ``train 575 images (496 normals, 79 defects, 1 class)``."""
+    """Format the counts of each split: ``train 575 images (496 good, 79 defects, 1 class)``."""
     return "; ".join(f"{split} {_words(numbers)}" for split, numbers in counts.items())
 
 
@@ -121,5 +121,7 @@ def _words(numbers: Mapping[str, int]) -> str:
 
 
 def _plural(number: int, kinds: str) -> str:
+    if kinds == "normals":  # the key in the metadata
+        return f"{number} good"
     one = {"classes": "class"}.get(kinds, kinds.removesuffix("s"))
     return f"{number} {one if number == 1 else kinds}"

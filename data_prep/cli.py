@@ -21,7 +21,7 @@ app = typer.Typer(
 
 ManualDir = Annotated[Path, typer.Option(help="Folder of the unpacked original.")]
 DataDir = Annotated[Path, typer.Option(help="Folder for the data sets.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Build again what exists already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a data set that already exists.")]
 
 DagmClass = StrEnum(
     "DagmClass",

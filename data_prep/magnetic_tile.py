@@ -75,10 +75,10 @@ def convert(source: Path, data_dir: Path, *, copy: bool = False, overwrite: bool
     target = data_dir / NAME
     if target.exists():
         if not all((target / mark).is_dir() for mark in _MARKS):
-            raise DataError(f"{target}: something else is there; expected nothing: choose another --data-dir")
+            raise DataError(f"{target}: exists and is no converted data set; choose another --data-dir")
         if not overwrite:
             return [
-                "already converted, nothing done; --overwrite does it anew",
+                "already converted, nothing done; --overwrite converts it again",
                 f"{target}: {_closing_line(target)}",
             ]
     homes = _homes(sources.folder(source))
@@ -104,7 +104,7 @@ def _homes(root: Path) -> dict[str, Path]:
         kind = folder.name.lower().removeprefix("mt_")
         if folder.name.lower() == f"mt_{kind}" and kind in _IMAGES:
             if kind in homes:
-                raise DataError(f"{root}: {folder.name} is there twice; expected one copy: give its folder")
+                raise DataError(f"{root}: {folder.name} exists twice; expected one copy: give its folder")
             homes[kind] = sources.children(folder).get("imgs", folder)
     if _NORMAL not in homes or len(homes) == 1:
         there = ", ".join(home.parent.name for home in homes.values()) or "none of them"
@@ -161,7 +161,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _notes(homes: Mapping[str, Path], unmarked: list[str]) -> list[str]:
     lines = [
-        f"split: of the sorted normal images every {HELD_OUT}th is in test/good, the others in train/good; "
+        f"split: of the sorted good images every {HELD_OUT}th is in test/good, the others in train/good; "
         "all defective ones are in test"
     ]
     for kind, known in _IMAGES.items():
@@ -186,6 +186,6 @@ def _closing_line(target: Path) -> str:
     listed = ", ".join(f"{number} {kind}" for kind, number in each.items())
     train = count("train/good")
     return (
-        f"train {train} images ({train} normals); "
-        f"test {good + defects} images ({good} normals, {defects} defects: {listed})"
+        f"train {train} images ({train} good); "
+        f"test {good + defects} images ({good} good, {defects} defects: {listed})"
     )

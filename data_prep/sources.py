@@ -69,7 +69,7 @@ def read_gray(path: Path) -> np.ndarray:
     pixels = _decode(path)
     if pixels.dtype != np.uint8:
         raise DataError(
-            f"{path}: expected 8 bits a pixel, received {pixels.dtype}; expected an original file"
+            f"{path}: expected 8 bits per pixel, received {pixels.dtype}; expected an original file"
         )
     if pixels.ndim == 2:
         return pixels
@@ -117,5 +117,5 @@ def _decode(path: Path) -> np.ndarray:
     except Exception as error:  # each format's reader raises its own types of error
         raise DataError(
             f"{path}: not a readable image, perhaps damaged or truncated; "
-            "expected an original file: copy it anew"
+            "expected an original file: copy it again"
         ) from error

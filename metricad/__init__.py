@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metricad.data.datasets import load as load_surfaces
     from metricad.data.images import find as find_images
     from metricad.data.images import read as read_image
+    from metricad.deploy.export import Comparison as ExportComparison
     from metricad.deploy.export import export as export_inspector
     from metricad.deploy.loading import load as load_inspector
     from metricad.errors import BundleError as BundleError
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from metricad.errors import ExportError as ExportError
     from metricad.errors import MetricadError as MetricadError
     from metricad.errors import RunError as RunError
+    from metricad.evaluation.candidates import of_name as published_method
+    from metricad.evaluation.candidates import of_network as network_methods
+    from metricad.evaluation.comparison import study as combine_evaluations
+    from metricad.evaluation.detectability import measure as measure_detectability
+    from metricad.evaluation.protocol import Evaluation as Evaluation
     from metricad.evaluation.protocol import Method as Method
     from metricad.evaluation.protocol import Protocol as Protocol
     from metricad.evaluation.protocol import evaluate as evaluate
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from metricad.inspection.fit import fit_inspector as fit_inspector
     from metricad.inspection.inspector import Inspection as Inspection
     from metricad.inspection.inspector import Inspector as Inspector
+    from metricad.inspection.interface import Detector as Detector
+    from metricad.inspection.tuning import Tuning as Tuning
     from metricad.inspection.tuning import tune_inspector as tune_inspector
     from metricad.metrics.image import auroc as auroc
     from metricad.metrics.image import auroc_interval as auroc_interval
@@ -39,13 +47,21 @@ if TYPE_CHECKING:
     from metricad.networks.pretrained import load as load_shipped_network
     from metricad.preprocessing.regions import ForegroundRegion as ForegroundRegion
     from metricad.preprocessing.regions import MaskRegion as MaskRegion
+    from metricad.preprocessing.regions import Region as Region
+    from metricad.reporting.datasheet import write as write_datasheet
+    from metricad.reporting.report import write as write_report
     from metricad.training.runs import load_network as load_network
     from metricad.training.settings import Settings as Settings
     from metricad.training.triplet_training import train_network as train_network
 
+    __version__: str
+
 _EXPORTS = {
     "BundleError": "errors",
     "DataError": "errors",
+    "Detector": "inspection.interface",
+    "Evaluation": "evaluation.protocol",
+    "ExportComparison": ("deploy.export", "Comparison"),
     "ExportError": "errors",
     "ForegroundRegion": "preprocessing.regions",
     "Inspection": "inspection.inspector",
@@ -56,12 +72,15 @@ _EXPORTS = {
     "PartDetector": "inspection.detector",
     "PixelMetrics": "metrics.pixel",
     "Protocol": "evaluation.protocol",
+    "Region": "preprocessing.regions",
     "RunError": "errors",
     "Sample": "data.datasets",
     "Settings": "training.settings",
     "Surface": "data.datasets",
+    "Tuning": "inspection.tuning",
     "auroc": "metrics.image",
     "auroc_interval": "metrics.image",
+    "combine_evaluations": ("evaluation.comparison", "study"),
     "evaluate": "evaluation.protocol",
     "export_inspector": ("deploy.export", "export"),
     "find_images": ("data.images", "find"),
@@ -70,13 +89,62 @@ _EXPORTS = {
     "load_network": "training.runs",
     "load_shipped_network": ("networks.pretrained", "load"),
     "load_surfaces": ("data.datasets", "load"),
+    "measure_detectability": ("evaluation.detectability", "measure"),
+    "network_methods": ("evaluation.candidates", "of_network"),
+    "published_method": ("evaluation.candidates", "of_name"),
     "read_image": ("data.images", "read"),
     "save_inspector": ("inspection.bundle", "save"),
     "train_network": "training.triplet_training",
     "tune_inspector": "inspection.tuning",
+    "write_datasheet": ("reporting.datasheet", "write"),
+    "write_report": ("reporting.report", "write"),
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]
+# A list of strings, because type checkers read it.
+__all__ = [
+    "BundleError",
+    "DataError",
+    "Detector",
+    "Evaluation",
+    "ExportComparison",
+    "ExportError",
+    "ForegroundRegion",
+    "Inspection",
+    "Inspector",
+    "MaskRegion",
+    "Method",
+    "MetricadError",
+    "PartDetector",
+    "PixelMetrics",
+    "Protocol",
+    "Region",
+    "RunError",
+    "Sample",
+    "Settings",
+    "Surface",
+    "Tuning",
+    "__version__",
+    "auroc",
+    "auroc_interval",
+    "combine_evaluations",
+    "evaluate",
+    "export_inspector",
+    "find_images",
+    "fit_inspector",
+    "load_inspector",
+    "load_network",
+    "load_shipped_network",
+    "load_surfaces",
+    "measure_detectability",
+    "network_methods",
+    "published_method",
+    "read_image",
+    "save_inspector",
+    "train_network",
+    "tune_inspector",
+    "write_datasheet",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,12 +1,12 @@
-"""What each ingredient of the default is worth: AUROC on labelled surfaces with one of them changed.
+"""Measure what each ingredient of the default is worth: AUROC on labeled surfaces with one changed at a time.
 
     python scripts/ablation.py --data surfaces --data dagm2007/class1 --data PREPARED/magnetic_tile \
       --data PARTS --data-dir PREPARED --work WORK
 
-Each variant is fitted to the images that `metricad evaluate` fits to, and scores all test images; variants
-of what follows the distances share those of one fit. PARTS is a folder of parts in the MVTec layout. What is
-done is kept in the work folder: after an interruption the same command goes on; where the code has changed,
-take a new one. Writes ablation.md and ablation.csv into results/.
+Each variant is fitted to the images that `metricad evaluate` fits to, and scores all test images. Variants
+that only change steps after the distances use the distances of one fit. PARTS is a folder of parts in the
+MVTec layout. Finished surfaces are kept in the work folder: after an interruption, repeat the command; after
+a change of the code, give a new work folder. Writes ablation.md and ablation.csv into results/.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from metricad import files, metrics
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.errors import DataError
-from metricad.evaluation.protocol import Images, Protocol
+from metricad.evaluation.protocol import Protocol, images_of
 from metricad.inspection import fit_detector
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.model import LINES
@@ -50,7 +50,7 @@ WHOLE = "whole"
 
 VARIANTS = {
     WHOLE: "the default as it is",
-    "one Gaussian": "one Gaussian for each feature map, never a mixture or one at each position",
+    "one Gaussian": "one Gaussian for each feature map; no mixture, no positional density",
     "mixture": "always a mixture",
     "positional": "always a Gaussian at each position",
     **{name: f"the score is the {name} of the map" for name in SCORES if name != DEFAULT},
@@ -58,7 +58,7 @@ VARIANTS = {
     "no lines": "no line filters",
     "no color": "luminance alone",
     "no places": "standard scores from one mean and one deviation for the whole map",
-    "no logarithm": "gray levels as they are, never their logarithm",
+    "no logarithm": "gray levels, never their logarithm",
 }
 """What is changed, by the name of its column."""
 
@@ -67,7 +67,7 @@ Group = str
 
 @dataclass(frozen=True)
 class Found:
-    """What was found on one surface.
+    """Results on one surface.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Found:
 
 
 def main() -> None:
-    """Explore every surface, write the page."""
+    """Run all variants on every surface, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
@@ -125,7 +125,7 @@ def explore_once(
     *,
     on_image: Callable[[], object],
 ) -> Found:
-    """Explore a surface, unless the work folder has it."""
+    """Run all variants on a surface, unless the work folder has the results."""
     path = None
     if options.work:
         words = f"{options.network}-{options.seed}-{surface.dataset}-{surface.name}".replace("/", "-")
@@ -165,7 +165,7 @@ def explore(
         Called after each test image.
     """
     samples, _ = Protocol().split(surface.fit)
-    good = Images(samples, color=True)
+    good = images_of(samples, color=True)
     models = {name: pretrained.load(name) for name in SHIPPED}
 
     def fitted(kind: str = "auto", *, of: str = network, is_gray: bool = False) -> PartDetector:
@@ -203,7 +203,7 @@ def explore(
             scores[name] = None  # images of several sizes
         else:
             groups.append((detector, {name: detector}))
-    for image in Images(surface.test, color=True):
+    for image in images_of(surface.test, color=True):
         for detector, variants in groups:
             try:
                 distances = detector.distances(image)
@@ -229,7 +229,7 @@ def explore(
 
 @contextmanager
 def distances_kept() -> Iterator[list]:
-    """Keep what standard scores are learned from while the block fits: distances, and where they count."""
+    """Record the distances and regions that standard scores are learned from while the block fits."""
     kept: list = []
 
     class Keeping(Standardize):
@@ -246,7 +246,7 @@ def distances_kept() -> Iterator[list]:
 
 
 class WholeMap(Standardize):
-    """Standard scores from one mean and one deviation for all places."""
+    """Standard scores from one mean and one standard deviation for all positions."""
 
     def __init__(self, sources: int) -> None:
         super().__init__(sources, (1, 1), name="standardize")
@@ -259,7 +259,7 @@ class WholeMap(Standardize):
 
 
 def _without_places(whole: PartDetector, kept: list) -> PartDetector:
-    """Learn standard scores and their fusion anew, from the same distances."""
+    """Learn standard scores and their fusion again, from the same distances."""
     distances, insides = kept
     standardize = WholeMap(len(whole.densities))
     scores = standardize.adapt_and_score(distances, insides)
@@ -288,7 +288,7 @@ _SHARED: dict[str, Callable[[PartDetector, list], PartDetector]] = {
     "no lines": _without_lines,
     "no places": _without_places,
 }
-"""Variants that need no fit of their own."""
+"""Variants that use the distances of the default's fit."""
 
 
 def _linear(fitted: Callable[[], PartDetector]) -> PartDetector:
@@ -297,7 +297,7 @@ def _linear(fitted: Callable[[], PartDetector]) -> PartDetector:
 
 
 def to_csv(found: Sequence[Found], names: Sequence[str], *, seed: int) -> str:
-    """One line for each variant on each surface."""
+    """Write one CSV line for each variant on each surface."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
@@ -316,12 +316,12 @@ def to_csv(found: Sequence[Found], names: Sequence[str], *, seed: int) -> str:
 
 
 def auroc(one: Found, name: str) -> float | None:
-    """Of a variant on a surface; None where it is not possible."""
+    """Compute the AUROC of a variant on a surface; None if the variant is not possible there."""
     return None if one.scores[name] is None else metrics.auroc(one.defect, one.scores[name])
 
 
 def resampled(one: Found, names: Sequence[str], *, seed: int) -> np.ndarray | None:
-    """AUROCs of variants on resampled test images of a surface, the same ones for all variants."""
+    """Compute AUROCs of variants on resampled test images of a surface; same ones for all variants."""
     if any(one.scores[name] is None for name in names):
         return None
     rng = np.random.default_rng([seed, zlib.crc32(f"{one.dataset}/{one.surface}".encode())])
@@ -329,13 +329,13 @@ def resampled(one: Found, names: Sequence[str], *, seed: int) -> np.ndarray | No
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Where 95 of 100 values lie."""
+    """Compute the interval that contains the middle 95 % of the values."""
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
 
 def grouped(found: Sequence[Found]) -> dict[Group, list[Found]]:
-    """What was found, by data set."""
+    """Group the results by data set."""
     groups: dict[Group, list[Found]] = {}
     for one in found:
         groups.setdefault(one.dataset.split("/")[0], []).append(one)
@@ -343,7 +343,7 @@ def grouped(found: Sequence[Found]) -> dict[Group, list[Found]]:
 
 
 def build(found: Sequence[Found], names: Sequence[str], options: argparse.Namespace) -> Document:
-    """Put the page together; what each variant changes is its last block before the sections."""
+    """Build the page; the table of changes is its last block before the sections."""
     words = ["python", "scripts/ablation.py", *rivals.sources(options), "--network", options.network]
     words += [word for name in options.variant or () for word in ("--variant", name)]
     return Document(
@@ -352,13 +352,13 @@ def build(found: Sequence[Found], names: Sequence[str], options: argparse.Namesp
             f"Made by: {shlex.join([*words, '--seed', str(options.seed)])}",
             f"The default is the network {options.network}, the density chosen between a mixture and a "
             f"Gaussian at each position, and the {DEFAULT} of the map as score. One ingredient is changed at "
-            "a time, and all that follows it is learned anew; nothing is chosen by labels. Fitted to "
-            f"{1 - Protocol().holdout:.0%} of the good images to learn from, or to all where the rest is too "
-            "few for a threshold, scored on all test images.",
+            "a time, and all later steps are learned again; labels are not used for any choice. Fitted to "
+            f"{1 - Protocol().holdout:.0%} of the training images, or to all of them if the rest would be "
+            "too few for a threshold; scored on all test images.",
             "In brackets are 95 % intervals over the choice of test images (stratified bootstrap, 2,000 "
-            "resamples); those of a difference are of the same resamples for both. = is where there is "
-            "nothing to change, so that the default stands in the means; – is where a variant is not "
-            "possible. Means are of surfaces with equal weight in a group, and of groups with equal weight.",
+            "resamples); for a difference, both variants use the same resamples. = means that the variant "
+            "changes nothing on this surface, so the default's value enters the means; – means that the "
+            "variant is not possible. Surfaces have equal weight in a group, and groups in the mean.",
             _changes(found, names, seed=options.seed),
         ],
         [
@@ -370,7 +370,7 @@ def build(found: Sequence[Found], names: Sequence[str], options: argparse.Namesp
 
 
 def _changes(found: Sequence[Found], names: Sequence[str], *, seed: int) -> Table:
-    """Variants below each other: means of the groups, and how far they lie from the default's."""
+    """Make the table of variants, a row each: means of the groups, and differences from the default."""
     groups = grouped(found)
     rows = []
     for name in names:
@@ -411,7 +411,7 @@ def _mean(mean: float, change: float | None = None, resamples: np.ndarray | None
 
 
 def _surfaces(found: Sequence[Found], names: Sequence[str], *, seed: int) -> Table:
-    """Surfaces below each other, each group with its mean; variants side by side."""
+    """Make the table of surfaces, a row each, with group means; a column for each variant."""
     rows: list[list[Cell]] = []
     means: dict[str, list[float | None]] = {name: [] for name in names}
     for group, members in grouped(found).items():

@@ -1,10 +1,10 @@
-"""Inference on this machine, in one run: how fast, how near its peak, and how much is lost end to end.
+"""Measure inference on this machine: speed, share of peak performance, and loss of throughput end to end.
 
     python scripts/bench_inference.py [--quick] [--rounds 5] [--out results]
 
 Writes inference.md. Everything is rendered and fitted here; the runtimes of metricad[export] are needed.
-Each group of measurements has a process of its own, with its number of threads set before anything is
-imported; what is compared is measured there in turn, round by round, and medians are written.
+Each group of measurements has its own process, whose number of threads is set before any import. Compared
+items are measured alternately in the same process, in several rounds; the page shows medians.
 """
 
 import argparse
@@ -57,7 +57,7 @@ RUNTIMES = {"bundle": "TensorFlow", "onnx": "ONNX Runtime", "openvino": "OpenVIN
 IN_LINE = {"bundle": "TensorFlow", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 SHARE, LOSS, START = 0.65, 0.15, 1.5
-"""What is aimed at: least share of the peak, greatest loss end to end, seconds to a first verdict."""
+"""Targets: least share of the peak, greatest loss end to end, seconds to a first verdict."""
 
 _LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 _SETS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
@@ -66,7 +66,7 @@ _DIFFERENT = 50  # images that the files of a line are copies of: writing PNG ta
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is measured."""
+    """Sizes and counts of the measurements."""
 
     side: int = 512
     units: int = 16
@@ -84,7 +84,7 @@ QUICK = Scope(96, 2, (NETWORK, "paper"), ("paper",), (1,), (1, 2), 1, 4, 64)
 
 
 def main() -> None:
-    """Measure in processes of their own, one after the other, and write the page."""
+    """Run the measurements, each in its own process, one after the other, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny images, to see that it works")
     parser.add_argument("--rounds", type=int, help="of each comparison; default: 5, with --quick 1")
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def _task(options: argparse.Namespace, name: str, folder: str, threads: int | None = None) -> dict | list:
-    """Run a task in a process of its own; a number of threads is every library's limit there."""
+    """Run a task in its own process; `threads` limits every library there."""
     began = time.perf_counter()
     limits = {} if threads is None else dict.fromkeys(_LIMITS, str(threads))
     numbers = [] if threads is None else [str(threads)]
@@ -194,12 +194,12 @@ def write_network(model: "keras.Model", folder: Path) -> None:
 
 
 def place(folder: Path, name: str, format: str) -> Path:
-    """Where a network or an inspector is kept."""
+    """Return the path of a network or an inspector."""
     return folder / f"{name}-{format}{SUFFIXES.get(format, '.metricad')}"
 
 
 def speed(scope: Scope, folder: Path, threads: int) -> dict:
-    """Milliseconds per image of every network and runtime, and the machine's own GFLOP/s beside them."""
+    """Measure milliseconds per image of every network and runtime, and the machine's peak GFLOP/s."""
     from threadpoolctl import threadpool_limits
 
     from metricad.networks import residual as network
@@ -237,7 +237,7 @@ def speed(scope: Scope, folder: Path, threads: int) -> dict:
 def open_all(
     scope: Scope, folder: Path, name: str, *, threads: int, batch: int
 ) -> Iterator[tuple[str, Callable[[np.ndarray], object]]]:
-    """By format, what turns gray levels (N, H, W) into features or a judgement."""
+    """Open every format: functions from gray levels (N, H, W) to features or a judgement."""
     if name == NETWORK:
         import tensorflow as tf
 
@@ -259,7 +259,7 @@ def open_all(
 
 
 def multiply_adds(model: object, side: int) -> int:
-    """Of the convolutions that a Keras model makes of one image of this height and width."""
+    """Count the multiply-adds of a Keras model's convolutions for one image of this height and width."""
     import keras
 
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -273,7 +273,7 @@ def multiply_adds(model: object, side: int) -> int:
 
 
 def profile(path: Path, scope: Scope, threads: int) -> list[tuple[str, str, float]]:
-    """Milliseconds of each step of OpenVINO's plan, with its kernel, longest first."""
+    """Measure milliseconds of each step of OpenVINO's plan, with its kernel, longest first."""
     import openvino
 
     core = openvino.Core()
@@ -312,7 +312,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def start(scope: Scope, folder: Path) -> list[dict]:
-    """Seconds from the start of a process to its first verdict, and its peak memory after ten more."""
+    """Measure seconds from the start of a process to its first verdict, and peak memory after ten more."""
     # A process is credited with the memory of the one that it is started from: that one has to stay small.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     tried = [(name, format) for name in scope.networks if name != NETWORK for format in RUNTIMES]
@@ -334,7 +334,7 @@ def start(scope: Scope, folder: Path) -> list[dict]:
 
 
 def line(scope: Scope, folder: Path, threads: int) -> dict:
-    """`Inspector.inspect_files` beside decoding alone and the network alone, with as many threads.
+    """Measure `Inspector.inspect_files`, decoding alone and the network alone, with equal numbers of threads.
 
     A round takes its share of the files, so that every way has seen each file once in the end.
     """
@@ -398,7 +398,7 @@ def line(scope: Scope, folder: Path, threads: int) -> dict:
 
 
 def parallel(use: Callable, items: Sequence, threads: int) -> float:
-    """Seconds to use a function on all items, in so many threads."""
+    """Measure seconds to apply a function to all items, in this number of threads."""
     with ThreadPoolExecutor(threads) as pool:
         return seconds(lambda: list(pool.map(use, items)))
 
@@ -409,14 +409,14 @@ def gray_levels(side: int, batch: int) -> np.ndarray:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Measure the seconds of one call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def facts() -> dict[str, str]:
-    """What this machine is, and the versions of what was measured."""
+    """Describe the machine, and the versions of the measured software."""
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not on every system
@@ -442,14 +442,14 @@ def build(
     *,
     command: str,
 ) -> Document:
-    """Put the page together."""
+    """Build the page."""
     return Document(
         "Speed of inference",
         [
             f"Made by: {command}",
-            f"Images of {scope.side}×{scope.side} pixels, float32. What a row or a section compares was "
-            f"measured in turn in one process, in rounds ({scope.rounds}); medians. Pixels are in memory "
-            "unless files are named.",
+            f"Images of {scope.side}×{scope.side} pixels, float32. Values that are compared with each other "
+            f"were measured alternately in one process; medians of {scope.rounds} rounds. Images are in "
+            "memory unless files are mentioned.",
         ],
         [
             Section("Milliseconds per image, and images per second", [_speed_table(speeds)]),
@@ -505,10 +505,10 @@ def _peak(speeds: dict[int, dict]) -> list[str | Table]:
                 )
     work = next(iter(speeds.values()))["multiply_adds"]
     return [
-        f"The convolutions of the paper's network alone are {work / 1e9:.3f} G multiply-adds an image, two "
-        "operations each; all else that it computes is not counted. The peak is that of a large float32 "
-        "matrix product in NumPy on as many threads, the best of all rounds. The best runtime reaches "
-        f"{best:.0%}; aimed at: {SHARE:.0%} at least.",
+        f"The convolutions of the paper's network alone are {work / 1e9:.3f} G multiply-adds per image, two "
+        "operations each; other operations are not counted. The peak is the best of all rounds of a large "
+        "float32 matrix product in NumPy with the same number of threads. The best runtime reaches "
+        f"{best:.0%}; target: {SHARE:.0%} or more.",
         Table(
             "GFLOP/s, and the share of the peak",
             ["threads", "batch", "peak", *RUNTIMES.values()],
@@ -528,7 +528,7 @@ def _profile(speeds: dict[int, dict]) -> Section:
     ]
     return Section(
         f"Where OpenVINO's time goes, {threads} {'threads' if threads > 1 else 'thread'}",
-        [Table("Steps of a hundredth at least", ["step", "kernel", "ms", "share"], rows)],
+        [Table("Steps with at least 1 % of the time", ["step", "kernel", "ms", "share"], rows)],
     )
 
 
@@ -558,7 +558,7 @@ def _starts(starts: Sequence[dict]) -> list[str | Table]:
     told = ", ".join(f"{name} {taken:.2f} s" for name, taken in slowest.items())
     return [
         "From the start of a Python process to its first verdict on a PNG file, and the peak memory of the "
-        f"process after ten more, all cores. At most {told}; aimed at: {START} s at most.",
+        f"process after ten more, all cores. At most {told}; target: at most {START} s.",
         Table("Fresh processes", ["what", "runtime", "seconds", "peak MiB"], rows),
     ]
 
@@ -580,11 +580,11 @@ def _line(line: dict) -> list[str | Table]:
             ]
         )
     return [
-        f"Inspector.inspect_files over {line['files']} PNG files, in seconds, beside decoding alone and the "
-        f"network (with what follows it) alone, with {line['threads']} threads each, shared among the "
-        "workers. The loss is that of throughput against the slower of the two; aimed at: "
-        f"{LOSS:.0%} at most. Where each of the two keeps every core busy, their sum is the least that is "
-        "possible: the last column is the time over that sum.",
+        f"Inspector.inspect_files over {line['files']} PNG files, in seconds, compared with decoding alone "
+        f"and the model alone, each with {line['threads']} threads, which the workers share. The loss is the "
+        f"loss of throughput against the slower of the two; target: at most {LOSS:.0%}. If each of the two "
+        "uses every core fully, the time cannot be below their sum; the last column is the time divided by "
+        "that sum.",
         Table(
             "End to end",
             ["what", "runtime", "workers", "inspect", "decoding", "network", "loss", "over the sum"],

@@ -1,12 +1,12 @@
-"""The service under thousands of requests, honest and hostile: every answer checked, memory watched.
+"""Send thousands of valid and hostile requests to the service; check every answer, and its memory.
 
     python scripts/bench_service.py --requests 10000
 
-Makes a part from rendered surfaces, starts `metricad serve` on it as a process of its own and sends it a mix
-of images, damaged files, bombs, wrong types, slow and broken connections from several client processes. What
-each must be answered comes from the library: the score of `Inspector.inspect` on `uploads.decode`, to the
-last bit, or the kind of refusal. Writes service.md into results/; exits with 1 where an answer was wrong, the
-process has ended, or memory has grown by more than 5 % after the warm-up.
+Fits an inspector to rendered surfaces, starts `metricad serve` in its own process and sends it a mix of
+images, damaged files, decompression bombs, wrong types, and slow and broken connections from several client
+processes. The expected answers come from the library: the score of `Inspector.inspect` on
+`service.decoding.decode`, to the last bit, or the kind of refusal. Writes service.md into results/; exits
+with 1 if an answer was wrong, the process has ended, or memory has grown by more than 5 % after the warm-up.
 """
 
 import argparse
@@ -41,7 +41,7 @@ ROUNDS = 20  # the first one warms up; memory is read after each
 
 
 def main() -> None:
-    """Make the part, start the service, send, check, write the page."""
+    """Fit the inspector, start the service, send the requests, check the answers, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=4, help="processes, each with one request at a time")
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, list[Body]]]:
-    """A part, and bodies of each kind with what the library says of them."""
+    """Fit an inspector, and make bodies of each kind with their expected answers."""
     native_output.load_tensorflow()
     from metricad.inspection import bundle
     from metricad.inspection import fit as inspector
@@ -78,7 +78,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
     bundle.save(made, folder / f"{PART}.metricad")
 
     def judged(content: bytes) -> Body:
-        """What the library says of a body: the same steps as the service's, in this process."""
+        """Compute the expected answer to a body: the same steps as the service's, in this process."""
         try:
             image = decoding.decode(content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6)
             return Body(content, 200, made.inspect(image)[0].score)
@@ -96,8 +96,10 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
 def run(
     part: Path, bodies: dict[str, list[Body]], options: argparse.Namespace
 ) -> tuple[list[Answered], list[float], float, str]:
-    """Start the service and send it everything; its memory in MB after each round, the seconds of the later
-    rounds, and how it ended."""
+    """Run the service and send all requests.
+
+    Returns its memory in MB after each round, the seconds of the later rounds, and how it ended.
+    """
     command = [sys.executable, "-m", "metricad", "serve", str(part), "--port", "0", "--upload", str(UPLOAD)]
     command += ["--max-megabytes", str(BODY_MIB), "--max-megapixels", str(PIXELS)]
     with tempfile.TemporaryFile("w+") as log:
@@ -143,7 +145,7 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
 def build(
     answered: list[Answered], megabytes: list[float], seconds: float, ended: str, options: argparse.Namespace
 ) -> Document:
-    """Put the page together."""
+    """Build the page."""
     rows = []
     for kind in [*SHARES, "all"]:
         each = np.array([one.milliseconds for one in answered if kind in (one.kind, "all")])
@@ -168,7 +170,7 @@ def build(
             f"and {UPLOAD} s for a body.",
             f"{later / seconds:.1f} requests a second after the first round. The service {ended}.",
             f"Its resident memory was {megabytes[0]:.0f} MB after the first of {ROUNDS} rounds, the warm-up; "
-            f"at most {growth[0]} of that in the others, {growth[1]} at the end: "
+            f"the largest change in later rounds was {growth[0]}, at the end {growth[1]}: "
             f"{', '.join(f'{each:.0f}' for each in megabytes)} MB.",
             Table(
                 "Milliseconds from the request to its answer, as a client sees them",
@@ -176,9 +178,9 @@ def build(
                 rows[:-1],
                 rows[-1:],
             ),
-            "An image's score must be the library's to the last bit, a damaged one's too where it can still "
-            "be decoded; a refusal must have the one status that belongs to it, and the one shape. Requests "
-            "that end early may go without an answer, and abandoned ones do.",
+            "The score of an image must equal the library's to the last bit, also of a damaged image that "
+            "can still be decoded. A refusal must have its documented status and the common JSON form. "
+            "Requests that end early may remain without an answer; abandoned ones always do.",
         ],
     )
 

@@ -1,19 +1,19 @@
-"""Speed and memory as ratios of two things measured in one run, medians; some have bounds.
+"""Measure speed and memory as ratios of two values of the same run (medians); some have bounds.
 
     python scripts/benchmark.py [training] [inspect] [speed] [memory] [large] [--out results/benchmarks.md]
 
-training   end-to-end triplets a second over those of the bare optimiser step on one batch in memory
+training   triplets per second end to end, divided by those of the bare optimizer step on one batch in memory
            (h = 16, batch 256); bound: at least 0.85
-inspect    the paper's method: reading, features, distance, score and map of 512×512 PNG files over the bare
-           network on one of them in memory (h = 16); bound: at most 1.5, without another TensorFlow trace for
-           images of other sizes
-speed      the score of one 512×512 image in memory, of both networks that ship, gray and color, over the
-           bare network h = 16, in turns; and setting up from 100 such images over inspecting them
-memory     peak memory of fitting to 400 good images over that with 100; bound: within 5 %
-large      time and peak memory of inspecting one image of 3 megapixels, in turns with one of 512×512
+inspect    the paper's method: reading, features, distance, score and map of 512×512 PNG files, divided by
+           the bare network on one of them in memory (h = 16); bound: at most 1.5, without another TensorFlow
+           trace for images of other sizes
+speed      the score of one 512×512 image in memory, of both shipped networks, gray and color, divided by the
+           bare network h = 16, alternately; and set-up from 100 such images divided by inspecting them
+memory     peak memory of fitting to 400 good images divided by that with 100; bound: within 5 %
+large      time and peak memory of inspecting one image of 3 megapixels, alternately with one of 512×512
 
-Everything is rendered here; nothing is needed but the project itself. Each benchmark has a process of its
-own, and so has what is asked for its memory. Prints a Markdown table.
+All images are rendered here. Each benchmark has its own process, and so has each measurement of memory.
+Prints a Markdown table.
 """
 
 import argparse
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 REPEATS = 5
 UNITS = 16
-"""Size of the paper's network that times are compared with."""
+"""Size of the paper's network that is the reference for times."""
 
 Row = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is measured."""
+    """Sizes and counts of the measurements."""
 
     side: int = measuring.SIDE
     set_up: int = measuring.SET_UP_IMAGES
@@ -73,7 +73,7 @@ QUICK = Scope(128, 10, ("fast",), 3, 10, 20, (256, 384), 8)
 
 
 def main() -> None:
-    """Run the benchmarks that are named, or all."""
+    """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="benchmark", help=f"of {', '.join(BENCHMARKS)}; else all")
     parser.add_argument("--quick", action="store_true", help="tiny images, to see that it works")
@@ -97,19 +97,19 @@ def main() -> None:
 
 
 def build(rows: Sequence[Row], options: argparse.Namespace) -> Document:
-    """Put the page together; the table is its last block."""
+    """Build the page; the table is its last block."""
     quick = ["--quick"] if options.quick else []
     found = versions()
     return Document(
         "Speed and memory",
         [
             f"Made by: {shlex.join(['python', 'scripts/benchmark.py', *options.names, *quick])}",
-            f"Ratios of two things measured in one run, medians, with {measuring.cores()} CPU cores, "
+            f"Ratios of two values of the same run, medians, with {measuring.cores()} CPU cores, "
             f"TensorFlow {found['tensorflow']}, Keras {found['keras']}, metricad "
             f"{found.get('commit', found['metricad'])}. Images that are scored are in memory, one at a time, "
-            "on all cores, and show a texture with four regions that lie elsewhere in each image; in "
-            "brackets is how many Gaussians were chosen for each feature map. Setting up is fitting to four "
-            "fifths of the images and scoring the others for a threshold; inspecting is scoring each once.",
+            "on all cores, and show a texture with four regions at positions that vary; brackets have the "
+            "number of Gaussians of each feature map. Set-up is fitting to four fifths of the images and "
+            "scoring the others for a threshold; inspecting is scoring each image once.",
             Table("Ratios", ["what", "measured", "bound"], [list(map(Cell, row)) for row in rows]),
         ],
     )
@@ -161,7 +161,7 @@ def training(_: Scope) -> list[Row]:
 
 
 def inspect(scope: Scope) -> list[Row]:
-    """Compare `Inspector.inspect_files` with the bare network, image by image in turn."""
+    """Compare `Inspector.inspect_files` with the bare network, alternating image by image."""
     import tensorflow as tf
 
     from metricad.inspection.fit import fit_inspector
@@ -198,7 +198,7 @@ def inspect(scope: Scope) -> list[Row]:
 
 @contextmanager
 def _traced(model: "keras.Model") -> Iterator[list]:
-    """Give a list that grows whenever a compiled model is traced, since only then its layers are called."""
+    """Yield a list that grows at each trace of a compiled model, because only traces call its layers."""
     import keras
 
     traces, call = [], keras.layers.Layer.__call__
@@ -255,7 +255,7 @@ def speed(scope: Scope) -> list[Row]:
 
 
 def memory(scope: Scope) -> list[Row]:
-    """Compare the peak resident memory of two processes that fit an inspector to image files."""
+    """Compare peak resident memory of processes that fit an inspector to few and to many image files."""
     with tempfile.TemporaryDirectory() as folder:
         paths = _write(Path(folder), measuring.regions(scope.many, (scope.side, scope.side)))
         name = scope.networks[0]
@@ -271,7 +271,7 @@ def memory(scope: Scope) -> list[Row]:
 
 
 def large(scope: Scope) -> list[Row]:
-    """Inspect large images, by an inspector that was fitted to such images and by one that was not."""
+    """Inspect large images with an inspector fitted to large images and with one fitted to small ones."""
     name, rows = scope.networks[0], []
     size = "×".join(map(str, scope.large))
     usual = (scope.side, scope.side)
@@ -340,18 +340,18 @@ tell(seconds=list(measuring.in_turns(works, 7).values()))
 
 
 def _fit(name: str, good: Sequence[Path], path: Path | None = None) -> dict:
-    """Fit an inspector in a process of its own; what was chosen, and the peak memory in MiB."""
+    """Fit an inspector in its own process; return what was chosen, and the peak memory in MiB."""
     return json.loads(_output([sys.executable, "-c", _PEAK + _FIT, name, path or "", *good]))
 
 
 def _inspect(pairs: Sequence[tuple[Path, Path]]) -> dict:
-    """Median seconds of inspectors, each on its image, in turns in one process; its peak memory in MiB."""
+    """Measure median seconds of inspectors, each on its image, alternately in one process, and peak MiB."""
     words = [word for pair in pairs for word in pair]
     return json.loads(_output([sys.executable, "-c", _PEAK + _INSPECT, *words]))
 
 
 def _output(command: Sequence[object]) -> str:
-    """What a process prints last; it finds the modules beside this one."""
+    """Run a process that can import the scripts; return the last line that it prints."""
     # A process is credited with the memory of the one that it is started from: that one has to stay small.
     found = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found))}

@@ -1,11 +1,11 @@
-"""Published methods beside metricad's own on labelled surfaces: one report, and what each of them takes.
+"""Compare published methods with metricad on labeled surfaces: AUROC, time, memory and size on one page.
 
     python scripts/compare_methods.py --data surfaces:plain_weave --data surfaces:cast_metal \
       --data dagm2007/class1 --data PREPARED/magnetic_tile --data-dir PREPARED --work WORK \
       --epochs cae-kde=10 --epochs autoencoder=30 --weights none --out results
 
-Every method runs on every surface in a process of its own, so that its peak memory is its own. What is done
-is kept in the work folder: after an interruption the same command goes on. Writes methods.md and methods.csv.
+Every method runs on every surface in its own process, so that its peak memory can be measured. Finished runs
+are kept in the work folder: after an interruption, repeat the command. Writes methods.md and methods.csv.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from metricad.reporting import markdown, report
 from metricad.reporting.document import Cell, Document, Section, Table
 
 CONTROLS = ("untrained", "variation")
-"""Beside which every figure stands: the default with an untrained network, and each pixel for itself."""
+"""Controls that are always measured: the default with an untrained network, and per-pixel variation."""
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def place(work: Path, name: str, number: int) -> Path:
-    """Where the results of a method on a surface are kept."""
+    """Return the path of the results of a method on a surface."""
     return work / f"{number}-{name}.json"
 
 
@@ -86,7 +86,7 @@ def run_one(
     epochs: dict[str, int],
     weights: str | None,
 ) -> None:
-    """Evaluate one method on one surface and keep the results and what they took."""
+    """Evaluate one method on one surface; store results, times and memory."""
     path = place(work, name, int(number))
     if name in list(Method):
         chosen = [candidates.of_name(name, epochs=epochs.get(name), weights=weights)]
@@ -109,7 +109,7 @@ def run_one(
 
 
 def keeping(method: Method, made: list) -> Method:
-    """The same method, whose detector can be had afterwards."""
+    """Return the same method; each detector it makes is added to `made`."""
 
     def make(**named: object) -> object:
         made.append(method.make(**named))
@@ -119,7 +119,7 @@ def keeping(method: Method, made: list) -> Method:
 
 
 def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
-    """Put the page together: a summary, a table for each surface, the settings, the images."""
+    """Build the page: a summary, a table for each surface, the settings, the images."""
     rows: dict[str, dict[tuple[str, str], tuple]] = {}
     for result, cost, took in zip(study.results, study.costs, taken, strict=True):
         name = _name(result)
@@ -130,13 +130,13 @@ def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
         for name, found in rows.items()
     ]
     return Document(
-        "Published methods beside metricad",
+        "Published methods and metricad",
         [
             f"Made by: {command}",
-            "One protocol for all: of each surface's good images to learn from a fifth is held out for a "
-            "threshold, the rest is fitted to; all other good images and all defects are tested. Seed 0. "
-            "Every method runs on every surface in a process of its own; its peak memory is the process's, "
-            "TensorFlow (about half a gibibyte) with it. A name in brackets says what is not as published.",
+            "All methods have the same protocol: a fifth of each surface's training images is held out for a "
+            "threshold, and the method is fitted to the rest; all other good images and all defects are "
+            "tested. Seed 0. Every method runs on every surface in its own process; its peak memory includes "
+            "TensorFlow (about half a gibibyte). Brackets after a name say what differs from the paper.",
             Table("AUROC", ["method", *(name for _, name in surfaces)], summary),
         ],
         [
@@ -154,7 +154,7 @@ def _name(result: Result) -> str:
 
 
 def describe(options: argparse.Namespace) -> str:
-    """The command line without the folders of this machine."""
+    """Return the command line without the folders of this machine."""
     words = ["python", "scripts/compare_methods.py", *rivals.sources(options), "--work", "WORK"]
     return shlex.join([*words, *rivals.words(options)])
 

@@ -1,11 +1,11 @@
-"""What every export format says of images of twenty odd sizes, beside what the library says of them.
+"""Compare the results of every export format with the library's, on images of twenty odd sizes.
 
     python scripts/export_parity.py
 
-For each density an inspector is fitted to rendered textures, with the network that ships, and exported to
-every format; each file judges one good and one defective image of each size it accepts. Parts in register
-have one size, and are judged on as many images of it. Writes exports.md into results/; leaves with 1 when a
-score differs by more than the tolerance of an export.
+For each density, an inspector with a shipped network is fitted to rendered textures and exported to every
+format. Each export inspects one good and one defective image of each size that it accepts. Aligned parts have
+one size; their exports inspect the same number of images of it. Writes exports.md into results/; exits with 1
+if a score differs by more than the tolerance of an export.
 """
 
 import argparse
@@ -40,14 +40,14 @@ SIZES = [
 """Height and width in pixels, all odd, from 73 to 359."""
 
 SHAPE = (159, 181)
-"""Of the images of parts in register."""
+"""Height and width of images of aligned parts, in pixels."""
 
 FITTED, HELD_OUT = 24, 19
 
 
 @dataclass(frozen=True)
 class Part:
-    """What an inspector is fitted to, and how."""
+    """What an inspector is fitted to, and its settings."""
 
     name: str
     network: str
@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def fit(part: Part) -> Inspector:
-    """Fit an inspector to textures, and set its threshold with others."""
+    """Fit an inspector to textures, and calibrate its threshold with other ones."""
     good = textures(part, SHAPE, FITTED + HELD_OUT)
     network = residual.build(16, seed=0) if part.network == "paper" else pretrained.load(part.network)
     region = None
@@ -110,7 +110,7 @@ def fit(part: Part) -> Inspector:
 
 
 def textures(part: Part, shape: tuple[int, int], count: int) -> list[np.ndarray]:
-    """Draw images of a texture with regions; in register, the regions lie in the same places."""
+    """Draw images of a texture with regions; for aligned parts, the regions have fixed positions."""
     side = max(*shape, 128)
     side += side % 2
     drawn = measuring.regions(count, (side, side), is_colored=part.is_colored)
@@ -122,7 +122,7 @@ def textures(part: Part, shape: tuple[int, int], count: int) -> list[np.ndarray]
 
 
 def as_stored(image: np.ndarray) -> np.ndarray:
-    """Round to the 256 levels that files have, which exports are given."""
+    """Round to the 256 gray levels of files, as exports get them."""
     return (np.round((image + 1) * 127.5) / np.float32(127.5) - 1).astype(np.float32)
 
 
@@ -154,18 +154,18 @@ def compare(
 
 
 def page(rows: list[list[Cell]], largest: float) -> Document:
-    """Put the page together."""
+    """Build the page."""
     return Document(
-        "What exports say",
+        "Parity of exports",
         [
             "Made by: python scripts/export_parity.py",
-            "Largest difference between a score of an export, run by its own runtime, and the library's, as "
-            f"a share of the score (of {export.SMALLEST_SCORE:g} standard deviations where it is "
-            "smaller), and on how many images verdict and deciding source agree. A peak may lie elsewhere "
-            "where a map has two equal maxima, as the coarse map of color often has. Each size has one good "
-            "and one defective image; parts in register, and those with a mask, are judged in one size, "
-            f"{SHAPE[0]}×{SHAPE[1]}, all others in these: {', '.join(f'{h}×{w}' for h, w in SIZES)}.",
-            f"The largest difference of all is {largest:.1e}; an export is kept up to "
+            "Largest difference between the score of an export, run by its own runtime, and the library's, "
+            f"as a share of the score (of {export.SMALLEST_SCORE:g} standard deviations for smaller scores), "
+            "and the number of images on which verdict and source agree. The peak may differ if a map has "
+            "two equal maxima, as the coarse color map often has. Each size has one good and one defective "
+            f"image. Aligned parts, and those with a mask, have one size, {SHAPE[0]}×{SHAPE[1]}, all others "
+            f"in these: {', '.join(f'{h}×{w}' for h, w in SIZES)}.",
+            f"The largest difference of all is {largest:.1e}; an export is refused above "
             f"{export.TOLERANCE['float32']:g}.",
             Table("Differences of exports", ["part", "images", *export.FORMATS], rows),
         ],

@@ -1,17 +1,17 @@
-"""Promised and observed false-alarm rates, over many random splits of good images.
+"""Compare promised and observed false-alarm rates over many random splits of good images.
 
     python scripts/false_alarms.py --data PREPARED/magnetic_tile --data surfaces:woven_grid \
       --data-dir PREPARED
 
-For each surface the default is fitted to a random part of the good images, all others are scored once, and
-those scores are split again and again into a calibration and a stream; then it is fitted to another part.
-Writes false-alarms.md and its figure into results/.
+For each surface, the default is fitted to a random part of the good images, and all others are scored once.
+These scores are split many times into a calibration and a stream of new images. Then the default is fitted to
+another part. Writes false-alarms.md and its figure into results/.
 
-In random splits of scores without ties the count of alarms has a beta-binomial distribution, whatever the
-surface (split conformal prediction): the comparison tests the program, its ranks, its ties, its holding out.
-Whether a line's images are exchangeable with the calibration's is a question of their order: the page also
-has the rate when the first images calibrate and the later ones are the stream. And to show that the test can
-fail, the rate when the threshold is set on the images that were fitted to.
+In random splits of scores without ties, the number of alarms has a beta-binomial distribution on every
+surface (split conformal prediction). So the comparison tests the program: ranks, ties and the split. Whether
+later images of a line have the same distribution as the calibration depends on their order. Therefore the
+page also has the rate if the first images are the calibration and the later ones the stream. To show that the
+test can fail, it also has the rate if the threshold is set on the images that were used for fitting.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from metricad import files
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.evaluation import candidates
-from metricad.evaluation.protocol import Images, Method
+from metricad.evaluation.protocol import Method, images_of
 from metricad.inspection.interface import as_taken
 from metricad.networks import SHIPPED
 from metricad.reporting import figures, markdown
@@ -46,7 +46,7 @@ SHARES = {"fit": 0.2, "calibration": 0.5}  # of the good images; the rest is the
 
 @dataclass
 class Found:
-    """What was seen of one surface at one rate; one entry for each split, draw or order.
+    """Results on one surface at one rate; one entry for each split, draw or order.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Found:
 
     @property
     def expected(self) -> "stats.rv_frozen":
-        """Exact distribution of the count of alarms in a split, where no scores are equal."""
+        """Exact distribution of the number of alarms in a split, if no scores are equal."""
         return expected(self.rate, self.calibration, self.stream)
 
 
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def good_images(surface: datasets.Surface) -> list[datasets.Sample]:
-    """All good images of a surface, in the order of their names."""
+    """Return all good images of a surface, in the order of their names."""
     return sorted(
         (s for s in (*surface.fit, *surface.test) if not s.is_defect), key=lambda sample: sample.name
     )
@@ -121,11 +121,11 @@ def scores(
     others: Sequence[datasets.Sample],
     on_image: Callable[[], object],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit to some images; score these and the others, which were not seen."""
+    """Fit to some images; score these and all others."""
     detector = method.make()
-    detector.fit(Images(fitted, color=getattr(detector, "takes_color", False)))
+    detector.fit(images_of(fitted, color=getattr(detector, "takes_color", False)))
     found = []
-    for image in Images([*fitted, *others], color=True, on_image=on_image):
+    for image in images_of([*fitted, *others], color=True, on_image=on_image):
         found.append(detector.score(as_taken(detector, image)))
     return np.array(found[: len(fitted)]), np.array(found[len(fitted) :])
 
@@ -172,7 +172,7 @@ def observe(
 
 
 def expected(rate: float, calibration: int, stream: int) -> "stats.rv_frozen":
-    """Distribution of the alarms among so many good images under a split-conformal threshold.
+    """Return the distribution of the number of alarms among good images under a split-conformal threshold.
 
     The threshold is the k-th smallest of n scores, so that a good image lies above it with a probability that
     is Beta(n + 1 − k, k) distributed over calibrations; the count is beta-binomial, its mean rate is
@@ -183,14 +183,14 @@ def expected(rate: float, calibration: int, stream: int) -> "stats.rv_frozen":
 
 
 def interval(found: Found) -> tuple[float, float]:
-    """Where the mean observed rate of so many splits lies in 95 of 100 cases."""
+    """Compute the 95 % interval of the mean observed rate over this number of splits."""
     distribution, splits = found.expected, len(found.alarms)
     mean, deviation = distribution.mean(), distribution.std() / np.sqrt(splits)
     return (mean - 1.96 * deviation) / found.stream, (mean + 1.96 * deviation) / found.stream
 
 
 def build(found: dict[str, list[Found]], options: argparse.Namespace) -> Document:
-    """Put the page together."""
+    """Build the page."""
     header = [
         "surface", "calibration / stream", "promised", "expected", "observed mean", "95 % interval of it",
         "mean inside", "observed 5–95 % of splits", "expected 5–95 %", "in the files' order", "not held out",
@@ -206,8 +206,8 @@ def build(found: dict[str, list[Found]], options: argparse.Namespace) -> Documen
             f"{options.seed}",
             f"{splits} random splits of each surface: {options.draws} fits, each to another fifth "
             f"of the good images, and {options.splits} splits of the other images' scores into a calibration "
-            "and a stream. Expected is the exact mean of the beta-binomial distribution of the alarms; the "
-            "observed mean should lie in the interval 95 times of 100.",
+            "and a stream of new images. Expected is the exact mean of the beta-binomial distribution of the "
+            "alarms; the observed mean lies in the interval with a probability of 95 %.",
             Table("Rates of false alarms, in percent", header, rows),
             Picture(
                 "false-alarms.png",
@@ -238,7 +238,7 @@ def _row(one: Found) -> list[Cell]:
 
 
 def draw(found: dict[str, list[Found]]) -> "figures.Figure":
-    """A panel for each surface and rate."""
+    """Draw a panel for each surface and rate."""
     each = [(name, one) for name, several in found.items() for one in several]
     with rc_context(figures.LOOK):
         figure, panels = figures.lay_out(len(each), across=3, ratio=0.7, entries=0)
@@ -266,13 +266,13 @@ def _percent(share: float) -> Cell:
 
 
 _READ = (
-    "Random splits keep the promise whatever the surface is: what is tested is the program. Whether a line "
-    "stays as it was calibrated shows in the files' order, mean of the fits: the first images calibrate, the "
-    "later ones are the stream. Not held out is what would happen if the threshold were set on the images "
-    "that were fitted to.",
-    "A promise of 1 % is kept on average over calibrations, not by each: with few held-out images a "
-    "calibration may be lucky or not, which is what the two columns of 5–95 % say. More held-out good images "
-    "bring every single threshold nearer to its promise.",
+    "With random splits the promise holds on every surface, so these columns test the program. The column of "
+    "the files' order tests whether images change over time: the first images are the calibration, the "
+    "later ones the stream (mean of the fits). The last column shows the rate if the threshold "
+    "were set on the images that were used for fitting.",
+    "A promise of 1 % holds on average over calibrations, not for each one. With few held-out images, the "
+    "rates of single calibrations vary; the two columns of 5–95 % show by how much. With more held-out good "
+    "images, each threshold is closer to its promise.",
 )
 
 if __name__ == "__main__":

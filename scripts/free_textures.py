@@ -1,11 +1,11 @@
-"""Texture photographs under a free licence, for training the networks that ship.
+"""Extract texture photographs under a free license, for training the shipped networks.
 
     apt-get download 0ad-data && dpkg-deb -x 0ad-data_*.deb 0ad
     python scripts/free_textures.py 0ad/usr/share/games/0ad/mods/public/public.zip --out textures
 
 Takes the ground textures of the game 0 A.D. (Wildfire Games, CC BY-SA 3.0) out of its archive, as gray PNG
 of 512 pixels a side. Left out are maps of normals and of gloss, water, and what is smaller or nearly even.
-Some names are in several biomes' folders: the last of each is kept, as it was for the networks that ship.
+Some names are in the folders of several biomes; the last of each is kept, as for the shipped networks.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def to_gray(content: bytes) -> Image.Image | None:
-    """Decode a texture to gray, at most `SIDE` pixels on its shorter side; None where it cannot serve."""
+    """Decode a texture to gray, at most `SIDE` pixels on its shorter side; None if it is not usable."""
     try:
         gray = Image.open(io.BytesIO(content)).convert("L")
     except (OSError, ValueError, NotImplementedError):  # a compression that Pillow does not know

@@ -1,4 +1,4 @@
-"""Heat maps of the default to look at, and its pixel AUROC and AUPRO where there are masks.
+"""Draw heat maps of the default, and measure pixel AUROC and AUPRO where there are masks.
 
     python scripts/heat_maps.py --data surfaces --data PARTS/wood --data-dir PREPARED --out maps/
 
@@ -20,7 +20,7 @@ import skimage
 from metricad import metrics
 from metricad.data import datasets, images
 from metricad.evaluation.examples import read_mask
-from metricad.evaluation.protocol import Images, Protocol
+from metricad.evaluation.protocol import Protocol, images_of
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.networks import SHIPPED, pretrained
@@ -47,11 +47,11 @@ def main() -> None:
 def show(surface: datasets.Surface, network: str, out: Path) -> None:
     """Fit to a surface, judge its test images, write its picture and print its line."""
     fitted, held_out = Protocol().split(surface.fit)
-    detector = PartDetector(pretrained.load(network)).fit(Images(fitted, color=True))
-    held = [detector.score(image) for image in Images(held_out, color=True)]
+    detector = PartDetector(pretrained.load(network)).fit(images_of(fitted, color=True))
+    held = [detector.score(image) for image in images_of(held_out, color=True)]
     pixels = metrics.PixelMetrics()
     scores, has_masks = [], False
-    for sample, image in zip(surface.test, Images(surface.test, color=True), strict=True):
+    for sample, image in zip(surface.test, images_of(surface.test, color=True), strict=True):
         found = detector.judge(image)
         scores.append(found.score)
         mask = read_mask(sample, image.shape[:2])
@@ -70,7 +70,7 @@ def show(surface: datasets.Surface, network: str, out: Path) -> None:
     scale = Inspector(detector, threshold).map_scale()
     columns = []
     for number in chosen:
-        (image,) = Images([surface.test[number]], color=True)
+        (image,) = images_of([surface.test[number]], color=True)
         drawn = images.overlay(image, detector.anomaly_map(image), **scale)
         mask = read_mask(surface.test[number], image.shape[:2])
         plain = images.to_uint8(image)

@@ -1,4 +1,4 @@
-"""What scripts measure time with: textures of several regions, and pieces of work that are timed in turns."""
+"""Shared by benchmarks: render textures of several regions, and time functions alternately."""
 
 import os
 import time
@@ -25,7 +25,7 @@ _GRAIN = 0.03  # standard deviation of the noise in each channel, on the scale o
 def regions(
     count: int, shape: tuple[int, int] = (SIDE, SIDE), *, is_colored: bool = False
 ) -> list[np.ndarray]:
-    """Draw images of a texture with several regions, which lie elsewhere in each image.
+    """Draw images of a texture with several regions, at other positions in each image.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def _colored(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def set_up(detector: Detector, images: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Seconds from good images to a threshold, for which a fifth is held out, and of inspecting them all."""
+    """Measure seconds from good images to a threshold (a fifth held out), and of inspecting all of them."""
     held_out = len(images) // 5
 
     def fit() -> None:
@@ -75,7 +75,7 @@ def set_up(detector: Detector, images: Sequence[np.ndarray]) -> tuple[float, flo
 
 
 def in_turns(works: Mapping[str, Callable[[int], object]], count: int) -> dict[str, float]:
-    """Median seconds of pieces of work, each of which is given the numbers from 0 on, in turns.
+    """Measure the median seconds of functions, called alternately with the numbers from 0 on.
 
     Before that each is given 0 once, as it may have to make a plan.
     """
@@ -89,14 +89,14 @@ def in_turns(works: Mapping[str, Callable[[int], object]], count: int) -> dict[s
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Measure the seconds of one call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def components(detector: Detector) -> str:
-    """How many Gaussians were chosen for each feature map but those of line filters, which have one."""
+    """Return the number of Gaussians of each feature map, except line filters, which have one."""
     from metricad.inspection import model  # TensorFlow, which takes memory where that is measured
     from metricad.inspection.detector import PartDetector
 
@@ -112,5 +112,5 @@ def components(detector: Detector) -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What scripts that compare methods share: options, how a command is written down, the size of a model."""
+"""Shared by scripts that compare methods: options, the command line to record, the size of a model."""
 
 import argparse
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from metricad.methods import Method
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let a user say how long they are trained, and on which weights those stand that need some."""
+    """Add the options of published methods: their epochs, and pre-trained weights."""
     parser.add_argument("--epochs", action="append", default=[], metavar="METHOD=N", help="shorter training")
     parser.add_argument("--weights", help="as of 'metricad evaluate'")
 
 
 def epochs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, int]:
-    """Epochs by method; ends the program where a name is no method's."""
+    """Return the epochs of each method; end the program if a name is unknown."""
     found = {name: int(count) for name, _, count in (each.partition("=") for each in options.epochs)}
     if unknown := found.keys() - set(Method):
         parser.error(f"--epochs names no method: {', '.join(sorted(unknown))}")
@@ -26,21 +26,21 @@ def epochs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict
 
 
 def words(options: argparse.Namespace) -> list[str]:
-    """What of a command line is about them, without the folders of this machine."""
+    """Return the arguments about published methods, without folders of this machine."""
     found = [word for name in options.method or [] for word in ("--method", name)]
     found += [word for each in options.epochs for word in ("--epochs", each)]
     return found + (["--weights", Path(options.weights).name] if options.weights else [])
 
 
 def sources(options: argparse.Namespace) -> list[str]:
-    """What of a command line is about data, without the folders of this machine."""
+    """Return the arguments about data, without folders of this machine."""
     prepared = Path(options.data_dir).resolve() if options.data_dir else None
     found = [word for source in options.data for word in ("--data", _named(source, prepared))]
     return found + (["--data-dir", "PREPARED"] if prepared else [])
 
 
 def _named(source: str, prepared: Path | None) -> str:
-    """A data set's name as it is, a folder's without those that it lies in."""
+    """Return the name of a data set, or of a folder without its parent folders."""
     folder, colon, names = Path(source), "", ""
     if not folder.is_dir():
         whole, colon, names = source.rpartition(":")
@@ -53,7 +53,7 @@ def _named(source: str, prepared: Path | None) -> str:
 
 
 def size_of(value: object, seen: dict[int, object] | None = None) -> int:
-    """Bytes of all arrays and network weights that an object holds, each counted once."""
+    """Count the bytes of all arrays and network weights of an object, each once."""
     seen = {} if seen is None else seen
     if id(value) in seen:
         return 0

@@ -1,11 +1,11 @@
-"""The scoreboard: the paper's method, what ships, their controls and the baselines on labelled surfaces.
+"""Compare the paper's method, the shipped networks, controls and baselines on labeled surfaces.
 
     python scripts/scoreboard.py --data surfaces --data dagm2007/class1 --data PREPARED/magnetic_tile \
       --data PARTS --data-dir PREPARED --paper grid/networks/h16-cifar100-0
 
-Writes scoreboard.md and scoreboard.csv into results/ and prints the summary. Rows are whatever
-`metricad evaluate` puts side by side; `--method cae-kde --epochs cae-kde=30` adds published methods. PARTS is
-a folder of parts in the MVTec layout, which have one mean; color images are inspected in color by what can.
+Writes scoreboard.md and scoreboard.csv into results/ and prints the summary. It has the methods of `metricad
+evaluate`; `--method cae-kde --epochs cae-kde=30` adds published methods. PARTS is a folder of parts in the
+MVTec layout; the page has one mean over them. Methods that take color images get them.
 """
 
 import argparse
@@ -43,7 +43,7 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "AUPRO": lambda one: one.aupro,
 }
 TIMED = 15
-"""Images that a score is timed on."""
+"""Number of images that the time of a score is measured on."""
 
 Surface = tuple[str, str]
 
@@ -56,10 +56,8 @@ def main() -> None:
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
     parser.add_argument("--method", action="append", choices=list(Method), help="also published methods")
     rivals.add_options(parser)
-    parser.add_argument("--side", type=int, default=measuring.SIDE, help="of the images that are timed")
-    parser.add_argument(
-        "--set-up", type=int, default=measuring.SET_UP_IMAGES, help="good images, of the same"
-    )
+    parser.add_argument("--side", type=int, default=measuring.SIDE, help="pixels, of images for timing")
+    parser.add_argument("--set-up", type=int, default=measuring.SET_UP_IMAGES, help="good images for timing")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--keep", type=Path, help="results to keep for 'metricad report', with heat maps")
     options = parser.parse_args()
@@ -85,7 +83,7 @@ def main() -> None:
 
 
 def key(one: Result | Method) -> str:
-    """What a row is called; it tells a method of one result from that of another."""
+    """Return the unique name of a method."""
     named = one.name if isinstance(one, Method) else one.method
     match one.role:
         case "trained":
@@ -97,14 +95,14 @@ def key(one: Result | Method) -> str:
 
 
 def command(options: argparse.Namespace) -> str:
-    """The command line without the folders of this machine."""
+    """Return the command line without the folders of this machine."""
     words = ["python", "scripts/scoreboard.py", *rivals.sources(options)]
     words += ["--paper", f"RUNS/{Path(options.paper).resolve().name}"] if options.paper else []
     return shlex.join([*words, *rivals.words(options)])
 
 
 def measure(method: Method, *, side: int, count: int) -> dict[str, float | str]:
-    """Time and size of a method on rendered images, gray and, where it takes color, colored.
+    """Measure time and size of a method on rendered gray images, and on color images if it takes them.
 
     Parameters
     ----------
@@ -171,17 +169,16 @@ def build(
         "Scoreboard",
         [
             f"Made by: {command(options)}",
-            "One setting for all surfaces. Each surface's good images are shared out to fitting "
-            f"({1 - protocol.holdout:.0%}), the threshold ({protocol.holdout:.0%}) and the test, see the "
-            "table of images. Color images are inspected in color by what takes color, else their luminance "
-            "is. Untrained networks have seed 0 where their trained ones ship, else the seed of their "
-            "training.",
+            "All surfaces have the same settings. The training images of each surface are used for fitting "
+            f"({1 - protocol.holdout:.0%}) and for the threshold ({protocol.holdout:.0%}); see the table of "
+            "images. Methods that take color get color images, all others their luminance. The untrained "
+            "network of a shipped one has seed 0, that of a trained one the seed of its training.",
             f"Costs are of {options.side}×{options.side} images, which show a texture with four regions, on "
             f"one machine's CPU with {measuring.cores()} cores: milliseconds of a score of a gray image; "
-            "that as a multiple of the paper's bare network h = 16, timed in turns; the seconds from "
-            f"{options.set_up} good images in memory to a threshold, a fifth of them held out for it, and "
-            "those as a multiple of the time that inspecting these images takes; the two ratios of color "
-            "images; weights and what was learned of the gray ones, as the program holds them.",
+            "the same as a multiple of the paper's bare network h = 16, timed alternately; the seconds from "
+            f"{options.set_up} good images in memory to a threshold (a fifth held out), and the same as a "
+            "multiple of the time to inspect these images; both ratios for color images; the size of weights "
+            "and density in memory, for gray images.",
             _summary(rows, surfaces, by_place, costs),
         ],
         [
@@ -193,7 +190,7 @@ def build(
 
 
 def by_dataset(surfaces: Sequence[Surface]) -> dict[str, list[Surface]]:
-    """Surfaces of each data set."""
+    """Group surfaces by data set."""
     groups: dict[str, list[Surface]] = {}
     for surface in surfaces:
         groups.setdefault(surface[0], []).append(surface)
@@ -233,7 +230,7 @@ def _summary(rows: Sequence[str], surfaces: Sequence[Surface], by_place: dict, c
 def _table(
     caption: str, rows: Sequence[str], surfaces: Sequence[Surface], values: dict, style: Callable
 ) -> Table:
-    """Surfaces below each other, methods side by side, and the mean of each data set."""
+    """Make a table with a row for each surface, a column for each method, and means of data sets."""
     body, footer = [], []
     for dataset, group in by_dataset(surfaces).items():
         for surface in group:
@@ -247,18 +244,18 @@ def _table(
 
 
 def measured(rows: Sequence[str], group: Sequence[Surface], values: dict) -> list[Surface]:
-    """Surfaces on which any method has a value: where there are no masks none has one of the pixels."""
+    """Return the surfaces on which any method has a value; without masks there are no pixel metrics."""
     return [surface for surface in group if any(values.get((row, surface)) is not None for row in rows)]
 
 
 def _over(surfaces: Sequence[Surface], row: str, values: dict, take: Callable) -> float | None:
-    """A mean, or the like, of one method; None where it lacks a value."""
+    """Apply a function such as the mean to the values of one method; None if a value is missing."""
     found = [values.get((row, surface)) for surface in surfaces]
     return None if None in found or not found else float(take(found))
 
 
 def _kinds(rows: Sequence[str], surface: Surface, by_place: dict) -> Table | None:
-    """AUROC of each kind of defect against all good images, where there are several kinds."""
+    """Make a table of AUROCs of each kind of defect against all good images, if there are several kinds."""
     first = next(by_place[row, surface] for row in rows if (row, surface) in by_place)
     kinds = sorted({score["kind"] for score in first.scores} - {"good"})
     if len(kinds) < 2:
@@ -273,7 +270,7 @@ def _kinds(rows: Sequence[str], surface: Surface, by_place: dict) -> Table | Non
 
 
 def auroc_of_kind(result: Result, kind: str) -> float:
-    """AUROC of one kind of defect against all good test images."""
+    """Compute the AUROC of one kind of defect against all good test images."""
     chosen = [score for score in result.scores if score["kind"] in ("good", kind)]
     return metrics.auroc([score["kind"] == kind for score in chosen], [score["score"] for score in chosen])
 

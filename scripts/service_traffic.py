@@ -1,4 +1,4 @@
-"""What bench_service sends: honest and hostile requests, and whether they were answered as they must be.
+"""Requests for bench_service: send valid and hostile requests, and check the answers.
 
 Nothing here imports TensorFlow: each client is a process, and there are several.
 """
@@ -19,19 +19,19 @@ from data_prep.surfaces import generator
 
 PART, SIDES = "woven", (96, 128, 192, 300)
 BODY_MIB = 4
-"""The service's limit of a body here: small, so that what is beyond it is soon sent."""
+"""The service's limit of a body here, in MiB; small, so that larger bodies are sent quickly."""
 
 SHARES = {
     "image": 60, "map": 5, "damaged": 12, "bomb": 4, "too long": 2, "too long, in chunks": 2, "wrong type": 3,
     "unknown part": 2, "wrong method": 1, "ends early": 3, "more than stated": 2, "no HTTP": 2, "slow": 1,
     "abandoned": 1,
 }  # fmt: skip
-"""Kinds of requests, and how many of a hundred."""
+"""Kinds of requests and their shares in percent."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A body and what it must be answered: a status, and with 200 a score."""
+    """A body and the expected answer: a status, and with 200 a score."""
 
     content: bytes
     status: int
@@ -40,7 +40,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Answered:
-    """One request's kind, its milliseconds and what was wrong with its answer, nothing if all was right."""
+    """Kind of a request, its milliseconds, and what was wrong with its answer; empty if nothing."""
 
     kind: str
     milliseconds: float
@@ -48,7 +48,7 @@ class Answered:
 
 
 def encoded(number: int) -> list[bytes]:
-    """One rendered surface, good or with a defect, as files of several kinds."""
+    """Encode one rendered surface, good or with a defect, in several file formats."""
     pixels = generator.render(1, 100 + number, size=SIDES[number // 2 % len(SIDES)], defect=bool(number % 2))[
         0
     ]
@@ -76,7 +76,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def bombs() -> list[bytes]:
-    """Small files of large images, and files that only say so."""
+    """Make small files of large images, and files that only claim to be."""
     zeros = PIL.Image.new("L", (5000, 5000))
     found = []
     for kind in ("PNG", "TIFF", "WEBP", "JPEG"):
@@ -87,7 +87,7 @@ def bombs() -> list[bytes]:
 
 
 def send(port: int, bodies: dict[str, list[Body]], count: int, seed: str) -> list[Answered]:
-    """Send so many requests of random kinds, one after the other, and check each answer."""
+    """Send `count` requests of random kinds, one after the other, and check each answer."""
     rng = random.Random(seed)
     client = Client(port, bodies, rng)
     answered = []
@@ -104,18 +104,18 @@ def send(port: int, bodies: dict[str, list[Body]], count: int, seed: str) -> lis
 
 
 class Client:
-    """One client, which keeps its connection as long as the service does."""
+    """A client that reuses its connection until the service closes it."""
 
     def __init__(self, port: int, bodies: dict[str, list[Body]], rng: random.Random) -> None:
         self.address, self.bodies, self.rng = ("127.0.0.1", port), bodies, rng
         self.connection = http.client.HTTPConnection(*self.address, timeout=60)
 
     def close(self) -> None:
-        """End the connection; the next request makes another."""
+        """Close the connection; the next request opens another."""
         self.connection.close()
 
     def send(self, kind: str) -> str:
-        """Send a request of this kind; what was wrong with the answer."""
+        """Send a request of this kind; return what was wrong with the answer."""
         rng, inspect = self.rng, f"/parts/{PART}/inspect"
         body = rng.choice(self.bodies[kind if kind in self.bodies else "image"])
         content = body.content
@@ -178,7 +178,7 @@ class Client:
         return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
 
     def _raw(self, content: bytes, length: int | None, begins: bytes, *, ends: bool = False) -> str:
-        """Send bytes over their own connection; see how the answer begins, or that there is none: b'|'."""
+        """Send bytes over their own connection; check how the answer starts; b'|' expects none."""
         with socket.create_connection(self.address, timeout=60) as connection:
             connection.sendall((b"" if length is None else self._head(length)) + content)
             if ends:

@@ -1,10 +1,10 @@
-"""Train a network that ships: episodes of free texture photographs, synthetic surfaces and random textures.
+"""Train a shipped network with episodes of free texture photographs, synthetic surfaces and random textures.
 
     python scripts/free_textures.py ... --out textures
     python scripts/train_shipped.py --textures textures --work work --units 24 --epochs 4 --out accurate.npz
 
 Episodes are drawn once and kept in the work folder, 100 to a file, each file from a seed of its own. Training
-keeps its state there after every epoch: run again after an interruption, the same command goes on. Surfaces
+saves its state there after every epoch; repeat the command to continue after an interruption. Surfaces
 7 to 10 and the starburst are never trained on; of the others, seeds from 1000 on, which no evaluation uses.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def draw_file(number: int, photographs: list[str], work: Path) -> Path:
-    """Draw a file of episodes, unless it is there."""
+    """Draw a file of episodes, unless it exists."""
     path = work / f"episodes-{number:03d}.npz"
     if not path.exists():
         rng = np.random.default_rng([1, number])
@@ -109,12 +109,12 @@ def photograph(path: str, rng: np.random.Generator) -> np.ndarray:
 
 @lru_cache(maxsize=3000)
 def rendered(family: int, index: int, seed: int) -> np.ndarray:
-    """One good image of a synthetic surface: uint8 (256, 256)."""
+    """Render one good image of a synthetic surface: uint8 (256, 256)."""
     return render(family, index, seed=seed, size=256)[0]
 
 
 def train(options: argparse.Namespace, drawn: list[Path]) -> None:
-    """Train on what was drawn and write the weights."""
+    """Train on the episodes and write the weights."""
     import keras
 
     from metricad.networks import hypercolumn, pretrained

@@ -32,6 +32,7 @@ def test_type_checkers_see_the_same_names():
     seen = {
         alias.asname: (node.module.removeprefix("metricad."), alias.name)
         for node in checked.body
+        if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
     used = {
@@ -39,6 +40,7 @@ def test_type_checkers_see_the_same_names():
         for name, where in metricad._EXPORTS.items()
     }
     assert seen == used
+    assert set(metricad.__all__) == {"__version__", *used}
 
 
 def test_another_name_is_an_attribute_error():

@@ -95,7 +95,7 @@ def open_original(manual_dir: Path) -> tfds.core.DatasetBuilder:
         fits = original.name == _SOURCE and {"id", "image", "label"} <= set(features)
     except Exception as error:  # TFDS, protobuf and JSON raise their own types of error
         raise DataError(
-            f"{folder}: a damaged data set ({type(error).__name__}); prepare CIFAR-100 anew"
+            f"{folder}: a damaged data set ({type(error).__name__}); prepare CIFAR-100 again"
         ) from error
     if not fits:
         raise DataError(f"{folder}: expected {_SOURCE} with id, image and label, received {original.name}")
@@ -112,7 +112,7 @@ def _examples(original: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[s
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "message", str(error)).splitlines()[0]
         raise DataError(
-            f"{original.data_dir}: damaged {split} records ({reason}); prepare CIFAR-100 anew"
+            f"{original.data_dir}: damaged {split} records ({reason}); prepare CIFAR-100 again"
         ) from error
 
 

@@ -90,6 +90,6 @@ def _mask(inspected: layout.Inspected, shape: tuple[int, int]) -> np.ndarray:
     if not mask.any():
         where = inspected.mask or inspected.image
         raise DataError(
-            f"{where}: a defective image without a marked pixel; expected its defect: get the file anew"
+            f"{where}: a defective image without a marked pixel; expected its defect: get the file again"
         )
     return mask

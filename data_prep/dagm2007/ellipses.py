@@ -40,7 +40,7 @@ def read(path: Path) -> dict[int, Ellipse]:
     except ValueError:
         numbers = None
     if numbers is None or not np.isfinite(numbers).all():
-        raise DataError(f"{path}: expected six numbers an image: its own, both semi-axes, angle, x, y")
+        raise DataError(f"{path}: expected six numbers per image: its number, both semi-axes, angle, x, y")
     marked = {int(number): Ellipse(*map(float, values)) for number, *values in numbers}
     if len(marked) != len(numbers):
         raise DataError(f"{path}: {len(numbers)} ellipses for {len(marked)} images; expected one each")

@@ -37,7 +37,7 @@ def read(folder: Path) -> list[Listed]:
     path = labels["labels.txt"]
     rows = list(_rows(path))
     if not rows:
-        raise DataError(f"{path}: lists no images; expected one a line, as the original has them")
+        raise DataError(f"{path}: lists no images; expected one per line, as in the original")
     _check_there(path, [image for image, _ in rows], beside, "images")
     _check_there(path, [mask for _, mask in rows if mask], labels, "masks of defective images")
     return [Listed(beside[image.lower()], labels[mask.lower()] if mask else None) for image, mask in rows]
@@ -59,7 +59,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
         if (defective == "1") != (mask != "0"):
             raise DataError(
                 f"{path}, line {number}: {image} is marked {defective} and has the mask {mask!r}; "
-                "expected 1 with a mask file for a defective image, 0 with 0 for a normal one"
+                "expected 1 with a mask file for a defective image, 0 with 0 for a good one"
             )
         if image.lower() in seen:
             raise DataError(f"{path}, line {number}: {image} is listed twice; expected each image once")

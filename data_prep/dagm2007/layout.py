@@ -99,7 +99,7 @@ def _homes(root: Path) -> dict[str, dict[str, Path]]:
         together = set(homes[surface]) | set(parts)
         if set(homes[surface]) & set(parts) or (together & set(SPLITS) and together & {_NORMAL, _DEFECT}):
             raise DataError(
-                f"{root}: {surface} is there twice, once in {folder}; expected one copy of each class: "
+                f"{root}: {surface} exists twice, once in {folder}; expected one copy of each class: "
                 "give the folder of one of them"
             )
         homes[surface] |= parts
@@ -164,7 +164,7 @@ def _check_counts(
         if images > known_images or (images == known_images and defects != known_defects):
             raise DataError(
                 f"{surface}, {split}: {images} images, {defects} of them defective; expected "
-                f"{known_images} and {known_defects}, as the original has: get the copy anew"
+                f"{known_images} and {known_defects}, as the original has: get the copy again"
             )
         if images < known_images:
             yield f"{surface}, {split}: {images} of the original's {known_images} images in this copy"

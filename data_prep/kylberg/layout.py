@@ -60,7 +60,7 @@ def find(root: Path) -> list[Patch]:
         texture = _FOLDER_SUFFIX.sub("", folder.name)
         if texture in homes:
             raise DataError(
-                f"{root}: texture {texture} is there twice, in {homes[texture]} and in {folder}; "
+                f"{root}: texture {texture} exists twice, in {homes[texture]} and in {folder}; "
                 "expected one of the plain and the rotated set: give the folder of one of them"
             )
         homes[texture] = folder

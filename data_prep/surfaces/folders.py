@@ -41,15 +41,15 @@ def render_folders(plan: Plan, data_dir: Path, *, overwrite: bool = False) -> li
     if target.exists():
         # TFDS directories of the same name may be in this place, too.
         if not target.is_dir() or not all((child / "train" / "good").is_dir() for child in target.iterdir()):
-            raise DataError(f"{target}: something else is there; choose another --data-dir")
+            raise DataError(f"{target}: exists and was not made by this command; choose another --data-dir")
         if not overwrite:
-            raise DataError(f"{target}: is there already; --overwrite replaces it")
+            raise DataError(f"{target}: already exists; --overwrite replaces it")
     wanted = [(split, rendered) for split in ("train", "test") for rendered in plan.split(split)]
     with staging.publishing(data_dir, NAME) as folder:
         for split, rendered in track(wanted, NAME):
             _write(folder / NAME, split, rendered, plan)
     defects = sum(rendered.defect for _, rendered in wanted)
-    counts = f"{len(wanted) - defects} normals, {defects} defects, {len(plan.surfaces)} classes"
+    counts = f"{len(wanted) - defects} good, {defects} defects, {len(plan.surfaces)} classes"
     return [f"{target}: {len(wanted)} images ({counts})"]
 
 

@@ -1,7 +1,7 @@
 """Surfaces made of grain: brushed metal, fabric, two kinds of noise, cast metal and wood.
 
 Each function draws one image, (size, size) floating-point gray levels, not yet clipped to 0..255. `rng` draws
-the surface and its normal variation, `flaw` the defect. Without `flaw` there is no defect. With two
+the surface and its usual variation, `flaw` the defect. Without `flaw` there is no defect. With two
 generators, the same `rng` state gives the same surface with and without the defect.
 """
 
@@ -40,8 +40,8 @@ def soft_fabric(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray
     gray = 138 + 8 * twill + 9 * fibres + 8 * fluff + rng.uniform(10, 22) * drift(rng, size, scale=200)
     if flaw is not None:
         spread = min(flaw.uniform(4, 20), size / 8)
-        centre = place(flaw, size, margin=1.5 * spread + 6)
-        at = np.clip(flaw.normal(centre, spread, (flaw.integers(2, 8), 2)), 3, size - 4)
+        center = place(flaw, size, margin=1.5 * spread + 6)
+        at = np.clip(flaw.normal(center, spread, (flaw.integers(2, 8), 2)), 3, size - 4)
         gray += flaw.uniform(45, 85) * spots(flaw, size, at=at, radius=(1.2, 3.4), edge=3.0)
     return gray
 
@@ -78,8 +78,8 @@ def cast_metal(rng: Generator, size: int, flaw: Generator | None) -> np.ndarray:
     pores = spots(rng, size, at=stray, radius=(0.8, 3.2), edge=2.6)
     if flaw is not None:
         spread = min(flaw.uniform(6, 15), size / 8)
-        centre = place(flaw, size, margin=1.6 * spread)
-        at = np.clip(flaw.normal(centre, spread, (flaw.integers(9, 28), 2)), 2, size - 3)
+        center = place(flaw, size, margin=1.6 * spread)
+        at = np.clip(flaw.normal(center, spread, (flaw.integers(9, 28), 2)), 2, size - 3)
         depth = flaw.uniform(0.75, 1.0)
         pores = np.maximum(pores, depth * spots(flaw, size, at=at, radius=(1.0, 3.4), edge=2.6))
     height -= 2.4 * pores  # the far wall of a pore is bright

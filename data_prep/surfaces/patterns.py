@@ -1,7 +1,7 @@
 """Surfaces made of a pattern: woven grid, starburst, plain weave and printed dots.
 
 Each function draws one image, (size, size) floating-point gray levels, not yet clipped to 0..255. `rng` draws
-the surface and its normal variation, `flaw` the defect. Without `flaw` there is no defect. With two
+the surface and its usual variation, `flaw` the defect. Without `flaw` there is no defect. With two
 generators, the same `rng` state gives the same surface with and without the defect.
 """
 
@@ -149,9 +149,9 @@ def _misprint(flaw: Generator, ink: np.ndarray, i: np.ndarray, j: np.ndarray) ->
     row, column = (round(x) for x in place(flaw, size, margin=14))
     shifted = flaw.random() < 0.5
     shift = flaw.uniform(0.28, 0.5) * 11 * np.exp(1j * flaw.uniform(0, _TURN))
-    neighbours = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])[: flaw.integers(1, 5)]
+    neighbors = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])[: flaw.integers(1, 5)]
     printed = np.zeros_like(ink)
-    for di, dj in neighbours:
+    for di, dj in neighbors:
         own = np.where((i == i[row, column] + di) & (j == j[row, column] + dj), ink, 0)
         ink = ink - own
         if shifted:

@@ -20,8 +20,8 @@ def detectability(
         list[DefectKind] | None,
         typer.Option(help="Kinds of defects to test; may be repeated.", show_default="all"),
     ] = None,
-    defects: Annotated[
-        int, typer.Option(min=1, help="Number of defects of each kind, size and contrast.")
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of synthetic defects of each kind, size and contrast.")
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
 ) -> None:
@@ -42,12 +42,12 @@ def detectability(
 
     given = bundle.load(part)
     tried = detectability.settings(tuple(kind) if kind else tuple(detectability.SIZES))
-    with display.progress("defects", defects * len(tried)) as advance:
+    with display.progress("defects", repeats * len(tried)) as advance:
         measurement = detectability.Measurement(
             given,
             len(paths),
             tried=tried,
-            each=defects,
+            each=repeats,
             rng=np.random.default_rng(seed),
             on_defect=advance,
         )
@@ -64,7 +64,7 @@ def detectability(
         "score": given.detector.score_name,
         "threshold": f"{given.threshold:.4g}",
         "false-alarm rate": f"at most {given.calibration.false_alarm_rate:g}",
-        "defects of each size and contrast": str(defects),
+        "defects of each size and contrast": str(repeats),
         "seed": str(seed),
     }
     written = datasheet.write(chart, out, name=part.stem, facts=facts)

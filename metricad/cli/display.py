@@ -112,8 +112,8 @@ def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -
     console = _console(stderr=True)
     console.print(shown)
     console.print(
-        f"{images} images in {seconds:.2f} s, {images / seconds:.1f} a second, {workers} at once; stages are "
-        "summed over what ran side by side, waiting included"
+        f"{images} images in {seconds:.2f} s, {images / seconds:.1f} per second, {workers} at once; times "
+        "are sums over threads and include waiting"
     )
 
 
@@ -197,7 +197,7 @@ def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:
     shown.add_section()
     shown.add_row("all", str(len(found)), _duration(seconds), style="bold")
     _console().print(shown)
-    _console().print(f"{jobs} cells at a time; the estimate is good to a factor of two")
+    _console().print(f"{jobs} cells at a time; the estimate may be wrong by a factor of two")
 
 
 def _duration(seconds: float) -> str:

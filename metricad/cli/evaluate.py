@@ -78,7 +78,7 @@ def evaluate(
     """
     networks = network or ([] if parts else [SHIPPED[0]])
     if method is None and (epochs is not None or weights is not None):
-        raise typer.BadParameter("--epochs and --weights are those of the published methods: give --method")
+        raise typer.BadParameter("--epochs and --weights only apply to published methods: give --method")
     load_tensorflow()
     from metricad.evaluation import candidates, comparison
     from metricad.evaluation import results as records

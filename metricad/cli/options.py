@@ -62,4 +62,4 @@ def refuse_all_but(context: typer.Context, *allowed: str) -> None:
         if name not in allowed and getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
     ]
     if given:
-        raise typer.BadParameter(f"--resume goes on with the run's own options; leave out {', '.join(given)}")
+        raise typer.BadParameter(f"--resume uses the stored options of the run; leave out {', '.join(given)}")

@@ -24,8 +24,8 @@ def prototype(
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="Density of good features: their mean (the paper), a mixture of Gaussians, one Gaussian, "
-            "one at each position, or what suits.",
+            help="Density of good features: mean (the paper), gaussian, mixture (of Gaussians), positional "
+            "(a Gaussian at each position), or auto (mixture or positional, by held-out likelihood).",
             show_default="auto; mean for a run folder",
         ),
     ] = None,
@@ -67,7 +67,7 @@ def prototype(
         kind, metric = _paper(network, kind, metric)
     if metric is not None and kind not in (None, Kind.mean):
         raise typer.BadParameter(
-            f"the {kind} density has a metric of its own; leave out --metric, or give --kind mean"
+            f"the {kind} density has its own metric; leave out --metric, or give --kind mean"
         )
     region = _region(mask, foreground=foreground, margin=margin)
     paths = images.find(good)
@@ -111,8 +111,8 @@ def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind
         )
     if kind not in (None, Kind.mean) or metric not in (None, Metric.euclidean):
         raise typer.BadParameter(
-            "--preset paper is the Euclidean distance to the mean on a run's network as it is; leave out the "
-            "preset, or --kind and --metric"
+            "--preset paper means --kind mean with --metric euclidean; leave out the preset, or --kind and "
+            "--metric"
         )
     return Kind.mean, Metric.euclidean
 
@@ -120,9 +120,9 @@ def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind
 def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Region | None:
     """Make the region of interest from the options; None is the whole image."""
     if mask is not None and foreground:
-        raise typer.BadParameter("--mask and --foreground are two ways to say where; leave out one")
+        raise typer.BadParameter("--mask and --foreground exclude each other; leave out one")
     if margin is not None and not foreground:
-        raise typer.BadParameter("--margin goes with --foreground; a mask is drawn with its margin")
+        raise typer.BadParameter("--margin needs --foreground; with --mask, draw the margin into the mask")
     if mask is not None:
         return MaskRegion.read(mask)
     if foreground:

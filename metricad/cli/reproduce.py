@@ -107,7 +107,7 @@ def reproduce(
             study, missing = runner.reproduce(grid, out, data_dir=data_dir, jobs=jobs, progress=progress)
         except KeyboardInterrupt:
             raise RunError(
-                f"interrupted; what is done is kept in {out}: run the same command again"
+                f"interrupted; finished cells are kept in {out}: run the same command again"
             ) from None
     display.table(reports.table(study.results), title="AUROC")
     if missing:

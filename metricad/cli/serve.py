@@ -75,8 +75,8 @@ def serve(
     is_local = _is_loopback(host)
     if token is None and not is_local and not insecure:
         raise typer.BadParameter(
-            f"--host {host} lets other computers in: give --token-file or {_TOKEN}, or --insecure to let "
-            "in anybody"
+            f"--host {host} allows access from other computers: give --token-file or {_TOKEN}, or "
+            "--insecure to allow it without a token"
         )
     with _bind(host, port) as listener:
         from metricad.service import app as service
@@ -123,7 +123,7 @@ def _token(file: Path | None) -> str | None:
         return None
     if len(token) < _SHORTEST_TOKEN or not all("!" <= sign <= "~" for sign in token):
         raise MetricadError(
-            f"{source}: no good token; expected {_SHORTEST_TOKEN} or more ASCII characters without spaces"
+            f"{source}: no valid token; expected {_SHORTEST_TOKEN} or more ASCII characters without spaces"
         )
     return token
 

@@ -15,7 +15,9 @@ def tune(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype'.")],
     good: UnseenGood,
     out: Annotated[Path, typer.Option(help="Tuned inspector to write, a .metricad file.")],
-    defects: Annotated[int, typer.Option(min=1, help="Number of synthetic defects on each image.")] = 5,
+    defects_per_image: Annotated[
+        int, typer.Option(min=1, help="Number of synthetic defects on each image.")
+    ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
 ) -> None:
     """Choose the image score with synthetic defects on good images, and calibrate the threshold again.
@@ -31,12 +33,14 @@ def tune(
 
     given = bundle.load(part)
     with display.progress("good parts", len(paths)) as advance:
-        tuned, found = tuning.tune_inspector(given, paths, defects_each=defects, seed=seed, on_image=advance)
+        tuned, found = tuning.tune_inspector(
+            given, paths, defects_each=defects_per_image, seed=seed, on_image=advance
+        )
     bundle.save(tuned, out)
     display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
     if found.choice == found.base:
-        choice = f"keeps {named[found.base]}, as no other is better by more than chance"
+        choice = f"keeps {named[found.base]}, because no other is significantly better"
     else:
         choice = (
             f"takes {named[found.choice]}: AUROC {found.aurocs[found.choice]:.3f} against "

@@ -43,7 +43,7 @@ def watch(
     drift_level: Annotated[
         float,
         typer.Option(
-            min=0, max=0.5, help="Largest probability of a false drift alarm, ever; 0 turns it off."
+            min=0, max=0.5, help="Probability of ever reporting drift falsely; 0 turns the test off."
         ),
     ] = 0.001,
     once: Annotated[
@@ -61,7 +61,7 @@ def watch(
     watched = WatchedFolder(folder, stable_seconds=stable_seconds)
     if maps is not None and maps.resolve().is_relative_to(folder.resolve()):
         raise typer.BadParameter(
-            f"--maps {maps} is in the watched folder, where maps would be judged; give one elsewhere"
+            f"--maps {maps} is in the watched folder, so maps would be inspected; give a folder outside of it"
         )
     with _stopping() as stop:
         inspector = loading.load(part)
@@ -84,7 +84,7 @@ def _warn(watching: Watch) -> bool:
     if drift.alarm is not None:
         print(
             f"drift: {_DRIFTED[drift.alarm]} (noticed {watching.drift_since}, level {drift.level:g}); "
-            "look at light, lens and material, or make the inspector anew",
+            "look at light, lens and material, or make the inspector again",
             file=sys.stderr,
             flush=True,
         )

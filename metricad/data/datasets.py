@@ -162,7 +162,7 @@ def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) ->
 
 def _first(good: list[T], count: int | None, surface: str) -> list[T]:
     if count is not None and count > len(good):
-        raise DataError(f"{surface}: asked for {count} good images to learn from, found {len(good)}")
+        raise DataError(f"{surface}: asked for {count} good images to fit to, found {len(good)}")
     return good[:count]
 
 

@@ -30,7 +30,7 @@ def pyramid(image: np.ndarray, sides: Sequence[int] = PYRAMID) -> list[np.ndarra
         kept.
     """
     if any(small >= large for large, small in itertools.pairwise(sides)):
-        raise ValueError(f"sides must fall, received {tuple(sides)}")
+        raise ValueError(f"sides must be in descending order, received {tuple(sides)}")
     levels = []
     for side in sides:
         image = images.resize(image, (side, side))

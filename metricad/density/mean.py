@@ -32,6 +32,11 @@ class MeanDistance(keras.layers.Layer):
         self.metric = metric
         self.mean = self.add_weight(shape=(dimensions,), trainable=False, name="mean")
 
+    @property
+    def description(self) -> str:
+        """Describe the density in a few words."""
+        return f"{self.metric} distance to the mean"
+
     def adapt(self, features: Iterable[np.ndarray]) -> Self:
         """Learn the mean of feature vectors.
 

@@ -29,6 +29,7 @@ class PositionalGaussian(keras.layers.Layer):
     """
 
     needs_positions = True
+    description = "Gaussian at each position"
 
     def __init__(self, dimensions: int, shape: tuple[int, int], **named: object) -> None:
         super().__init__(**named)

@@ -202,7 +202,7 @@ class Measurement:
         if each < 1:
             raise ValueError(f"each must be 1 or more, received {each}")
         if not images:
-            raise DataError("measuring what is found needs good images; received none")
+            raise DataError("no good images to add defects to; expected at least one")
         self.chart = Chart(dict.fromkeys(tried, Count()))
         self._inspector, self._rng, self._on_defect = inspector, rng, on_defect
         # Defects are distributed over the images in turn, so that all images get about the same number.

@@ -27,7 +27,9 @@ def read_mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
         return np.zeros(shape, bool)
     mask = sample.read_mask() if sample.read_mask else None
     if mask is not None and mask.shape != shape:
-        raise DataError(f"{sample.name}: its mask has {mask.shape} pixels, the image {shape}; mend the mask")
+        raise DataError(
+            f"{sample.name}: a mask of {mask.shape} pixels; expected {shape}, as the image: replace the mask"
+        )
     # Some data sets have defects with an empty mask. Their pixels are unknown, not good.
     return mask if mask is not None and mask.any() else None
 

@@ -7,16 +7,18 @@ and all defects.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from metricad import metrics
 from metricad.data.channels import to_luminance
 from metricad.data.datasets import Sample, Surface
+from metricad.data.sequence import ImageSequence
 from metricad.errors import DataError
 from metricad.evaluation import examples
 from metricad.evaluation.results import Cost, Example, Result
@@ -268,35 +270,17 @@ def _is_known(surface: Surface, seen: Sequence[dict[str, Any]]) -> bool:
     return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
 
 
-class Images(Sequence[np.ndarray]):
-    """Sequence of images read on access: unchanged if `color`, else the luminance."""
+def images_of(
+    samples: Iterable[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None
+) -> ImageSequence:
+    """Make a sequence of the samples' images: unchanged if `color`, else their luminance."""
 
-    def __init__(
-        self, samples: Sequence[Sample], *, color: bool = False, on_image: Callable[[], object] = lambda: None
-    ) -> None:
-        self._samples, self._color, self._on_image = samples, color, on_image
+    def luminance(sample: Sample) -> np.ndarray:
+        return to_luminance(sample.read())
 
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def name(self, number: int) -> str:
-        """Return the name of a sample."""
-        return self._samples[number].name
-
-    @overload
-    def __getitem__(self, number: int) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
-
-    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(len(self))[number]]
-        if number >= len(self._samples):
-            raise IndexError(number)
-        image = self._samples[number].read()
-        self._on_image()
-        return image if self._color else to_luminance(image)
+    return ImageSequence(
+        ((one.name, one.read if color else partial(luminance, one)) for one in samples), on_image=on_image
+    )
 
 
 def _fit(
@@ -312,7 +296,7 @@ def _fit(
     for k, method in enumerate(methods):
         if not method.is_fitted:
             began = time.perf_counter()
-            detectors[k].fit(Images(samples, color=getattr(detectors[k], "takes_color", False)))
+            detectors[k].fit(images_of(samples, color=getattr(detectors[k], "takes_color", False)))
             seconds[k] = time.perf_counter() - began
     for _ in samples:
         on_image()
@@ -331,7 +315,7 @@ def _thresholds(
     scores = np.array(
         [
             [detector.score(as_taken(detector, image)) for detector in detectors]
-            for image in Images(held_out, color=True, on_image=on_image)
+            for image in images_of(held_out, color=True, on_image=on_image)
         ]
     )
     return [
@@ -352,7 +336,7 @@ def _score(
     """Compute scores (detectors, images), and pixel metrics of the images with a known mask."""
     scores = np.empty((len(detectors), len(samples)))
     pixels = [PixelMetrics() for _ in detectors]
-    images = Images(samples, color=True, on_image=on_image)
+    images = images_of(samples, color=True, on_image=on_image)
     for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
         mask = examples.read_mask(sample, image.shape[:2])
         for k, detector in enumerate(detectors):

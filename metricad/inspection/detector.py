@@ -11,6 +11,7 @@ import tensorflow as tf
 from metricad.data.channels import to_channels, to_luminance
 from metricad.density import Kind
 from metricad.density.mean import MeanDistance
+from metricad.density.mixture import GaussianMixture
 from metricad.errors import DataError
 from metricad.inspection import fit_detector, model, tiling
 from metricad.inspection.interface import Judgement
@@ -93,10 +94,8 @@ class PartDetector:
     def description(self) -> str:
         """Describe the fitted density in a few words."""
         first = self.densities[0]
-        if isinstance(first, MeanDistance):
-            return f"{self.metric} distance to the mean"
-        if first.needs_positions:
-            return "Gaussian at each position"
+        if not isinstance(first, GaussianMixture):
+            return str(first.description)
         networks = [source.kind == model.NETWORK for source in self.features.sources]
         numbers = [density.components for density, own in zip(self.densities, networks, strict=True) if own]
         if max(numbers) == 1:
@@ -277,8 +276,8 @@ class PartDetector:
         inside = anomaly_maps.at_features(where, self.features.sources[source].place, shape)
         if not inside.any():  # without this check the score would be 0 and every image good
             raise DataError(
-                "there is nothing to judge: the region holds no feature's center; expected some of it, a few "
-                f"pixels wide, {self.grid.middle} pixels or more from the image's border; draw a larger mask"
+                "the region of interest contains no feature; expected a part of it, a few pixels wide, at "
+                f"least {self.grid.middle} pixels from the image's border; draw a larger mask"
             )
         return inside
 
@@ -287,7 +286,7 @@ class PartDetector:
         expected = self.settings.get("shape")
         if expected is not None and image.shape[:2] != tuple(expected):
             raise DataError(
-                "a positional density needs images of one size, always seen in register: expected "
+                "a positional density needs aligned images of one size: expected "
                 f"{expected[0]}×{expected[1]} pixels, received {image.shape[0]}×{image.shape[1]}; resize the "
                 "images or choose another kind"
             )

@@ -2,65 +2,19 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import overload
 
 import keras
 import numpy as np
 
 from metricad.data import images
+from metricad.data.sequence import ImageSequence
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.networks import pretrained
 from metricad.preprocessing.regions import Region
 from metricad.scoring.calibration import calibrate, check_split, held_out_count
-
-
-class ImageFiles(Sequence[np.ndarray]):
-    """Sequence of images that reads each file when it is accessed.
-
-    Parameters
-    ----------
-    paths : sequence of path
-    smallest : int
-        Smallest allowed height and width, in pixels.
-    color : bool
-        Keep the channels of color images.
-    on_image : function, optional
-        Called after each image, for a progress bar.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[str | os.PathLike[str]],
-        *,
-        smallest: int,
-        color: bool = True,
-        on_image: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._paths = list(map(Path, paths))
-        self._smallest, self._color, self._on_image = smallest, color, on_image
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def name(self, number: int) -> str:
-        """Return the path of an image."""
-        return str(self._paths[number])
-
-    @overload
-    def __getitem__(self, number: int) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
-
-    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(len(self))[number]]
-        path = self._paths[number]
-        image = images.read(path, minimum_size=self._smallest, color=self._color)
-        self._on_image()
-        return image
 
 
 def fit_inspector(
@@ -111,8 +65,8 @@ def fit_inspector(
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
     model = pretrained.load() if model is None else model
     detector = PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
-    files = ImageFiles(fitted, smallest=detector.grid.smallest, color=not detector.is_gray, on_image=on_image)
-    detector.fit(files)
+    read = partial(images.read, minimum_size=detector.grid.smallest, color=not detector.is_gray)
+    detector.fit(ImageSequence(((str(path), partial(read, path)) for path in fitted), on_image=on_image))
     scores = for_each(
         held_out,
         detector.score,

@@ -170,7 +170,7 @@ def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.nda
         try:
             if moments is None and detector.kind == "positional":
                 raise DataError(
-                    "a positional density needs images of one size, always seen in register: expected "
+                    "a positional density needs aligned images of one size: expected "
                     f"{shape[0]}×{shape[1]} pixels as in the first, received "
                     f"{image.shape[0]}×{image.shape[1]}; resize the images or choose another kind"
                 )

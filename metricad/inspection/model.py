@@ -210,7 +210,7 @@ def verdict(
     shares = distances
     if standardize is not None:
         if fuse is None:
-            raise ValueError("standard scores without what fuses them")
+            raise ValueError("standard scores need a fusion layer, received None")
         shares = fuse(standardize(distances))
     found = score(Total(name="anomaly")(shares), shares, inside)
     return keras.Model([distances, inside], found, name="maps_to_verdict")

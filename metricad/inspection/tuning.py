@@ -152,8 +152,8 @@ def choose(trials: Sequence[Trial], tried: Sequence[Choice], *, rng: np.random.G
     """
     if len(trials) < 2 or not any(trial.kinds for trial in trials):
         raise DataError(
-            "tuning needs two good images or more, and surface that can show a defect; "
-            f"received {len(trials)} good images with {sum(len(trial.kinds) for trial in trials)} defects"
+            "tuning needs at least two good images and one visible synthetic defect; received "
+            f"{len(trials)} good images with {sum(len(trial.kinds) for trial in trials)} defects"
         )
     good = np.array([trial.good for trial in trials])
     defective = np.concatenate([trial.defective for trial in trials if trial.kinds])

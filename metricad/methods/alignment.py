@@ -122,7 +122,7 @@ class Reference:
         if not step > 0:
             raise ValueError(f"step must be above 0, received {step}")
         if not 0 < thresholds[0] < thresholds[1]:
-            raise ValueError(f"thresholds must rise from above 0, received {thresholds}")
+            raise ValueError(f"thresholds must be above 0, the lower one first, received {thresholds}")
         if side < 32:
             raise ValueError(f"side must be at least 32, received {side}")
         self.shape = image.shape

@@ -70,12 +70,7 @@ class AutoencoderDetector:
         on_epoch: Callable[[], object] = lambda: None,
     ) -> None:
         training_loop.check_counts(side=side, latent=latent, epochs=epochs, batch_size=batch_size)
-        training_loop.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
-        if not filters or side % 2 ** len(filters):
-            raise ValueError(
-                f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters, "
-                f"received side {side} and filters {tuple(filters)}"
-            )
+        training_loop.check_filters(side, filters)
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
         self.side = side

@@ -120,12 +120,7 @@ class CaeKdeDetector:
         on_epoch: Callable[[], object] = lambda: None,
     ) -> None:
         training_loop.check_counts(side=side, components=components, epochs=epochs, batch_size=batch_size)
-        training_loop.check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
-        if not filters or side % 2 ** len(filters):
-            raise ValueError(
-                f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters, "
-                f"received side {side} and filters {tuple(filters)}"
-            )
+        training_loop.check_filters(side, filters)
         for name, share in {"holdout": holdout, "false_alarm_rate": false_alarm_rate}.items():
             if not 0 < share < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, received {share}")

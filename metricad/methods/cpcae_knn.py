@@ -41,11 +41,11 @@ class CpcaeKnnDetector:
     only in a drawing. All of these are our choice. Differences: images are gray; images of all sizes are
     downsized to one square; maps smaller than Xception's input are enlarged. The squared error is the mean
     over pixels, not the sum, so that the penalty does not depend on the size of patches. If there are fewer
-    good images than `neighbours`, all of them are used.
+    good images than `neighbors`, all of them are used.
 
     Parameters
     ----------
-    neighbours : int
+    neighbors : int
         Number of nearest neighbors, k, at least 1.
     side : int
         Height and width, in pixels, of the downsized image that patches are cut from.
@@ -85,7 +85,7 @@ class CpcaeKnnDetector:
     def __init__(
         self,
         *,
-        neighbours: int = 15,
+        neighbors: int = 15,
         side: int = 256,
         patch: int = 64,
         stride: int = 32,
@@ -101,7 +101,7 @@ class CpcaeKnnDetector:
         seed: int = 0,
     ) -> None:
         training_loop.check_counts(
-            neighbours=neighbours,
+            neighbors=neighbors,
             patch=patch,
             stride=stride,
             latent=latent,
@@ -120,7 +120,7 @@ class CpcaeKnnDetector:
             raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
         if map_side is not None:
             imagenet.checked_side(map_side, _BACKBONE)
-        self.neighbours = neighbours
+        self.neighbors = neighbors
         self.side, self.patch, self.stride = side, patch, stride
         self.map_side = map_side
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
@@ -160,7 +160,7 @@ class CpcaeKnnDetector:
         )
         embeddings = [self.embedding(image) for image in good]
         self._scaler = StandardScaler().fit(embeddings)
-        count = min(self.neighbours, len(embeddings))
+        count = min(self.neighbors, len(embeddings))
         self._nearest = NearestNeighbors(n_neighbors=count).fit(self._scaler.transform(embeddings))
         return self
 

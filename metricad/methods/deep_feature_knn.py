@@ -22,14 +22,14 @@ class DeepFeatureKnnDetector:
     features, k nearest neighbors. Follows `interface.Detector`.
 
     Differences: images are gray, repeated on three channels. They are resized to a square of Xception's input
-    size, because the source gives no size. If there are fewer good images than `neighbours`, all of them are
+    size, because the source gives no size. If there are fewer good images than `neighbors`, all of them are
     used.
 
     The method has no map: `anomaly_map` repeats the score at every pixel, and `has_map` is False.
 
     Parameters
     ----------
-    neighbours : int
+    neighbors : int
         Number of nearest neighbors, k, at least 1.
     side : int
         Height and width, in pixels, that images are resized to; at least 71.
@@ -49,14 +49,14 @@ class DeepFeatureKnnDetector:
     def __init__(
         self,
         *,
-        neighbours: int = 15,
+        neighbors: int = 15,
         side: int = 299,
         weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
-        if neighbours < 1:
-            raise ValueError(f"neighbours must be at least 1, received {neighbours}")
-        self.neighbours = neighbours
+        if neighbors < 1:
+            raise ValueError(f"neighbors must be at least 1, received {neighbors}")
+        self.neighbors = neighbors
         self.side = imagenet.checked_side(side, _BACKBONE)
         self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
         self._scaler: StandardScaler
@@ -68,7 +68,7 @@ class DeepFeatureKnnDetector:
         if not embeddings:
             raise ValueError("no images to fit to; expected at least one good image")
         self._scaler = StandardScaler().fit(embeddings)
-        count = min(self.neighbours, len(embeddings))
+        count = min(self.neighbors, len(embeddings))
         self._nearest = NearestNeighbors(n_neighbors=count).fit(self._scaler.transform(embeddings))
         return self
 

@@ -225,7 +225,7 @@ class DenoisingDetector:
         if len(is_defect) != len(vectors):
             raise ValueError(f"expected a label for each of {len(vectors)} images, received {len(is_defect)}")
         if len(np.unique(is_defect)) < 2:
-            raise ValueError("labels must hold both, defects and others; give some of each")
+            raise ValueError("labels must include defects and others; give some of each")
         # scikit-learn recommends L-BFGS for few samples.
         perceptron = MLPClassifier(
             _HIDDEN, solver="lbfgs", alpha=1e-2, max_iter=_MOST_ITERATIONS, random_state=self.seed
@@ -239,7 +239,7 @@ class DenoisingDetector:
     def defect_probability(self, image: np.ndarray) -> float:
         """Compute the probability that an image has a defect, in [0, 1], after `fit_classifier`."""
         if self.classifier is None:
-            raise ValueError("there is no classifier yet; give a few labelled images to fit_classifier")
+            raise ValueError("there is no classifier yet; give a few labeled images to fit_classifier")
         return float(self.classifier.predict_proba([self.features(self.anomaly_map(image))])[0, 1])
 
     def _squared(self, image: np.ndarray) -> np.ndarray:

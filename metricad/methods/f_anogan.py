@@ -213,7 +213,7 @@ class FAnoGanDetector:
 
     def _fitted(self) -> f_anogan_networks.Networks:
         if self.networks is None:
-            raise ValueError("the detector has learned nothing yet; call fit first")
+            raise ValueError("the detector is not fitted; call fit first")
         return self.networks
 
     def _resized(self, image: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
     """
     rng = np.random.default_rng(seed)
 
-    def initialiser() -> keras.initializers.Initializer:
+    def initializer() -> keras.initializers.Initializer:
         return keras.initializers.GlorotUniform(seed=int(rng.integers(2**31)))
 
     widths = [filters * 2**level for level in range(side.bit_length() - _SMALLEST.bit_length())]
@@ -62,7 +62,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
         x = pixels
         for level, width in enumerate(widths):
             x = keras.layers.Conv2D(
-                width, _WINDOW, strides=2, padding="same", kernel_initializer=initialiser()
+                width, _WINDOW, strides=2, padding="same", kernel_initializer=initializer()
             )(x)
             if level:
                 # One group is layer normalization with a gain for each filter. Batch normalization would make
@@ -72,7 +72,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
         return x
 
     def generate(code: keras.KerasTensor) -> keras.KerasTensor:
-        x = keras.layers.Dense(_SMALLEST**2 * widths[-1], use_bias=False, kernel_initializer=initialiser())(
+        x = keras.layers.Dense(_SMALLEST**2 * widths[-1], use_bias=False, kernel_initializer=initializer())(
             code
         )
         x = keras.layers.Reshape((_SMALLEST, _SMALLEST, widths[-1]))(x)
@@ -87,13 +87,13 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
                 padding="same",
                 use_bias=width is None,
                 activation=None if width else "tanh",
-                kernel_initializer=initialiser(),
+                kernel_initializer=initializer(),
             )(x)
         return x
 
     def head(features: keras.KerasTensor, units: int) -> keras.KerasTensor:
         flat = keras.layers.Flatten()(features)
-        return keras.layers.Dense(units, kernel_initializer=initialiser())(flat)
+        return keras.layers.Dense(units, kernel_initializer=initializer())(flat)
 
     code = keras.Input((latent,), name="code")
     judged = keras.Input((side, side, 1), name="image")

@@ -13,7 +13,7 @@ from sklearn.random_projection import GaussianRandomProjection
 from metricad.data import images as image_files
 from metricad.networks import imagenet
 
-_NEIGHBOURHOOD = 3  # side, in features, of the window over which each feature is averaged
+_NEIGHBORHOOD = 3  # side, in features, of the window over which each feature is averaged
 _PROJECTED = 128  # dimensions in which the coreset is chosen
 _SAFELY = 1.001  # slightly above 1 to allow for rounding
 _SMOOTHING = 4.0  # pixels: standard deviation of the Gaussian that smooths the map
@@ -45,7 +45,7 @@ class PatchBankDetector:
     ----------
     share : float in (0, 1]
         Share of the good features to keep.
-    neighbours : int
+    neighbors : int
         Number of neighbors in the bank used to weight the score, including the nearest one; 1 turns weighting
         off. The default is our choice.
     side : int
@@ -72,7 +72,7 @@ class PatchBankDetector:
         self,
         *,
         share: float = 0.1,
-        neighbours: int = 9,
+        neighbors: int = 9,
         side: int = 224,
         backbone: str = "ResNet50",
         layers: Sequence[str] | None = None,
@@ -81,10 +81,10 @@ class PatchBankDetector:
     ) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"share must lie in (0, 1], received {share}")
-        if neighbours < 1:
-            raise ValueError(f"neighbours must be at least 1, received {neighbours}")
+        if neighbors < 1:
+            raise ValueError(f"neighbors must be at least 1, received {neighbors}")
         self.share = share
-        self.neighbours = neighbours
+        self.neighbors = neighbors
         self.side = imagenet.checked_side(side, backbone)
         self.seed = seed
         layers = imagenet.APPLICATIONS[backbone].stages[1:3] if layers is None else layers
@@ -150,12 +150,12 @@ class PatchBankDetector:
         """Return the indices of the features in the bank nearest to one of them, itself first."""
         distances = self._squares - 2 * (self.bank @ self.bank[index])
         distances[index] = -np.inf
-        return np.argsort(distances, kind="stable")[: self.neighbours]
+        return np.argsort(distances, kind="stable")[: self.neighbors]
 
 
 def averaged(features: np.ndarray) -> np.ndarray:
     """Average each feature of a map (h, w, d) with its existing neighbors in a 3×3 window."""
-    window = _NEIGHBOURHOOD
+    window = _NEIGHBORHOOD
     return tf.nn.avg_pool2d(features[np.newaxis], window, strides=1, padding="SAME").numpy()[0]
 
 
@@ -178,9 +178,9 @@ def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
         Indices in the order of choice.
     """
     chosen = np.empty(count, int)
-    centres = np.empty((count, points.shape[1]), points.dtype)
+    centers = np.empty((count, points.shape[1]), points.dtype)
     squares = np.square(points).sum(axis=1)
-    chosen[0], centres[0] = first, points[first]
+    chosen[0], centers[0] = first, points[first]
     distances = np.linalg.norm(points - points[first], axis=-1)
     nearest = np.zeros(len(points), int)  # which chosen point this distance refers to
     for k in range(1, count):
@@ -189,14 +189,14 @@ def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
             return chosen[:k]
         # By the triangle inequality, the new point can be nearer to a point than the old one only if the two
         # are less than twice the point's distance apart. This excludes all but a few percent of the points.
-        apart = squares[chosen[:k]] - 2 * (centres[:k] @ points[farthest]) + squares[farthest]
+        apart = squares[chosen[:k]] - 2 * (centers[:k] @ points[farthest]) + squares[farthest]
         half = np.sqrt(np.maximum(apart, 0)) / 2
         candidates = np.flatnonzero(half[nearest] < _SAFELY * distances)
         to_new = np.linalg.norm(points[candidates] - points[farthest], axis=-1)
         is_nearer = to_new < distances[candidates]
         distances[candidates[is_nearer]] = to_new[is_nearer]
         nearest[candidates[is_nearer]] = k
-        chosen[k], centres[k] = farthest, points[farthest]
+        chosen[k], centers[k] = farthest, points[farthest]
     return chosen
 
 

@@ -138,6 +138,16 @@ def check_counts(**numbers: int) -> None:
             raise ValueError(f"{name} must be at least 1, received {number}")
 
 
+def check_filters(side: int, filters: Sequence[int]) -> None:
+    """Raise a ValueError unless each layer has a filter or more, and `side` can be halved by every layer."""
+    check_counts(**{f"filters[{i}]": count for i, count in enumerate(filters)})
+    if not filters or side % 2 ** len(filters):
+        raise ValueError(
+            f"side must be a multiple of {2 ** len(filters)}, halved by each of at least one filters; "
+            f"received side {side} and filters {tuple(filters)}"
+        )
+
+
 def layer_seeds(seed: int) -> Callable[[], int]:
     """Make a function that returns the next seed at each call, for the initial weights of a network's layers.
 
@@ -194,7 +204,7 @@ def _restore(path: Path, model: keras.Model, identity: str, epochs: int) -> list
         raise RunError(f"{path}: damaged; delete it and train again") from error
     if owner != identity:
         raise RunError(
-            f"{path}: a training of other images, settings or another seed; give each a folder of its own"
+            f"{path}: a training with other images, settings or seed; give each training its own folder"
         )
     if len(losses) > epochs:
         raise RunError(

@@ -80,10 +80,8 @@ def fpr_at_tpr(
 
     Parameters
     ----------
-    defect : sequence of bool (n,)
-        True for a defect.
-    scores : sequence of float (n,)
-        Scores; larger is farther from good.
+    defect, scores
+        See `auroc`.
     tpr : float in (0, 1]
         True-positive rate to reach. Only existing thresholds are used; the curve is not interpolated.
 
@@ -99,7 +97,7 @@ def fpr_at_tpr(
         As for `auroc`, or `tpr` is out of its range.
     """
     if not 0 < tpr <= 1:
-        raise ValueError(f"true-positive rate must lie above 0 and at most at 1, received {tpr}")
+        raise ValueError(f"true-positive rate must lie in (0, 1], received {tpr}")
     # By default scikit-learn drops points on straight segments, but their thresholds are needed.
     rates = metrics.roc_curve(*_checked(defect, scores), drop_intermediate=False)
     false_positive, true_positive = rates[:2]
@@ -231,7 +229,6 @@ def _checked(
         raise DataError(f"{np.sum(~np.isfinite(values))} of {len(values)} scores are not finite")
     if labels.all() or not labels.any():
         raise DataError(
-            f"telling defects from good surface needs normal and defective images; "
-            f"received {np.sum(~labels)} and {np.sum(labels)}"
+            f"expected good and defective images, received {np.sum(~labels)} good, {np.sum(labels)} defective"
         )
     return labels, values

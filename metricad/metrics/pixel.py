@@ -112,7 +112,7 @@ class PixelMetrics:
             `limit` is out of its range.
         """
         if not 0 < limit <= 1:
-            raise ValueError(f"limit must lie above 0 and at most at 1, received {limit}")
+            raise ValueError(f"limit must lie in (0, 1], received {limit}")
         if not self._has_both():
             return None
         false_positive, overlap = self._curve()

@@ -87,7 +87,7 @@ class WatchedFolder:
             return dict(_walk(self.path))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
-                f"{self.path}: the folder has gone while it was watched; bring it back, then start again"
+                f"{self.path}: the folder disappeared while it was watched; restore it, then start again"
             ) from error
 
     def ready(self, found: Mapping[str, Identity]) -> list[str]:

@@ -126,7 +126,7 @@ class Journal:
             in_place = False
         if not in_place:
             raise DataError(
-                f"{self.path}: was moved or deleted while it was being written, and tells which images are "
+                f"{self.path}: was moved or deleted during the watch, but it records which images are "
                 "done; put it back, then start again"
             )
 
@@ -138,5 +138,5 @@ class Journal:
         except (ValueError, AttributeError):
             pass
         raise DataError(
-            f"{self.path}: line {number} is not of 'metricad watch'; mend it, or give another --out"
+            f"{self.path}: line {number} is not from 'metricad watch'; repair it, or give another --out"
         )

@@ -232,7 +232,7 @@ def _loaded(name: str, weights: str, layers: tuple[str, ...], seed: int | None) 
 @functools.lru_cache(maxsize=_LOADED)
 def _network(name: str, weights: str, seed: int | None) -> keras.Model:
     if weights == NONE:
-        return _randomised(_built(name, None), APPLICATIONS[name].module, seed)
+        return _randomized(_built(name, None), APPLICATIONS[name].module, seed)
     return _downloaded(name) if weights == IMAGENET else _from_file(name, weights)
 
 
@@ -264,10 +264,10 @@ def _downloaded(name: str) -> keras.Model:
     except Exception as error:  # Keras raises no narrower type when a download fails
         reason = " ".join(str(error).split())
         raise DataError(
-            f"the ImageNet weights of Keras's {name} cannot be had ({reason}); on a machine with network run "
-            f"python -c 'import keras; keras.applications.{name}(include_top=False)', bring its "
-            f"~/.keras/models/{APPLICATIONS[name].file} here and give it with --weights FILE "
-            f"(--weights {NONE} takes random ones)"
+            f"the ImageNet weights of Keras's {name} cannot be downloaded ({reason}); on a machine with "
+            f"network access run python -c 'import keras; keras.applications.{name}(include_top=False)', "
+            f"copy ~/.keras/models/{APPLICATIONS[name].file} here and give it with --weights FILE "
+            f"(--weights {NONE} for random weights)"
         ) from error
 
 
@@ -279,7 +279,7 @@ def _built(name: str, weights: str | None) -> keras.Model:
         return build(include_top=False, weights=weights, input_shape=(None, None, 3))
 
 
-def _randomised(network: keras.Model, module: ModuleType, seed: int | None) -> keras.Model:
+def _randomized(network: keras.Model, module: ModuleType, seed: int | None) -> keras.Model:
     """Draw all kernels at random, without Keras's global seed, and set batch normalization with noise images.
 
     Without fitting statistics, each residual block would double the variance of the features. Then the last
@@ -292,11 +292,11 @@ def _randomised(network: keras.Model, module: ModuleType, seed: int | None) -> k
             inputs = math.prod(variable.shape[: 2 if "depthwise" in variable.path else -1])
             deviation = np.float32(math.sqrt(2 / inputs))  # He normal
             variable.assign(deviation * rng.standard_normal(variable.shape, dtype=np.float32))
-    normalisations = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in normalisations]
-    for layer in normalisations:
+    normalizations = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in normalizations]
+    for layer in normalizations:
         layer.momentum = 0  # the statistics become those of the noise
     network(module.preprocess_input(rng.uniform(0, 255, _NOISE).astype(np.float32)), training=True)
-    for layer, momentum in zip(normalisations, momenta, strict=True):
+    for layer, momentum in zip(normalizations, momenta, strict=True):
         layer.momentum = momentum
     return network

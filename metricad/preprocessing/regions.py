@@ -83,7 +83,7 @@ class MaskRegion:
         if image.shape != self.mask.shape:
             expected, received = ("×".join(map(str, shape)) for shape in (self.mask.shape, image.shape))
             raise DataError(
-                f"a mask needs images of its own size, always seen in register: expected {expected} pixels, "
+                f"a mask needs aligned images of its own size: expected {expected} pixels, "
                 f"received {received}; resize the image or draw another mask"
             )
         return self.mask

@@ -21,13 +21,14 @@ _SHARES = "Blues"
 _DARK = 0.55  # from this share on, numbers are white, because the color is too dark for black
 _BOX = 6  # pixels between a defect and the box around it
 _HOW_TO_READ = (
-    "The defects are synthetic, on images of good parts, with known size and contrast: real defects differ, "
-    "and this tells what the inspector can see, not what will occur. Sizes are widths of scratches, cracks "
-    "and gaps, and diameters of all else. The contrast of scratches, cracks, spots and stains is their "
-    "change of gray as a share of the range from black to white; the strength of the others is how far they "
-    "replace the surface. A defect is found where the image's score is above the threshold, and found in "
-    f"the right place where also the peak of the map is at most {MARGIN} rows and columns from the defect. "
-    "Intervals (Wilson) take each defect as an image of its own; the same good images carry several."
+    "The defects are synthetic and were added to images of good parts, with known size and contrast. Real "
+    "defects differ: the figures show what the inspector can detect, not what will occur. The size is the "
+    "width of a scratch, crack or gap, and the diameter of all others. The contrast of scratches, cracks, "
+    "spots and stains is their change of gray as a share of the range from black to white. The strength of "
+    "the others is the degree to which they replace the surface. A defect is found if the score of the image "
+    "is above the threshold. It is found in the right place if the peak of the map is also at most "
+    f"{MARGIN} rows and columns from the defect. Intervals (Wilson) assume that all defects are on different "
+    "images, but each good image was used for several."
 )
 
 
@@ -143,9 +144,9 @@ def _heat(chart: Chart) -> Picture:
     return Picture(
         "detectability.png",
         figures.to_png(draw_heat(chart)),
-        "Share of defects found by kind, size and contrast; the tables below say the same",
-        "Share found, in percent, and in brackets the share found in the right place where it is another. "
-        "What is inside of the frame is found from there on.",
+        "Share of defects found by kind, size and contrast; the tables below have the same numbers",
+        "Share found, in percent; in brackets the share found in the right place, if it differs. "
+        "The frame marks the sizes and contrasts that are reliably found.",
     )
 
 
@@ -154,7 +155,7 @@ def _examples(chart: Chart) -> Picture:
         "defects.jpg",
         figures.to_jpeg(draw_examples(chart)),
         f"An image with each kind of defect: {', '.join(NAMES[kind] for kind in chart.examples)}",
-        "One of each kind, of middling size and contrast, in a box.",
+        "One of each kind, of medium size and contrast, marked with a box.",
     )
 
 

@@ -69,13 +69,13 @@ def _statement(chart: Chart, kind: str) -> str:
     name = NAMES[kind]
     largest = max((one for one in chart.counts if one.kind == kind), key=lambda one: (one.size, one.contrast))
     if not any(count.defects for setting, count in chart.counts.items() if setting.kind == kind):
-        return f"{name}: this surface cannot show them"
+        return f"{name}: not visible on this surface"
     if found := detection_limits(chart, kind):
         start, count = found[0].start, found[0].count
         more = " or more" if start.contrast < 1 else ""
         return f"{name} at least {size(start)} with a {contrast(start)}{more}: {_outcome(count)}"
     return (
-        f"{name}: not found reliably; at {size(largest)} with a {contrast(largest)}, the most tried: "
+        f"{name}: not found reliably; at {size(largest)} with a {contrast(largest)}, the largest tested: "
         f"{_outcome(chart.counts[largest])}"
     )
 
@@ -83,7 +83,7 @@ def _statement(chart: Chart, kind: str) -> str:
 def _outcome(count: Count) -> str:
     """Describe the share found, its interval, and the share localized if it differs."""
     if not count.defects:
-        return "none can be seen"
+        return "none is visible"
     found = f"{percent(count.share)} found (95 % interval {interval(count)})"
     if count.localised == count.found:
         return found

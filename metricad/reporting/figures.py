@@ -56,7 +56,7 @@ def roc(summary: Summary) -> Picture:
         "roc.png",
         to_png(draw_roc(summary)),
         f"ROC curves of {_listed(summary.titles.values())}",
-        f"ROC curves: {summary.method}. Each seed has a line of its own; the gray ones are the controls.",
+        f"ROC curves: {summary.method}. Each seed has its own line; gray lines are controls.",
     )
 
 
@@ -72,8 +72,8 @@ def precision_recall(summary: Summary) -> Picture:
         "precision-recall.png",
         to_png(draw_precision_recall(summary)),
         f"Precision-recall curves of {_listed(summary.titles.values())}",
-        f"Precision-recall curves: {summary.method}, as above. The level line is chance: the share of "
-        "defects among the test images.",
+        f"Precision-recall curves: {summary.method}, as above. The horizontal line is chance: the share "
+        "of defects among the test images.",
     )
 
 
@@ -116,9 +116,9 @@ def scores(summary: Summary, setting: Setting) -> Picture:
         "scores.png",
         to_png(draw_scores(summary, setting)),
         f"Histograms of the scores of good and defective images of {_listed(summary.titles.values())}",
-        f"Scores of the test images: {summary.caption(setting)}, first seed. The "
-        "threshold is set on held-out good images, never on test images. What is right of it is called a "
-        "defect: good images there are false alarms, defects left of it are misses.",
+        f"Scores of the test images: {summary.caption(setting)}, first seed. The threshold is set on "
+        "held-out good images, never on test images. Images to the right of the threshold are called "
+        "defects: good images there are false alarms, defects to the left are misses.",
     )
 
 
@@ -146,7 +146,7 @@ def training(summary: Summary, networks: Sequence[Network]) -> Picture:
         "training.png",
         to_png(draw_training(summary, networks)),
         "Loss and triplet accuracy over the epochs of training",
-        "Training: a line for each network, each setting in the color that it has among the ROC curves.",
+        "Training: one line for each network, in the color of its setting in the ROC curves.",
     )
 
 

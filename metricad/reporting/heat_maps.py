@@ -13,10 +13,10 @@ from metricad.reporting.summary import Summary, Surface, plain
 
 _MAP_COLORS = "viridis"
 HOW_TO_READ_MAPS = (
-    "Of each surface the defects with the highest, the middle and the lowest score, and the good image with "
-    "the highest; the defect as it is labelled has an outline. Below is the map of each, with its score. All "
-    "maps of a surface have one range of colors, which is cut at about twice the threshold; "
-    "the line in the bar is the threshold."
+    "For each surface: the defects with the highest, the median and the lowest score, and the good image "
+    "with the highest score. Labeled defects have an outline. Below each image is its map, with the score. "
+    "All maps of a surface have the same color range, which ends at about twice the threshold; the line in "
+    "the color bar marks the threshold."
 )
 
 

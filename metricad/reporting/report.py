@@ -118,7 +118,7 @@ def table(results: Sequence[Result]) -> list[list[str]]:
         rows.append([title, summary.counts(surface), *(cell.text for cell in cells)])
         medians.append([np.nan if cell.value is None else cell.value for cell in cells])
     means = [f"{mean:.3f}" for mean in np.nanmean(medians, axis=0)]
-    return [["surface", "normal / defect", *header], *rows, ["mean", "", *means]]
+    return [["surface", "good / defect", *header], *rows, ["mean", "", *means]]
 
 
 def to_csv(study: Study) -> str:

@@ -71,12 +71,12 @@ def _what_was_run(study: Study, summary: Summary) -> str:
         )
     bundles = {result.method for result in study.results if result.role == "bundle"}
     if bundles:
-        sentences.append(f"{_count(len(bundles), 'ready-made inspector')}: {', '.join(sorted(bundles))}.")
+        sentences.append(f"{_count(len(bundles), 'bundle')}: {', '.join(sorted(bundles))}.")
     compared = [summary.labels[setting] for setting in summary.judged if setting.role == "compared"]
     if compared:
-        sentences.append(f"Beside them {_count(len(compared), 'published method')}: {', '.join(compared)}.")
+        sentences.append(f"{_count(len(compared), 'published method')}: {', '.join(compared)}.")
     controls = "; ".join(summary.labels[setting] for setting in summary.controls)
-    sentences.append(f"Controls beside them: {controls or 'none'}.")
+    sentences.append(f"Controls: {controls or 'none'}.")
     return plain(" ".join(sentences))
 
 
@@ -88,7 +88,7 @@ def _on_what(study: Study, summary: Summary) -> str:
     fitted = _range(result.fit_normals for result in results if result.role != "bundle")
     held_out = _range(result.held_out_normals for result in results if result.role != "bundle")
     sentences = [
-        f"Tested on {_count(len(summary.titles), 'surface')} of {datasets}{parts}. Of each there are "
+        f"Tested on {_count(len(summary.titles), 'surface')} of {datasets}{parts}. Each has "
         f"{_range(result.test_normals for result in results)} good test images and "
         f"{_range(result.test_defects for result in results)} defects."
     ]
@@ -126,11 +126,11 @@ def _how_far_from_the_paper(study: Study, summary: Summary) -> str:
             for result in study.results
             if result.role == "trained" and (result.dataset, result.surface) in compared
         )
-        sentences.append(f"Densities are of {fitted} good images here, of 500 in the paper")
-        return f"Against the paper's table 3, AUROC here less the paper's. {'. '.join(sentences)}."
+        sentences.append(f"Densities are fitted to {fitted} good images here, to 500 in the paper")
+        return f"Difference from the paper's table 3 (AUROC here minus the paper's). {'. '.join(sentences)}."
     return (
-        "Nothing here compares with the paper's table 3: it is of the ten classes of DAGM 2007, with "
-        "networks of h = 16 and 32 and the Euclidean distance to the mean."
+        "These results cannot be compared with the paper's table 3, which is for the ten classes of DAGM "
+        "2007, networks with h = 16 and 32, and the Euclidean distance to the mean."
     )
 
 
@@ -165,7 +165,7 @@ def _marked(summary: Summary) -> list[str]:
     ]
     text = f"{len(beaten)} of {len(judged)} numbers are marked as not better than both controls"
     text += f": {', '.join(each)}." if len(each) > 1 else "."
-    text += f" For {lacking} a control is missing, and with it perhaps a mark." if lacking else ""
+    text += f" For {lacking} a control is missing, so a mark may be missing." if lacking else ""
     return [text] if judged else []
 
 
@@ -173,7 +173,7 @@ def _why_shown(summary: Summary, shown: Setting) -> list[str]:
     if len(summary.judged) == 1:
         return []
     which = " whose networks saw objects in their training" if summary.saw_objects.get(shown) else ""
-    return [f"Of the settings this shows {summary.labels[shown]}: the first{which}, whatever its results."]
+    return [f"This shows the setting {summary.labels[shown]}: the first{which}, independent of its results."]
 
 
 def _distances(summary: Summary) -> list[str]:
@@ -196,7 +196,7 @@ def _distances(summary: Summary) -> list[str]:
     return [
         "Manhattan or Euclidean distance to the mean, which the paper leaves open: over "
         f"{_count(len(every), 'pair')} ({_count(len(means), 'surface')}, {_count(len(settings), 'setting')}, "
-        f"{_count(len(seeds), 'seed')}) the AUROC by Manhattan less that by Euclidean is "
+        f"{_count(len(seeds), 'seed')}) the AUROC with Manhattan minus that with Euclidean is "
         f"{tables.signed(every.mean())} on average. Manhattan is better in {np.sum(every > 0)}, equal in "
         f"{np.sum(every == 0)} and worse in {np.sum(every < 0)}. Averaged by surface it is better on "
         f"{sum(mean > 0 for mean in means.values())} of {len(means)}, from {tables.signed(means[lowest])} "
@@ -300,33 +300,33 @@ def _duration(seconds: float) -> str:
 
 
 _HOW_TO_READ = (
-    "Numbers are the area under the ROC curve (AUROC) over the test images, an image's score being what the "
-    "method makes of its map, in the paper the largest distance: 0.5 is chance, 1 is perfect. With several "
-    "seeds they are the median ± the standard deviation over the seeds, and means over surfaces are of these "
-    "medians. Bold is the best of a row among trained networks. A warning sign stands at what is not better "
-    "than both controls, an untrained network of the same shape and the variation of single pixels: there "
-    "the training has shown nothing."
+    "Numbers are the area under the ROC curve (AUROC) of the image scores over all test images: 0.5 is "
+    "chance, 1 is perfect. The paper's image score is the largest distance in the map. With several seeds, "
+    "numbers are the median ± the standard deviation over the seeds; means over surfaces are means of these "
+    "medians. Bold marks the best trained network of a row. A warning sign marks numbers that are not better "
+    "than both controls, an untrained network of the same architecture and per-pixel variation: there, "
+    "training has brought no benefit."
 )
 _INTERVALS = (
-    "Stratified bootstrap over the test images, 2,000 resamples: what other images of the same kind would "
-    "have changed, not what other seeds would have. An interval of several seeds is of their median. Where "
-    "every defect scores above every good image it is [1.00, 1.00], however few the images."
+    "Stratified bootstrap over the test images, 2,000 resamples. The intervals cover the choice of images, "
+    "not the choice of seeds. With several seeds, the interval is that of their median. If every defect "
+    "scores above every good image, it is [1.00, 1.00], even with few images."
 )
 _METRICS = (
     "Medians over the seeds. AP is the average precision, F1-max the best F1 of all thresholds, FPR at 95 % "
-    "TPR the share of good images above the threshold that finds 95 % of the defects. Pixel AUROC and AUPRO, "
-    "the overlap with the labelled regions up to 30 % false positives, are of the maps. The last three "
-    "columns are of the calibrated threshold: the false alarms that it promises on new good images, and the "
-    "false alarms and the missed defects on the test images."
+    "TPR the share of good images above the threshold that finds 95 % of the defects. Pixel AUROC and AUPRO "
+    "(per-region overlap up to 30 % false positives) are computed from the maps. The last three columns are "
+    "for the calibrated threshold: the rate of false alarms that it promises on new good images, and the "
+    "rates of false alarms and missed defects on the test images."
 )
 _HOW_TO_READ_EMBEDDINGS = (
-    "What each method makes of a test image, in two dimensions: t-SNE (van der Maaten and Hinton, 2008) of "
-    "the first 50 principal components, seed 0. Neighbours are alike; distances between groups and their "
-    "sizes mean nothing."
+    "The embedding of each test image in two dimensions: t-SNE (van der Maaten and Hinton, 2008) of the "
+    "first 50 principal components, seed 0. Neighboring points have similar embeddings. Distances between "
+    "groups and their sizes have no meaning."
 )
-_CONTROLS = "What training must beat: untrained networks of the same shape and size, and no network at all."
+_CONTROLS = "Untrained networks of the same architecture and size, and baselines without a network."
 _PROTOCOL = (
     "The paper's protocol (section 2.9): a density is fitted to good images of a surface; all other good "
-    "images and all defects are scored, and none of them was trained on. What a ready-made inspector was "
-    "fitted to is its maker's affair."
+    "images and all defects are scored, and no network was trained on them. For bundles, it is not known "
+    "which images they were fitted to."
 )

@@ -76,8 +76,8 @@ class Summary:
             first = self._first.setdefault(_surface(result), result)
             if [row["name"] for row in first.scores] != [row["name"] for row in result.scores]:
                 raise DataError(
-                    f"{result.dataset}: results on {result.surface} are of different test images; report "
-                    "them apart"
+                    f"{result.dataset}: results on {result.surface} have different test images; report "
+                    "them separately"
                 )
             _add(self._groups.setdefault(self.key(result), []), result)
         self.saw_objects = {
@@ -218,7 +218,8 @@ def _add(group: list[Result], result: Result) -> None:
                 return
             raise DataError(
                 f"{result.dataset}: two results on {result.surface} differ, both of {result.method} with "
-                f"{result.network or 'no network'}; name the networks apart, or report the files apart"
+                f"{result.network or 'no network'}; give the networks different names, or report the files "
+                "separately"
             )
     group.append(result)
     group.sort(key=lambda one: one.seed or 0)

@@ -66,7 +66,7 @@ def auroc(summary: Summary) -> list[Table]:
 
 
 def _auroc(summary: Summary, surfaces: Sequence[Surface], caption: str) -> Table:
-    columns = [_Column("normal / defect", [Cell(summary.counts(s)) for s in surfaces], None)]
+    columns = [_Column("good / defect", [Cell(summary.counts(s)) for s in surfaces], None)]
     for setting in summary.judged:
         label = summary.column(setting)
         columns.append(_judged(summary, surfaces, setting, summary.method_of(setting), label))

@@ -247,10 +247,10 @@ def _check(tested: Sequence[tuple[str, Surface]]) -> None:
     for source, surface in tested:
         if not surface.test:
             raise DataError(
-                f"{source}: {surface.name} has no labelled test images; known and novel surfaces need them"
+                f"{source}: {surface.name} has no labeled test images; known and novel surfaces need them"
             )
         if (surface.dataset, surface.name) in names:
-            raise DataError(f"{source}: {surface.name} stands among the surfaces twice; name it once")
+            raise DataError(f"{source}: {surface.name} is given twice; give each surface once")
         names.add((surface.dataset, surface.name))
 
 

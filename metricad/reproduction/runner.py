@@ -2,11 +2,11 @@
 
 The folder of a grid::
 
-    plan.json                 what decides the results; another plan needs another folder
-    networks/<network>/       a training run each
-    evaluations/<judge>/<surface>/results.json  and what belongs to it
-    errors/<cell>.txt         why a cell failed the last time
-    results.json              all of them, with results.costs.json and results.examples.npz beside it
+    plan.json                 settings that determine the results; other settings need another folder
+    networks/<network>/       training run of each network
+    evaluations/<judge>/<surface>/results.json  with costs and examples
+    errors/<cell>.txt         error of a cell that failed
+    results.json              all results, with results.costs.json and results.examples.npz
     report/                   see `report.write`
 """
 
@@ -181,7 +181,7 @@ def collect(cells: Sequence[Cell], out: Path) -> tuple[Study, list[Cell]]:
     there = [cell for cell in cells if cell not in missing]
     found = [results.load(out / cell.marker) for cell in there if cell.surface]
     if not found:
-        raise RunError(f"{out}: not one evaluation was done; see {ERRORS}/ in it")
+        raise RunError(f"{out}: no evaluation has succeeded; {out}/{ERRORS} says why")
     trained = comparison.study([], [out / cell.folder for cell in there if not cell.surface])
     return results.merge([*found, replace(trained, versions={})]), missing
 
@@ -291,7 +291,7 @@ def _keep_plan(out: Path, grid: Grid, description: list[dict[str, Any]]) -> None
     text = json.dumps({"grid": decisive, "data": description}, indent=1) + "\n"
     if not path.is_file():
         if any(child.name != LOCK for child in out.iterdir()):
-            raise RunError(f"{out}: exists and holds no grid; give a new folder")
+            raise RunError(f"{out}: exists and is not the folder of a grid; give a new folder")
         files.write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
         raise RunError(

@@ -1,8 +1,8 @@
 """Run units of work in parallel processes, each with its share of the machine's threads.
 
-Joblib and other executors are not used: if one of their processes dies, all pending work ends, and the failed
-unit is unknown. Here only the unit of the dead process fails. Units can depend on other units, and no worker
-outlives its parent.
+joblib is not used: if one of its processes dies, it ends all pending work without naming the failed unit
+(`TerminatedWorkerError`), and units cannot depend on each other. Here only the unit of the dead process
+fails, and no worker outlives its parent.
 """
 
 import contextlib

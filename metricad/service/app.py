@@ -30,6 +30,7 @@ from metricad.service.middleware import RequestMiddleware
 from metricad.service.prometheus import CONTENT_TYPE
 from metricad.service.schemas import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
 
+# Static files, not templates: the page gets names and limits from /parts, which may need the token.
 _PAGE = {
     "/": ("service.html", "text/html"),
     "/service.css": ("service.css", "text/css"),

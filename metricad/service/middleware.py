@@ -1,4 +1,8 @@
-"""Middleware for every request: request id, metrics, headers, and an answer in case of errors."""
+"""Middleware for every request: request id, metrics, headers, and an answer in case of errors.
+
+Starlette's `TrustedHostMiddleware` answers in plain text and without metrics, and its `ServerErrorMiddleware`
+raises the error again after the answer; therefore both are done here.
+"""
 
 import asyncio
 import contextlib

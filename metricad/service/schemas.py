@@ -31,18 +31,18 @@ class Verdict(BaseModel):
     score: float = Field(
         description="In standard deviations of good images' scores; larger is farther from good surface."
     )
-    threshold: float = Field(description="Above it the verdict is defect.")
+    threshold: float = Field(description="Images with a score above it are defects.")
     percentile: float = Field(
-        ge=0, le=100, description="Share of held-out good images that score at most as much, in percent."
+        ge=0, le=100, description="Percentage of held-out good images with this score or a lower one."
     )
     verdict: Literal["good", "defect"]
     peak: Peak
     size_class: str = Field(
-        description="Sizes of defects that the score looks for: a share of the map's places."
+        description="Image score: the maximum of the map, or the mean of this share of its largest values."
     )
     source: str = Field(description="Kind of feature map that contributes most to the score.")
-    version: str = Field(description="Of metricad.")
-    milliseconds: float = Field(ge=0, description="For decoding and inspecting, without the upload.")
+    version: str = Field(description="Version of metricad.")
+    milliseconds: float = Field(ge=0, description="Time of decoding and inspection, without the upload.")
 
 
 class Part(BaseModel):
@@ -51,8 +51,8 @@ class Part(BaseModel):
     name: str
     threshold: float
     false_alarm_rate: float = Field(description="Largest share of good images called defects.")
-    smallest: int = Field(description="Least height and width of an image, in pixels.")
-    fitted_on: dict[str, Any] = Field(description="Counts of good images, the share held out, the seed.")
+    smallest: int = Field(description="Smallest allowed height and width of an image, in pixels.")
+    fitted_on: dict[str, Any] = Field(description="Numbers of good images, held-out share and seed.")
 
 
 class Parts(BaseModel):

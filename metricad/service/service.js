@@ -14,7 +14,7 @@ async function ask(path, image) {
   try {
     answer = await fetch(path, { method: image ? "POST" : "GET", headers, body: image });
   } catch {
-    throw new Error("The service does not answer. Is it still running, and is this computer connected?");
+    throw new Error("The service does not answer. Check that it is running and that this computer is connected.");
   }
   if (answer.ok) return answer;
   const { error } = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
@@ -53,7 +53,7 @@ async function judge(image) {
   complain();
   found("result").hidden = true;
   found("figure").hidden = true;
-  found("progress").textContent = `Judging ${image.name} …`;
+  found("progress").textContent = `Inspecting ${image.name} …`;
   try {
     const verdict = await (await ask(`parts/${part}/inspect`, image)).json();
     if (turn !== asked) return;
@@ -74,8 +74,8 @@ function show(verdict, name) {
   found("verdict").textContent = isGood ? "✓ Good" : "✗ Defect";
   found("verdict").className = found("bar").className = verdict.verdict;
   found("meaning").textContent = isGood
-    ? "It looks like the good images that this part was learned from."
-    : "It lies farther from the good images of this part than the threshold allows.";
+    ? "The score is not above the threshold."
+    : "The score is above the threshold: the image differs from the good images of this part.";
   const share = verdict.threshold > 0 ? verdict.score / (1.5 * verdict.threshold) : 1;
   found("bar").style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
   const rows = {
@@ -83,7 +83,7 @@ function show(verdict, name) {
     Part: verdict.part,
     Score: number(verdict.score),
     Threshold: number(verdict.threshold),
-    Percentile: `${number(verdict.percentile)} % of good images score at most as much`,
+    Percentile: `${number(verdict.percentile)} % of good images have this score or a lower one`,
     Peak: `row ${verdict.peak.row}, column ${verdict.peak.column}`,
     Time: `${number(verdict.milliseconds)} ms`,
   };
@@ -102,9 +102,9 @@ async function draw(map, verdict) {
   await picture.decode();
   const { row, column } = verdict.peak;
   picture.classList.toggle("large", picture.naturalWidth > 600);
-  picture.alt = `The image with its distance from good surface in color, largest at row ${row}, column ${column}`;
+  picture.alt = `The image with its anomaly map in color, largest at row ${row}, column ${column}`;
   found("caption").textContent =
-    "Distance from good surface: clear where it is like the good images, yellow where it is far. Red outlines what lies above the threshold.";
+    "Anomaly map: transparent where the surface is like the good images, yellow where it is not. A red line surrounds areas above the threshold.";
   found("figure").hidden = false;
 }
 

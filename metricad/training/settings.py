@@ -60,11 +60,13 @@ class Settings:
         smallest, largest = self.noise_side
         if not 1 <= smallest <= largest <= patches.PATCH_SIZE:
             raise ValueError(
-                f"noise_side must rise within 1 to {patches.PATCH_SIZE}, received {smallest} and {largest}"
+                f"noise_side must be ascending, 1 to {patches.PATCH_SIZE}, received {smallest} and {largest}"
             )
         weakest, strongest = self.noise_strength
         if not 0 <= weakest <= strongest:
-            raise ValueError(f"noise_strength must rise from 0 up, received {weakest} and {strongest}")
+            raise ValueError(
+                f"noise_strength must be ascending, 0 or more, received {weakest} and {strongest}"
+            )
         if not self.pyramid or min(self.pyramid) < patches.PATCH_SIZE:
             raise ValueError(f"pyramid sides must be at least {patches.PATCH_SIZE}, received {self.pyramid}")
 

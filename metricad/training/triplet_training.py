@@ -69,7 +69,7 @@ def train_network(
         runs.check_new(out)
     loaded = [datasets.load(source, data_dir=data_dir, normals=normals) for source in sources]
     if resume and data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
-        raise RunError(f"{out}: its sources hold other images than when the run began; start a new run")
+        raise RunError(f"{out}: the images of its sources have changed since the run began; start a new run")
     prepared = [triplets.from_surfaces(surfaces, sides=settings.pyramid) for surfaces in loaded]
     # The folder is made after all data was read, so that a bad image leaves no folder behind.
     if not resume:

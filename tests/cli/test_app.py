@@ -213,7 +213,7 @@ def test_an_interrupted_grid_says_how_to_go_on(run_metricad, tmp_path, monkeypat
     assert done.status == 2
     assert (
         done.err
-        == f"error: interrupted; what is done is kept in {tmp_path}/grid: run the same command again\n"
+        == f"error: interrupted; finished cells are kept in {tmp_path}/grid: run the same command again\n"
     )
 
 
@@ -362,8 +362,8 @@ def test_a_bare_command_shows_its_help(run_metricad):
         (["train", "--out", "x", "--units", "0"], "greater than or equal to 1"),
         (["train", "--out", "x", "--pyramid", "64,a"], "--pyramid expects numbers with commas between them"),
         (["train", "--out", "x", "--noise-side", "4"], "--noise-side expects 2 numbers with a comma"),
-        (["train", "--out", "x", "--noise-side", "9,3"], "noise_side must rise within 1 to 32"),
-        (["train", "--out", "x", "--noise-strength", "0.5,0.1"], "noise_strength must rise from 0 up"),
+        (["train", "--out", "x", "--noise-side", "9,3"], "noise_side must be ascending, 1 to 32"),
+        (["train", "--out", "x", "--noise-strength", "0.5,0.1"], "noise_strength must be ascending"),
         (["train", "--out", "x", "--learning-rate", "nan"], "learning_rate must be greater than 0"),
         (["train", "--out", "x"], "no sources to train on; give at least one --source"),
         (["train", "--out", "x", "--source", "y", "--source", "z", "--mix", "1"], "mix must hold 2 shares"),

@@ -102,7 +102,7 @@ def test_heat_maps_are_those_of_the_bundle(run_metricad, part, part_export, line
 def test_a_profile_tells_the_stages_on_standard_error(run_metricad, part, line):
     done = run_metricad("inspect", part, line / "0.png", line / "1.png", "--profile", "--format", "csv")
     assert len(done.out.splitlines()) == 3
-    for stage in ("read", "network and distance", "score", "2 images in", "a second"):
+    for stage in ("read", "network and distance", "score", "2 images in", "per second"):
         assert stage in done.err
 
 

@@ -152,7 +152,7 @@ def test_of_the_mvtec_layout_the_first_normals_are_learned(mvtec):
 
 
 def test_more_normals_than_there_are_is_refused(mvtec):
-    with pytest.raises(DataError, match="wood: asked for 3 good images to learn from, found 2"):
+    with pytest.raises(DataError, match="wood: asked for 3 good images to fit to, found 2"):
         datasets.load(mvtec, normals=3)
 
 
@@ -271,7 +271,7 @@ def test_fewer_normals_are_among_more(prepared):
     ]
     assert [len(one) for one in chosen] == [2, 3, 7]
     assert chosen[0] < chosen[1] < chosen[2]
-    with pytest.raises(DataError, match="steel: asked for 8 good images to learn from, found 7"):
+    with pytest.raises(DataError, match="steel: asked for 8 good images to fit to, found 7"):
         datasets.load("made/all", data_dir=prepared, normals=8)
 
 

@@ -57,7 +57,7 @@ def test_an_image_of_the_right_size_is_kept_exactly():
 
 @pytest.mark.parametrize("sides", [(64, 128), (64, 64), (128, 32, 64)])
 def test_sides_must_fall(sides):
-    with pytest.raises(ValueError, match="sides must fall, received"):
+    with pytest.raises(ValueError, match="sides must be in descending order"):
         patches.pyramid(np.zeros((40, 40), np.float32), sides)
 
 

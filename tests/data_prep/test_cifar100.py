@@ -131,7 +131,7 @@ def test_damaged_records_are_refused_and_nothing_left_behind(manual, tmp_path, d
     else:
         records.write_bytes(records.read_bytes()[:-900])
     with pytest.raises(
-        DataError, match=r"3\.0\.2: damaged test records .*; prepare CIFAR-100 anew"
+        DataError, match=r"3\.0\.2: damaged test records .*; prepare CIFAR-100 again"
     ) as raised:
         prepare(Cifar100Gray, manual_dir=manual, data_dir=tmp_path / "out")
     assert "\n" not in str(raised.value)

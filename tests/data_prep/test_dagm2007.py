@@ -82,8 +82,8 @@ def test_prepared_class_has_images_masks_and_labels(tmp_path):
     assert result.stdout.splitlines() == [
         "note: class3, train: 4 of the original's 575 images in this copy",
         "note: class3, test: 2 of the original's 575 images in this copy",
-        f"{tmp_path}/out/dagm2007/class3/1.0.0: train 4 images (3 normals, 1 defect, 1 class); "
-        "test 2 images (1 normal, 1 defect, 1 class)",
+        f"{tmp_path}/out/dagm2007/class3/1.0.0: train 4 images (3 good, 1 defect, 1 class); "
+        "test 2 images (1 good, 1 defect, 1 class)",
     ]
 
 
@@ -198,7 +198,7 @@ def test_class_that_is_not_there_is_refused_with_those_that_are(tmp_path):
 def test_class_that_is_there_twice_is_refused(tmp_path):
     listed(tmp_path / "a/Class1/Test", "01")
     listed(tmp_path / "b/Class1/Test", "01")
-    with pytest.raises(DataError, match="class1 is there twice"):
+    with pytest.raises(DataError, match="class1 exists twice"):
         layout.find(tmp_path)
 
 
@@ -280,7 +280,7 @@ def test_competition_layout_is_one_split_with_drawn_ellipses(competition, tmp_pa
     )
     assert lines == [
         "note: class8, train: 5 of the original's 2300 images in this copy",
-        f"{tmp_path}/out/dagm2007/class8/1.0.0: train 5 images (3 normals, 2 defects, 1 class)",
+        f"{tmp_path}/out/dagm2007/class8/1.0.0: train 5 images (3 good, 2 defects, 1 class)",
     ]
 
 
@@ -297,9 +297,9 @@ def test_ellipses_on_two_lines_each_are_read_as_well(competition):
         ("1\t6.1\t3.2\t0.7\t11.3\t12.4", "image 2 has no ellipse"),
         ("\n".join(f"{n}\t6\t3\t0\t9\t9" for n in (1, 2, 3)), "there is no image 3"),
         ("\n".join(f"{n}\t6\t3\t0\t9\t9" for n in (1, 2, 2)), "3 ellipses for 2 images"),
-        ("1\t6\t3\t0\t9", "expected six numbers an image"),
-        ("1\t6\t3\t0\t9\tnine", "expected six numbers an image"),
-        ("1\t6\t3\tnan\t9\t9", "expected six numbers an image"),
+        ("1\t6\t3\t0\t9", "expected six numbers per image"),
+        ("1\t6\t3\t0\t9\tnine", "expected six numbers per image"),
+        ("1\t6\t3\tnan\t9\t9", "expected six numbers per image"),
     ],
 )
 def test_damaged_ellipses_are_refused(competition, text, message):
@@ -316,7 +316,7 @@ def test_defective_images_without_ellipses_are_refused(competition):
 
 def test_both_layouts_of_a_class_together_are_refused(competition):
     listed(competition / "new/Class8/Test", "01")
-    with pytest.raises(DataError, match="class8 is there twice"):
+    with pytest.raises(DataError, match="class8 exists twice"):
         layout.find(competition)
 
 

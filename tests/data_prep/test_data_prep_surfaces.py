@@ -48,8 +48,8 @@ def test_prepared_data_set_is_what_the_generator_renders(tmp_path):
         f"{generator.NAMES[4]}/test/defect_0001.png",
     }
     assert result.stdout.splitlines() == [
-        f"{folder}: train 4 images (4 normals, 0 defects, 2 classes); "
-        "test 6 images (2 normals, 4 defects, 2 classes)"
+        f"{folder}: train 4 images (4 good, 0 defects, 2 classes); "
+        "test 6 images (2 good, 4 defects, 2 classes)"
     ]
 
 
@@ -95,7 +95,7 @@ def test_command_line_prepares_and_prints_the_counts_alone(tmp_path):
     command += ["--normals", "2", "--defects", "1", "--data-dir", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     folder = tmp_path / "surfaces/size64_normals2_defects1_surfaces5_seed0/1.0.0"
-    counts = "train 1 image (1 normal, 0 defects, 1 class); test 2 images (1 normal, 1 defect, 1 class)"
+    counts = "train 1 image (1 good, 0 defects, 1 class); test 2 images (1 good, 1 defect, 1 class)"
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{folder}: {counts}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["surfaces"]

@@ -95,7 +95,7 @@ def test_complete_copy_has_no_notes(tmp_path):
 def test_plain_and_rotated_set_together_are_refused(tmp_path):
     patch(tmp_path, "plain/rug1/rug1-a-p001.png")
     patch(tmp_path, "rotated/rug1/rug1-a-p001-r30.png")
-    with pytest.raises(DataError, match=r"texture rug1 is there twice, in .*plain.* and in .*rotated"):
+    with pytest.raises(DataError, match=r"texture rug1 exists twice, in .*plain.* and in .*rotated"):
         layout.find(tmp_path)
 
 

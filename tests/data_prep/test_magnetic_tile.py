@@ -61,13 +61,13 @@ def test_converted_folder_has_the_layout_and_the_stated_split(original, tmp_path
         "magnetic_tile/test/uneven/exp3_num_1.jpg",
         *(f"magnetic_tile/train/good/exp1_num_{number}.jpg" for number in (0, 1, 2, 4, 5, 6, 8)),
     ]
-    assert lines[0].startswith("split: of the sorted normal images every 4th is in test/good")
+    assert lines[0].startswith("split: of the sorted good images every 4th is in test/good")
     assert "note: 9 of the original's 952 images of MT_Free in this copy" in lines
     assert "note: 0 of the original's 115 images of MT_Blowhole in this copy" in lines
     assert "note: 1 defective images have an empty mask: test/uneven/exp3_num_1.jpg" in lines
     assert lines[-1] == (
-        f"{tmp_path}/out/magnetic_tile: train 7 images (7 normals); "
-        "test 5 images (2 normals, 3 defects: 2 crack, 1 uneven)"
+        f"{tmp_path}/out/magnetic_tile: train 7 images (7 good); "
+        "test 5 images (2 good, 3 defects: 2 crack, 1 uneven)"
     )
 
 
@@ -113,16 +113,14 @@ def test_converted_folder_is_kept_unless_overwritten(original, tmp_path):
 def test_original_is_never_replaced(original, tmp_path):
     (original / "datasets").rename(original / "magnetic_tile")
     before = files(original)
-    with pytest.raises(
-        DataError, match="something else is there; expected nothing: choose another --data-dir"
-    ):
+    with pytest.raises(DataError, match="exists and is no converted data set"):
         convert(original, original, overwrite=True)
     assert files(original) == before
 
 
 def test_folder_of_somebody_else_is_never_replaced(original, tmp_path):
     write(tmp_path / "out/magnetic_tile/train/good/mine.png", MASK)
-    with pytest.raises(DataError, match="something else is there"):
+    with pytest.raises(DataError, match="is no converted data set"):
         convert(original, tmp_path / "out", overwrite=True)
     assert files(tmp_path / "out") == ["magnetic_tile/train/good/mine.png"]
 

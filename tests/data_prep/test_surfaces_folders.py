@@ -14,7 +14,7 @@ PLAN = Plan(size=64, normals=4, defects=2, surfaces=(1, 8))
 
 def test_metricad_reads_the_folders_as_they_are_rendered(tmp_path):
     lines = render_folders(PLAN, tmp_path)
-    assert lines[-1].endswith("12 images (8 normals, 4 defects, 2 classes)")
+    assert lines[-1].endswith("12 images (8 good, 4 defects, 2 classes)")
     surfaces = datasets.load(tmp_path / "surfaces")
     assert [surface.name for surface in surfaces] == sorted(generator.NAMES[n - 1] for n in (1, 8))
     surface = next(surface for surface in surfaces if surface.name == generator.NAMES[7])
@@ -38,6 +38,6 @@ def test_folders_are_replaced_only_when_told_so(tmp_path):
 def test_something_else_is_never_replaced(tmp_path):
     prepared = tmp_path / "surfaces" / "default" / "1.0.0"
     prepared.mkdir(parents=True)
-    with pytest.raises(DataError, match="something else is there"):
+    with pytest.raises(DataError, match="was not made by this command"):
         render_folders(PLAN, tmp_path, overwrite=True)
     assert prepared.is_dir()

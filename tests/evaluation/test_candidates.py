@@ -83,7 +83,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 
 def test_epochs_and_weights_without_a_method_are_refused(refused, tmp_path):
     message = refused("evaluate", "--data", tmp_path, "--out", tmp_path / "r.json", "--epochs", 3)
-    assert "--epochs and --weights are those of the published methods: give --method" in message
+    assert "--epochs and --weights only apply to published methods" in message
 
 
 # Training.
@@ -238,7 +238,7 @@ def test_from_methods_to_a_report_with_embeddings(run_metricad, surface, tmp_pat
     done = run_metricad("report", out, "--out", tmp_path / "report", "--embedding")
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "Beside them 2 published methods: nearest-image, denoising (1 of 100 epochs)." in text
+    assert "2 published methods: nearest-image, denoising (1 of 100 epochs)." in text
     assert "Published methods and their settings" in text
     assert "a control is missing" not in text  # there is no untrained autoencoder to ask for
     assert "embeddings-0.png" in text

@@ -228,7 +228,7 @@ def test_the_threshold_decides(fitted):
 
 
 def test_no_images_and_no_defects_are_refused():
-    with pytest.raises(DataError, match="needs good images; received none"):
+    with pytest.raises(DataError, match="no good images"):
         measure(plain_inspector(), [], rng=rng())
     with pytest.raises(ValueError, match="each must be 1 or more, received 0"):
         measure(plain_inspector(), even(), rng=rng(), each=0)
@@ -259,7 +259,7 @@ def more_good(tmp_path_factory):
 
 def test_detectability_writes_the_datasheet_and_says_what_it_found(run_metricad, part, more_good, tmp_path):
     out = tmp_path / "sheet"
-    options = ["--kind", "stain", "--kind", "spots", "--defects", 3]
+    options = ["--kind", "stain", "--kind", "spots", "--repeats", 3]
     done = run_metricad("detectability", part, more_good, "--out", out, *options)
     assert (done.status, done.err) == (0, "")
     names = {
@@ -289,13 +289,13 @@ def test_detectability_writes_the_datasheet_and_says_what_it_found(run_metricad,
 def test_detectability_refuses_what_it_does_not_know(refused, part, more_good, tmp_path):
     arguments = ["detectability", part, more_good, "--out", tmp_path / "sheet"]
     assert "'dent' is not one of 'scratch', 'crack'" in refused(*arguments, "--kind", "dent")
-    assert "greater than or equal to 1" in refused(*arguments, "--defects", 0)
+    assert "greater than or equal to 1" in refused(*arguments, "--repeats", 0)
     assert not (tmp_path / "sheet").exists()
 
 
 def test_detectability_names_a_bad_image(refused, part, more_good, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
-    options = ["--out", tmp_path / "sheet", "--kind", "stain", "--defects", 1]
+    options = ["--out", tmp_path / "sheet", "--kind", "stain", "--repeats", 1]
     assert f"error: {bad}: " in refused("detectability", part, more_good, bad, *options)
     assert not (tmp_path / "sheet").exists()

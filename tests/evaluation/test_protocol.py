@@ -93,7 +93,7 @@ def test_pixels_count_where_the_defect_is_known(surface):
         result = judge(with_mask(nowhere)).result
         assert (result.pixel_auroc, result.aupro) == (None, None)
         assert result.auroc == judge(surface).result.auroc
-    with pytest.raises(DataError, match=r"its mask has \(2, 3\) pixels, the image \(4, 4\)"):
+    with pytest.raises(DataError, match=r"a mask of \(2, 3\) pixels; expected \(4, 4\)"):
         judge(with_mask(lambda: np.ones((2, 3), bool)))
 
 

@@ -484,7 +484,7 @@ def test_a_region_without_any_feature_is_refused(small):
     thin = np.zeros(SHAPE, bool)
     thin[:3] = True
     detector = PartDetector(small, "gaussian", region=MaskRegion(thin))
-    with pytest.raises(DataError, match=r"image 1: there is nothing to judge"):
+    with pytest.raises(DataError, match="image 1: the region of interest contains no feature"):
         detector.fit(images(grain, 3))
 
 

@@ -266,6 +266,6 @@ def test_an_image_out_of_register_is_named_and_does_not_end_a_run(paths, model, 
     fitted = fit_inspector(paths, model, kind="positional", false_alarm_rate=0.2)
     good, bad, last = (found for found, _, _ in fitted.inspect_files([paths[0], odd, paths[1]]))
     assert (good.verdict, bad.verdict, last.verdict) == ("good", "error", "good")
-    assert "needs images of one size" in bad.error
-    with pytest.raises(DataError, match=r"\.png: a positional density needs images of one size"):
+    assert "needs aligned images of one size" in bad.error
+    with pytest.raises(DataError, match=r"\.png: a positional density needs aligned images of one size"):
         fit_inspector([odd, *paths], model, kind="positional", false_alarm_rate=0.2)

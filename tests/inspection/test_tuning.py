@@ -215,7 +215,7 @@ def test_the_seed_makes_the_choice_again(fitted):
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_images_choose_nothing(count):
     made = trials(np.random.default_rng(0), count, gap=(1, 1, 1, 1))
-    with pytest.raises(DataError, match=f"two good images or more.* received {count} good images"):
+    with pytest.raises(DataError, match=f"at least two good images.* received {count} good images"):
         chosen(made)
 
 
@@ -335,7 +335,7 @@ def more_good(tmp_path_factory):
 
 def test_tune_shows_what_it_weighed_and_writes_the_tuned_part(run_metricad, part, more_good, tmp_path):
     out = tmp_path / "tuned.metricad"
-    done = run_metricad("tune", part, more_good, "--out", out, "--defects", 3, "--seed", 2)
+    done = run_metricad("tune", part, more_good, "--out", out, "--defects-per-image", 3, "--seed", 2)
     assert (done.status, done.err) == (0, "")
     made = bundle.load(out)
     assert made.calibration.scores.shape == (12,)
@@ -350,7 +350,7 @@ def test_tune_shows_what_it_weighed_and_writes_the_tuned_part(run_metricad, part
     assert f"threshold {made.threshold:.4g} from 12 good images, false-alarm rate at most 0.1" in last
 
     again = tmp_path / "again.metricad"
-    run_metricad("tune", part, more_good, "--out", again, "--defects", 3, "--seed", 2)
+    run_metricad("tune", part, more_good, "--out", again, "--defects-per-image", 3, "--seed", 2)
     np.testing.assert_array_equal(bundle.load(again).calibration.scores, made.calibration.scores)
 
 

@@ -157,7 +157,7 @@ def test_shapes_are_checked(reference):
     [
         ({"largest_angle": 181}, "largest_angle must lie in"),
         ({"step": 0}, "step must be above 0"),
-        ({"thresholds": (100, 50)}, "thresholds must rise"),
+        ({"thresholds": (100, 50)}, "thresholds must be above 0"),
         ({"side": 16}, "side must be at least 32"),
     ],
 )

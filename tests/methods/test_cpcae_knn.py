@@ -1,4 +1,4 @@
-"""Conditional patch autoencoder and three-way pooling: patches, pooling and neighbours against slow ones."""
+"""Conditional patch autoencoder and three-way pooling: patches, pooling and neighbors against slow ones."""
 
 import inspect
 
@@ -17,7 +17,7 @@ from tests.helpers import scratched, texture
 pytestmark = pytest.mark.tf
 
 TINY = {"side": 32, "patch": 16, "stride": 8, "latent": 8, "map_side": 71, "weights": "none"}
-TINY |= {"neighbours": 3, "epochs": 3, "batch_size": 16}
+TINY |= {"neighbors": 3, "epochs": 3, "batch_size": 16}
 RNG = np.random.default_rng(0)
 GOOD = [*(texture(RNG, side=40) for _ in range(9)), texture(RNG, side=60)[:45]]
 
@@ -29,7 +29,7 @@ def fitted():
 
 def test_the_defaults_are_the_published_settings():
     defaults = {k: p.default for k, p in inspect.signature(CpcaeKnnDetector).parameters.items()}
-    published = {"neighbours": 15, "map_side": None, "weights": "imagenet"}
+    published = {"neighbors": 15, "map_side": None, "weights": "imagenet"}
     assert published.items() <= defaults.items()
     assert defaults["epochs"] == cpcae_knn.PUBLISHED_EPOCHS
     assert defaults["stride"] < defaults["patch"]  # overlapping
@@ -176,7 +176,7 @@ def test_an_interrupted_training_ends_like_an_unbroken_one(tmp_path):
         ("patch", 40, "patch must be a multiple of 8 and at most side"),
         ("stride", 17, "stride must be at most patch, 16, received 17"),
         ("stride", 0, "stride must be at least 1"),
-        ("neighbours", 0, "neighbours must be at least 1"),
+        ("neighbors", 0, "neighbors must be at least 1"),
         ("epochs", 0, "epochs must be at least 1"),
         ("latent", 0, "latent must be at least 1"),
         ("sparsity", -1, "sparsity must be 0 or more"),

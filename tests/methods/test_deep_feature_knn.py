@@ -1,4 +1,4 @@
-"""Deep features and nearest neighbours against a slow loop, on an untrained Xception."""
+"""Deep features and nearest neighbors against a slow loop, on an untrained Xception."""
 
 import inspect
 
@@ -11,7 +11,7 @@ from tests.helpers import scratched, texture
 
 pytestmark = pytest.mark.tf
 
-TINY = {"side": 71, "neighbours": 3, "weights": "none"}
+TINY = {"side": 71, "neighbors": 3, "weights": "none"}
 RNG = np.random.default_rng(0)
 GOOD = [texture(RNG, side=40) for _ in range(10)]
 
@@ -23,7 +23,7 @@ def fitted():
 
 def test_the_defaults_are_the_published_settings():
     defaults = {k: p.default for k, p in inspect.signature(DeepFeatureKnnDetector).parameters.items()}
-    assert defaults == {"neighbours": 15, "side": 299, "weights": "imagenet", "seed": 0}
+    assert defaults == {"neighbors": 15, "side": 299, "weights": "imagenet", "seed": 0}
 
 
 def test_embedding_is_the_maximum_of_each_feature(fitted):
@@ -75,8 +75,8 @@ def test_the_same_seed_gives_the_same_scores_and_few_images_are_enough(fitted):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="neighbours must be at least 1"):
-        DeepFeatureKnnDetector(neighbours=0, weights="none")
+    with pytest.raises(ValueError, match="neighbors must be at least 1"):
+        DeepFeatureKnnDetector(neighbors=0, weights="none")
     with pytest.raises(ValueError, match="side must be at least 71 pixels for Xception, received 32"):
         DeepFeatureKnnDetector(side=32, weights="none")
     with pytest.raises(ValueError, match="no images to fit to"):

@@ -242,7 +242,7 @@ def test_a_classifier_needs_labels_of_both_kinds(fitted):
         detector.defect_probability(GOOD[0])
     with pytest.raises(ValueError, match="a label for each of 2 images, received 1"):
         detector.fit_classifier(GOOD[:2], [True])
-    with pytest.raises(ValueError, match="labels must hold both"):
+    with pytest.raises(ValueError, match="labels must include defects and others"):
         detector.fit_classifier(GOOD[:2], [True, True])
 
 

@@ -65,7 +65,7 @@ def test_copies_are_chosen_once():
     assert sorted(k // 4 for k in chosen) == [0, 1, 2]
 
 
-def test_averaging_takes_the_neighbours_that_there_are():
+def test_averaging_takes_the_neighbors_that_there_are():
     features = np.random.default_rng(1).standard_normal((5, 4, 3)).astype(np.float32)
     averaged = patch_bank.averaged(features)
     for row in range(5):
@@ -106,7 +106,7 @@ def test_distances_and_score_equal_slow_ones(fitted):
     assert fitted.score(image) == pytest.approx((1 - 1 / total) * distance, rel=1e-4)
 
 
-def test_weight_is_less_where_the_neighbours_are_as_near():
+def test_weight_is_less_where_the_neighbors_are_as_near():
     assert patch_bank.reweighted(np.array([2.0])) == 2
     assert patch_bank.reweighted(np.array([2.0, 2.0])) == pytest.approx(1)
     assert patch_bank.reweighted(np.array([2.0, 3.0])) == pytest.approx(2 * (1 - 1 / (1 + math.e)))
@@ -154,8 +154,8 @@ def test_bad_arguments_are_refused():
     for share in (0, 1.1):
         with pytest.raises(ValueError, match="share must lie in"):
             PatchBankDetector(**TINY, share=share)
-    with pytest.raises(ValueError, match="neighbours must be at least 1"):
-        PatchBankDetector(**TINY, neighbours=0)
+    with pytest.raises(ValueError, match="neighbors must be at least 1"):
+        PatchBankDetector(**TINY, neighbors=0)
     with pytest.raises(ValueError, match="side must be at least 32"):
         PatchBankDetector(**TINY | {"side": 16})
     with pytest.raises(ValueError, match="no images to fit to"):

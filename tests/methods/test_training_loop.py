@@ -158,7 +158,7 @@ def test_a_checkpoint_of_another_training_is_refused(trained, other):
     before = (trained / training_loop.CHECKPOINT).read_bytes()
     settings = {"model": {}, "examples": EXAMPLES, "epochs": 2, "batch_size": 4, **other}
     model, examples = linear(**settings.pop("model")), settings.pop("examples")
-    with pytest.raises(RunError, match="of other images, settings or another seed"):
+    with pytest.raises(RunError, match="with other images, settings or seed"):
         training_loop.train(model, examples, **settings, checkpoint=trained)
     assert (trained / training_loop.CHECKPOINT).read_bytes() == before
 

@@ -290,9 +290,9 @@ def test_interval_of_a_large_data_set_takes_little_memory():
 @pytest.mark.parametrize(
     ("defect", "scores", "message"),
     [
-        ([True, True], [1, 2], "needs normal and defective images; received 0 and 2"),
-        ([False, False, False], [1, 2, 3], "needs normal and defective images; received 3 and 0"),
-        ([], [], "received 0 and 0"),
+        ([True, True], [1, 2], "good and defective images, received 0 good, 2 defective"),
+        ([False, False, False], [1, 2, 3], "good and defective images, received 3 good, 0 defective"),
+        ([], [], "received 0 good, 0 defective"),
         ([True, False, False], [1, np.nan, np.inf], "2 of 3 scores are not finite"),
     ],
 )
@@ -322,7 +322,7 @@ def test_a_seed_without_finite_scores_has_no_interval():
     [
         (
             partial(metrics.fpr_at_tpr, tpr=0),
-            "true-positive rate must lie above 0 and at most at 1, received 0",
+            "true-positive rate must lie in",
         ),
         (partial(metrics.fpr_at_tpr, tpr=95), "received 95"),
         (partial(metrics.fpr_at_tpr, tpr=np.nan), "received nan"),

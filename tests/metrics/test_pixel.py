@@ -252,5 +252,5 @@ def test_one_bool_for_each_pixel(anomaly_map, mask, received):
 
 @pytest.mark.parametrize("limit", [0, -0.3, 1.01, 30, np.nan])
 def test_the_limit_is_a_rate(limit):
-    with pytest.raises(ValueError, match=f"limit must lie above 0 and at most at 1, received {limit}"):
+    with pytest.raises(ValueError, match="limit must lie in"):
         PixelMetrics().aupro(limit)

@@ -349,11 +349,11 @@ def test_a_folder_that_is_missing_or_goes(folder, out):
         stream = Watch(Brightness(), watched := WatchedFolder(folder, stable_seconds=0), journal).run()
         next(stream)
         folder.rename(folder.with_name("elsewhere"))
-        with pytest.raises(DataError, match="the folder has gone while it was watched; bring it back"):
+        with pytest.raises(DataError, match="the folder disappeared while it was watched; restore it"):
             next(stream)
     folder.with_name("elsewhere").rename(folder)
     watched._device += 1  # as when a share has been unmounted and an empty folder is left
-    with pytest.raises(DataError, match="the folder has gone"):
+    with pytest.raises(DataError, match="the folder disappeared"):
         watched.scan()
     assert run(folder, out) == []
 
@@ -422,7 +422,7 @@ def test_a_file_of_something_else_is_left_as_it_is(out, content):
 def test_a_line_of_something_else_among_ours_is_named(out):
     whole = written(out, 2)
     out.write_bytes(whole + b"oops\n" + whole[:10])
-    with pytest.raises(DataError, match="line 3 is not of 'metricad watch'"), Journal(out) as journal:
+    with pytest.raises(DataError, match="line 3 is not from 'metricad watch'"), Journal(out) as journal:
         list(journal.records())
     assert out.read_bytes().endswith(b"oops\n" + whole[:10])
 
@@ -483,7 +483,7 @@ def test_a_journal_that_was_moved_away_is_not_written_on(folder, out):
         next(stream)
         put(folder / "b.png")
         out.rename(out.with_suffix(".1"))
-        with pytest.raises(DataError, match="was moved or deleted while it was being written"):
+        with pytest.raises(DataError, match="was moved or deleted during the watch"):
             next(stream)
     assert paths(lines(out.with_suffix(".1"))) == ["a.png"]
 
@@ -661,7 +661,7 @@ def test_drift_is_said_once_on_standard_error(run_metricad, folder, out, tmp_pat
     since = next(line["time"] for line in lines(out) if line["drift"])
     said = (
         f"drift: scores are lower than when the inspector was made (noticed {since}, level 0.01); look at "
-        "light, lens and material, or make the inspector anew\n"
+        "light, lens and material, or make the inspector again\n"
     )
     assert (done.status, done.err) == (0, said)
     assert run_metricad(*arguments, "--drift-level", 0.01).err == said  # and at the next start

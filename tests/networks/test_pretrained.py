@@ -91,7 +91,7 @@ def test_the_papers_method_by_one_word(run_metricad, good_folder, run_folder, tm
             ["--preset", "paper", "--network", "run", "--metric", "manhattan"],
             "leave out the preset, or --kind",
         ),
-        ([*ENOUGH, "--kind", "auto", "--metric", "manhattan"], "the auto density has a metric of its own"),
+        ([*ENOUGH, "--kind", "auto", "--metric", "manhattan"], "the auto density has its own metric"),
         ([*ENOUGH, "--network", "accurrate"], "did you mean 'accurate'?"),
         ([*ENOUGH, "--network", "my-run"], "my-run: no training run here"),
     ],
@@ -128,7 +128,7 @@ def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "report" / "report.md").read_text()
     control = "untrained hypercolumn-three-scales, h = 16"
-    header = f"| surface | normal / defect | accurate | {control} |"
+    header = f"| surface | good / defect | accurate | {control} |"
     assert header in text
     assert (
         "free texture photographs; synthetic surfaces 1, 2, 3, 5 and 6, seeds from 1000 on; procedural"

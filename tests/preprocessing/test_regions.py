@@ -310,7 +310,7 @@ def test_the_anomaly_map_has_its_least_value_outside_up_to_the_images_border(mod
 def test_a_region_without_a_features_center_is_refused(model):
     """A score of nothing would call any image good."""
     made = PartDetector(model, "mean", region=MaskRegion(box((0, 15), (0, 64))))
-    with pytest.raises(DataError, match=r"no feature's center; .* 16 pixels or more from the image's border"):
+    with pytest.raises(DataError, match=r"contains no feature; .* at least 16 pixels from"):
         made.fit([texture(np.random.default_rng(0))])
 
 
@@ -406,9 +406,9 @@ def test_from_good_parts_to_maps_within_the_region(run_metricad, run_folder, par
 def test_options_that_contradict_each_other_are_refused(refused, run_folder, parts, tmp_path):
     command = ["prototype", parts / "good", "--out", tmp_path / "a.metricad", "--network", run_folder]
     both = refused(*command, "--mask", parts / "mask.png", "--foreground")
-    assert "--mask and --foreground are two ways to say where; leave out one" in both
-    assert "--margin goes with --foreground" in refused(*command, "--margin", 3)
-    assert "--margin goes with --foreground" in refused(*command, "--margin", 3, "--mask", parts / "mask.png")
+    assert "--mask and --foreground exclude each other" in both
+    assert "--margin needs --foreground" in refused(*command, "--margin", 3)
+    assert "--margin needs --foreground" in refused(*command, "--margin", 3, "--mask", parts / "mask.png")
     assert "none.png: no such file" in refused(*command, "--mask", parts / "none.png")
     assert not (tmp_path / "a.metricad").exists()
 
@@ -420,5 +420,5 @@ def test_a_mask_of_another_size_is_refused_with_the_image_named(refused, run_fol
         "--holdout", 0.45, "--false-alarm-rate", 0.1, "--mask", tmp_path / "mask.png",
     )  # fmt: skip
     assert "good/" in said
-    assert ".png: a mask needs images of its own size" in said
+    assert ".png: a mask needs aligned images of its own size" in said
     assert "expected 40×50 pixels, received 96×96" in said

@@ -86,9 +86,9 @@ def test_statements():
     ]
     assert lines == [
         "scratches at least 2 px wide with a contrast of 20 % or more: 99 % found (95 % interval 93–99.8)",
-        "gaps: not found reliably; at 3 px wide with a strength of 40 %, the most tried: 30 % found "
+        "gaps: not found reliably; at 3 px wide with a strength of 40 %, the largest tested: 30 % found "
         "(95 % interval 15–52)",
-        "blurred patches: this surface cannot show them",
+        "blurred patches: not visible on this surface",
     ]
 
 
@@ -103,8 +103,8 @@ def test_a_statement_says_where_the_place_is_another():
 def test_of_some_that_cannot_be_seen():
     counts = {Setting("blur", 8, 1.0): Count(20, 2, 2), Setting("blur", 16, 1.0): Count()}
     assert statements(Chart(counts)) == [
-        "blurred patches: not found reliably; at 16 px across with a strength of 100 %, the most tried: none "
-        "can be seen"
+        "blurred patches: not found reliably; at 16 px across with a strength of 100 %, the largest tested: "
+        "none is visible"
     ]
 
 

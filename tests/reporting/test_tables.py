@@ -219,7 +219,7 @@ def test_two_networks_of_one_name_are_refused():
 def test_different_test_images_are_refused():
     one = result("tile")
     other = dataclasses.replace(one, network="run-1", seed=1, scores=one.scores[1:])
-    with pytest.raises(DataError, match="results on tile are of different test images"):
+    with pytest.raises(DataError, match="results on tile have different test images"):
         Summary([one, other])
 
 
@@ -251,7 +251,7 @@ def test_one_table_where_nothing_is_known():
 def test_cells_are_medians_with_deviations_counts_and_means(study, summary):
     known, _ = tables.auroc(summary)
     assert list(known.header) == [
-        "surface", "normal / defect", "h = 16", "paper", "difference", "h = 16 + CIFAR-100", "paper",
+        "surface", "good / defect", "h = 16", "paper", "difference", "h = 16 + CIFAR-100", "paper",
         "difference", "inspector, gaussian", "untrained h = 16", "per-pixel variation",
     ]  # fmt: skip
     for column, start in (
@@ -268,7 +268,7 @@ def test_cells_are_medians_with_deviations_counts_and_means(study, summary):
             assert cell(known, surface, column).value == values[1]
             medians.append(values[1])
         assert cell(known, "mean", column).text == f"{sum(medians) / 2:.3f}"
-    assert cell(known, "class1", "normal / defect").text == "20 / 10"
+    assert cell(known, "class1", "good / defect").text == "20 / 10"
     baseline = {one.surface: one.auroc for one in study.results if one.role == "baseline"}
     assert cell(known, "class2", "per-pixel variation").text == f"{baseline['class2']:.3f}"
     # The inspector is of class1 alone: its mean over one surface compares with no other.
@@ -354,7 +354,7 @@ def test_one_trained_column_is_not_the_best_of_many():
 
 def test_a_single_seed_has_no_deviation():
     (table,) = tables.auroc(Summary([result("tile", auroc=0.75)]))
-    assert texts(table) == {"tile": {"normal / defect": "20 / 10", "h = 16": "0.750"}}
+    assert texts(table) == {"tile": {"good / defect": "20 / 10", "h = 16": "0.750"}}
 
 
 def test_means_of_known_novel_and_all(study, summary):
@@ -520,7 +520,7 @@ def test_a_setting_without_the_headlines_method_shows_its_own():
     (table,) = tables.auroc(summary)
     assert summary.method == "mean euclidean"
     assert table.header == [
-        "surface", "normal / defect", "h = 16", "fast, auto", "untrained h = 16",
+        "surface", "good / defect", "h = 16", "fast, auto", "untrained h = 16",
         "untrained hypercolumn, h = 16, auto",
     ]  # fmt: skip
     (row,) = table.rows

@@ -107,9 +107,9 @@ def test_larger_work_is_estimated_longer():
 
 
 def test_a_surface_must_be_labelled_and_stand_there_once():
-    with pytest.raises(DataError, match="n: c has no labelled test images"):
+    with pytest.raises(DataError, match="n: c has no labeled test images"):
         cells(data={**DATA, "n": [surface("c", test=0)]})
-    with pytest.raises(DataError, match="n: a stands among the surfaces twice"):
+    with pytest.raises(DataError, match="n: a is given twice"):
         cells(data={**DATA, "n": [surface("a")]})
     assert cells(data={**DATA, "n": [surface("a", dataset="another")]})
 

@@ -182,7 +182,7 @@ def test_another_grid_needs_another_folder(grid, finished, tmp_path):
             runner.reproduce(other, finished)
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "letter.txt").write_text("dear")
-    with pytest.raises(RunError, match="exists and holds no grid"):
+    with pytest.raises(RunError, match="exists and is not the folder of a grid"):
         runner.reproduce(grid, tmp_path / "used")
 
 
@@ -228,14 +228,14 @@ def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, dat
 
 
 def test_without_any_evaluation_there_is_nothing_to_report(tmp_path):
-    with pytest.raises(RunError, match="not one evaluation was done"):
+    with pytest.raises(RunError, match="no evaluation has succeeded"):
         runner.collect([], tmp_path)
 
 
 def test_bad_data_is_found_before_anything_is_trained(grid, data, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         runner.reproduce(replace(grid, novel=("nowhere",)), tmp_path / "out")
-    with pytest.raises(DataError, match="no labelled test images"):
+    with pytest.raises(DataError, match="no labeled test images"):
         runner.reproduce(replace(grid, novel=grid.textures), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metricad.data.datasets import Sample, Surface
-from metricad.evaluation.protocol import Images
+from metricad.evaluation.protocol import images_of
 from metricad.inspection.detector import PartDetector
 from metricad.networks import pretrained
 from metricad.reporting import markdown
@@ -47,13 +47,13 @@ def explored():
 
 
 def detector(surface, **options):
-    return PartDetector(pretrained.load("fast"), **options).fit(Images(surface.fit))
+    return PartDetector(pretrained.load("fast"), **options).fit(images_of(surface.fit))
 
 
 def test_the_default_is_the_detector_as_it_is(explored):
     surface, found = explored
     whole = detector(surface)
-    expected = [whole.score(image) for image in Images(surface.test)]
+    expected = [whole.score(image) for image in images_of(surface.test)]
     np.testing.assert_allclose(found.scores["whole"], expected, rtol=1e-4, atol=1e-4)
     assert found.defect == [False] * 3 + [True] * 3
     assert found.fitted == 8  # too few to hold some out for a threshold
@@ -73,7 +73,7 @@ def test_a_density_by_position_is_not_possible_on_several_sizes(explored):
 def test_another_score_is_that_of_a_detector_fitted_with_it(explored):
     surface, found = explored
     other = detector(surface, score="top-10%")
-    expected = np.array([other.score(image) for image in Images(surface.test)])
+    expected = np.array([other.score(image) for image in images_of(surface.test)])
     # But for where good images' scores lie, and how far apart: no AUROC depends on it.
     slope, _ = np.polyfit(found.scores["top-10%"], expected, 1)
     assert slope > 0
