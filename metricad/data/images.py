@@ -1,77 +1,105 @@
 """Read, find, resize and write image files; draw an anomaly map over an image."""
 
-import logging
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import skimage
 
 from metricad import files
+from metricad.data import decoding
+from metricad.data.levels import Levels, container
+from metricad.data.levels import find as levels_of
+from metricad.data.picture import Picture
 from metricad.errors import DataError
 
-# tifffile logs problems of a file, and prints them if there is no handler; `read` reports them as errors.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-_TIFF = (".tif", ".tiff")
 _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
 
-def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
-    """Read an image file, as luminance unless color is asked for.
+def read(
+    path: str | os.PathLike[str],
+    *,
+    minimum_size: int = 1,
+    color: bool = False,
+    levels: Levels | None = None,
+    page: int | None = None,
+) -> np.ndarray:
+    """Read an image file as a viewer shows it, as luminance unless color is asked for.
 
     Parameters
     ----------
     path : path
-        8- or 16-bit integer, boolean or float image; gray, gray with alpha, RGB or RGBA. Float images
-        hold values in [0, 1], as everywhere in scikit-image.
+        Image in a format of `decoding.FORMATS`, which the content tells; see `decoding` for what is shown.
+        Integer or float levels; gray or color. Float images hold values in [0, 1].
     minimum_size : int
         Smallest allowed height and width, in pixels.
     color : bool
         Keep the three channels of color images.
+    levels : Levels, optional
+        Range of the levels, see `find_levels`. The default is what the file says, else its type's.
+    page : int, optional
+        Page of a TIFF, from 1. The default is the only one.
 
     Returns
     -------
     float32 (H, W), or (H, W, 3) for a color image if `color` is true, in [-1, 1]
-        Integers are scaled by the range of their type; alpha is dropped.
 
     Raises
     ------
     DataError
-        The file is missing, no image, truncated or too small, or its values are not finite or out of range.
+        The file is missing, no image, damaged, of an unsupported kind, transparent or too small; or its
+        levels are not finite or do not fit `levels`.
     """
-    return to_image(decode(path), name=str(path), minimum_size=minimum_size, color=color)
+    picture = decode(path, page=page)
+    return to_image(picture, name=str(path), minimum_size=minimum_size, color=color, levels=levels)
 
 
-def decode(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the raw pixels of an image file, as input of `to_image`; raises DataError as `read`."""
+def decode(path: str | os.PathLike[str], *, page: int | None = None) -> Picture:
+    """Read the levels of an image file, as input of `to_image`; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # the readers warn about odd tags; errors are checked below
-            # TIFF is recognized by its suffix. Other formats are opened here, because imageio leaves a
-            # damaged file open.
-            return skimage.io.imread(path if path.suffix.lower() in _TIFF else file)
-    except MemoryError:
-        raise
-    except Exception as error:  # each format's plugin raises its own types of error
-        raise DataError(f"{path}: not a readable image: damaged, truncated, or of another kind") from error
+        return decoding.decode(path.read_bytes(), page=page)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def find_levels(
+    paths: Sequence[str | os.PathLike[str]], *, bits: int | None = None, page: int | None = None
+) -> Levels:
+    """Find the range of levels of good images, for `read`.
+
+    Only the first image is read if its levels are 8-bit or floats, or the file says their range, or `bits` is
+    given. Else the largest level of all images tells it.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read, or does not hold this number of bits.
+    """
+    return levels_of(((str(path), decode(path, page=page)) for path in paths), bits=bits)
 
 
 def to_image(
-    pixels: np.ndarray, *, name: str = "image", minimum_size: int = 1, color: bool = False
+    picture: Picture | np.ndarray,
+    *,
+    name: str = "image",
+    minimum_size: int = 1,
+    color: bool = False,
+    levels: Levels | None = None,
 ) -> np.ndarray:
-    """Convert decoded pixels (H, W) or (H, W, 1 to 4) to an image in [-1, 1]; see `read`."""
-    pixels = np.asarray(pixels)
-    if pixels.ndim == 2:
-        pixels = pixels[..., np.newaxis]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
+    """Convert decoded levels, (H, W) or (H, W, 1 or 3), to an image in [-1, 1]; see `read`."""
+    if not isinstance(picture, Picture):
+        picture = Picture(np.asarray(picture))
+    pixels = picture.pixels
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] != 3):
         raise DataError(
             f"{name}: expected one gray or color image, received an array of shape {pixels.shape}"
         )
@@ -80,9 +108,13 @@ def to_image(
             f"{name}: expected at least {minimum_size}×{minimum_size} pixels, "
             f"received {pixels.shape[0]}×{pixels.shape[1]}"
         )
-    if pixels.dtype.kind not in "buf":
-        raise DataError(f"{name}: expected unsigned integers or floats, received {pixels.dtype}")
-    if pixels.dtype.kind == "f":
+    if picture.alpha is not None:
+        raise DataError(
+            f"{name}: has transparent pixels, whose color depends on what is behind them; save it without "
+            "transparency"
+        )
+    kind = container(pixels, name)
+    if kind == "float":
         if not np.isfinite(pixels).all():
             raise DataError(f"{name}: holds NaN or infinite values; expected finite values in [0, 1]")
         if pixels.min() < 0 or pixels.max() > 1:
@@ -90,14 +122,18 @@ def to_image(
                 f"{name}: float values from {pixels.min():g} to {pixels.max():g}; expected [0, 1]: "
                 "rescale the image or save it with an integer type"
             )
-    channels = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
-    if channels.shape[2] == 3 and color:
-        gray = channels
-    else:
-        gray = skimage.color.rgb2gray(channels) if channels.shape[2] == 3 else channels[..., 0]
-    # rgb2gray returns [0, 1] for integers, too; gray integers are divided by the maximum of their type.
-    maximum = np.iinfo(gray.dtype).max if gray.dtype.kind == "u" else 1
-    return gray.astype(np.float32) * np.float32(2 / maximum) - np.float32(1)
+    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    if levels is not None:
+        levels.check(picture, name)
+        white = levels.white
+    elif picture.bits is not None:
+        white = 2**picture.bits - 1
+    if pixels.ndim == 3 and not color:
+        # rgb2gray scales integers by the range of their type.
+        is_full = pixels.dtype.kind != "u" or white == np.iinfo(pixels.dtype).max
+        pixels, white = skimage.color.rgb2gray(pixels if is_full else pixels / white), 1
+    image = pixels.astype(np.float32) * np.float32(2 / white) - np.float32(1)
+    return -image if picture.is_negative else image
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -201,4 +237,4 @@ def overlay(
 def write(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Write uint8 pixels (H, W) or (H, W, 3) as PNG, first under a temporary name."""
     with files.replacing(path) as temporary:
-        skimage.io.imsave(temporary, pixels, check_contrast=False)
+        PIL.Image.fromarray(pixels).save(temporary, "PNG")

@@ -57,20 +57,25 @@ def test_jpeg_and_webp_lose_little(tmp_path):
         np.testing.assert_allclose(images.read(tmp_path / name), smooth / 127.5 - 1, atol=0.03)
 
 
-def test_alpha_is_dropped(tmp_path):
-    Image.fromarray(with_alpha(COLOR)).save(tmp_path / "rgba.png")
-    Image.fromarray(with_alpha(GRAY)).save(tmp_path / "la.png")
-    np.testing.assert_allclose(images.read(tmp_path / "rgba.png"), LUMINANCE, atol=1e-6)
-    np.testing.assert_allclose(images.read(tmp_path / "la.png"), GRAY / 127.5 - 1, atol=1e-6)
+@pytest.mark.parametrize("pixels", [COLOR, GRAY])
+def test_opaque_alpha_is_dropped_and_any_other_refused(tmp_path, pixels):
+    opaque = np.dstack([pixels, np.full(GRAY.shape, 255, np.uint8)])
+    Image.fromarray(pixels).save(tmp_path / "without.png")
+    Image.fromarray(opaque).save(tmp_path / "opaque.png")
+    Image.fromarray(with_alpha(pixels)).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(images.read(tmp_path / "opaque.png"), images.read(tmp_path / "without.png"))
+    with pytest.raises(DataError, match="transparent"):
+        images.read(tmp_path / "clear.png")
 
 
-@pytest.mark.parametrize("is_transparent", [True, False])
-def test_a_palette_is_looked_up(tmp_path, is_transparent):
+def test_a_palette_is_looked_up(tmp_path):
     picture = Image.fromarray(COLOR // 64 * 64).quantize(64)  # few enough colors for a palette to be exact
-    options = {"transparency": 3} if is_transparent else {}
-    picture.save(tmp_path / "i.png", **options)
+    picture.save(tmp_path / "i.png")
     expected = np.asarray(picture.convert("RGB")) / 255 @ [0.2125, 0.7154, 0.0721] * 2 - 1
     np.testing.assert_allclose(images.read(tmp_path / "i.png"), expected, atol=1e-6)
+    picture.save(tmp_path / "clear.png", transparency=3)
+    with pytest.raises(DataError, match="transparent"):
+        images.read(tmp_path / "clear.png")
 
 
 def test_black_and_white_is_minus_one_and_one(tmp_path):
@@ -156,8 +161,9 @@ def test_a_truncated_image_is_refused_or_whole_but_never_half(tmp_path, name):
 
 def test_pages_of_a_scan_are_not_taken_for_channels(tmp_path):
     tifffile.imwrite(tmp_path / "i.tif", np.stack([GRAY] * 5), photometric="minisblack")
-    with pytest.raises(DataError, match="expected one gray or color image"):
+    with pytest.raises(DataError, match="several pages"):
         images.read(tmp_path / "i.tif")
+    np.testing.assert_array_equal(images.read(tmp_path / "i.tif", page=2), images.from_uint8(GRAY))
 
 
 # 8-bit levels and sizes.
