@@ -54,8 +54,7 @@ def detectability(
         for _ in inspection.for_each(
             paths,
             measurement.add,
-            smallest=given.detector.grid.smallest,
-            color=given.detector.channels == 3,
+            read=given.read,
         ):
             pass
     chart = measurement.chart

@@ -1,6 +1,5 @@
 """`metricad export`: export an inspector to another runtime."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,10 +69,7 @@ def export(
     if precision is not Precision.float32:
         typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
         return
-    smallest = inspector.detector.grid.smallest
-    color = inspector.detector.channels == 3
-    read = partial(images.read, minimum_size=smallest, color=color)
-    chosen = map(read, paths) if paths else None
+    chosen = map(inspector.read, paths) if paths else None
     found = exporting.export(inspector, out, images=chosen, **settings)
     typer.echo(
         f"{out}: {format}, the same as {part.name} on {found.images} images; largest difference "
@@ -106,7 +102,10 @@ def _reduced(
     from metricad.deploy import reduced_precision
 
     surfaces = datasets.load(labelled, data_dir=data_dir) if labelled else []
-    known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)
+    levels = inspector.levels
+    known = (
+        (sample.read(levels=levels), sample.is_defect) for surface in surfaces[:1] for sample in surface.test
+    )
     cost = reduced_precision.export(inspector, out, good=good, labelled=known, **settings)
     said = (
         f"{out}: {settings['precision']}; scores of {cost.images} good images differ by "

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from metricad.cli import display
-from metricad.cli.options import FalseAlarmRate, PartPreset
+from metricad.cli.options import FalseAlarmRate, Page, PartPreset
 from metricad.data import images
 from metricad.density import Kind, Metric
 from metricad.deploy.native_output import load_tensorflow
@@ -52,6 +52,16 @@ def prototype(
         bool,
         typer.Option("--foreground", help="Inspect only the part: find it in front of an even background."),
     ] = False,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            max=16,
+            help="Number of bits of a level, where the files hold more.",
+            show_default="found on the good images",
+        ),
+    ] = None,
+    page: Page = None,
     margin: Annotated[
         int | None,
         typer.Option(
@@ -89,6 +99,8 @@ def prototype(
             false_alarm_rate=false_alarm_rate,
             holdout=holdout,
             seed=seed,
+            bits=bits,
+            page=page,
             on_image=advance,
         )
     bundle.save(made, out)
@@ -96,9 +108,10 @@ def prototype(
     if detector.likelihood_gain is not None:
         other = "a mixture" if detector.needs_positions else "a Gaussian at each position"
         why = f" (held-out log-likelihood {detector.likelihood_gain:.3g} above that of {other})"
+    depth = f" of {made.levels.bits} bits" if made.levels and made.levels.bits not in (None, 8) else ""
     typer.echo(
         f"{out}: {detector.description}{why}, from {counts['fit_images']} "
-        f"{'color' if detector.channels == 3 else 'gray'} images; threshold {made.threshold:.4g} from "
+        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g} from "
         f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
     )
 

@@ -260,7 +260,7 @@ def _netpbm(content: bytes, limits: Limits) -> Picture:
         said = bits if 8 < bits < 16 else None
         return Picture(levels.astype(np.uint8 if bits == 8 else np.uint16), bits=said)
     full = np.uint8 if most < 256 else np.uint16  # other ranges are stretched to the whole of their type
-    return Picture(np.rint(levels * (np.iinfo(full).max / most)).astype(full))
+    return Picture(np.rint(levels.astype(np.float64) * (np.iinfo(full).max / most)).astype(full))
 
 
 _READERS: tuple[tuple[bytes, Callable[..., Picture]], ...] = (

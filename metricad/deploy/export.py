@@ -132,6 +132,7 @@ def export(
         precision=precision,
         sizes=graph.sizes(detector),
         mask=detector.region if isinstance(detector.region, MaskRegion) else None,
+        levels=inspector.levels,
         facts={"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:

@@ -16,7 +16,8 @@ import numpy as np
 
 from metricad import metrics
 from metricad.data.channels import to_luminance
-from metricad.data.datasets import Sample, Surface
+from metricad.data.datasets import Sample, Surface, with_levels
+from metricad.data.levels import Levels
 from metricad.errors import DataError
 from metricad.evaluation import examples
 from metricad.evaluation.results import Cost, Example, Result
@@ -56,6 +57,8 @@ class Method:
         Whether the detector is already fitted, as one from a bundle.
     threshold, false_alarm_rate : float, optional
         Those of a bundle; other methods are calibrated with held-out images.
+    levels : Levels, optional
+        Range of the levels of image files that a bundle was fitted to.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Method:
     architecture: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     epochs: int = 0
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ def evaluate(
     _check_labels(surface)
     for method in methods:
         check_unseen(surface, method.seen or ())
+    surface = _with_levels_of(methods, surface)
     protocol = protocol or Protocol()
     detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
     surface = _refusing_small(surface, detectors)
@@ -230,6 +235,17 @@ def _check_labels(surface: Surface) -> None:
             f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
             "defective images to test on; an AUROC needs both"
         )
+
+
+def _with_levels_of(methods: Sequence[Method], surface: Surface) -> Surface:
+    """Read a surface with the range of levels that a bundle was fitted to, if there is one."""
+    wanted = {method.levels for method in methods} - {None}
+    if len(wanted) > 1:
+        raise DataError(
+            f"{surface.name}: its inspectors were fitted to {' and '.join(sorted(map(str, wanted)))}; "
+            "evaluate them one by one"
+        )
+    return with_levels(surface, levels) if (levels := next(iter(wanted), None)) else surface
 
 
 def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:

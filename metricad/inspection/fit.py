@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from metricad.data import images
+from metricad.data.levels import Levels
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.networks import pretrained
@@ -26,6 +28,8 @@ class ImageFiles(Sequence[np.ndarray]):
         Smallest allowed height and width, in pixels.
     color : bool
         Keep the channels of color images.
+    levels, page : optional
+        As in `images.read`.
     on_image : function, optional
         Called after each image, for a progress bar.
     """
@@ -36,10 +40,13 @@ class ImageFiles(Sequence[np.ndarray]):
         *,
         smallest: int,
         color: bool = True,
+        levels: Levels | None = None,
+        page: int | None = None,
         on_image: Callable[[], object] = lambda: None,
     ) -> None:
         self._paths = list(map(Path, paths))
-        self._smallest, self._color, self._on_image = smallest, color, on_image
+        self._on_image = on_image
+        self._read = partial(images.read, minimum_size=smallest, color=color, levels=levels, page=page)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -57,8 +64,7 @@ class ImageFiles(Sequence[np.ndarray]):
     def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(number, slice):
             return [self[each] for each in range(len(self))[number]]
-        path = self._paths[number]
-        image = images.read(path, minimum_size=self._smallest, color=self._color)
+        image = self._read(self._paths[number])
         self._on_image()
         return image
 
@@ -74,6 +80,8 @@ def fit_inspector(
     false_alarm_rate: float = 0.01,
     holdout: float = 0.2,
     seed: int = 0,
+    bits: int | None = None,
+    page: int | None = None,
     on_image: Callable[[], object] = lambda: None,
 ) -> Inspector[PartDetector]:
     """Fit an inspector to images of good parts and calibrate its threshold.
@@ -99,6 +107,11 @@ def fit_inspector(
         Share of the images that is held out from fitting. They are used only to set the threshold.
     seed : int
         Seed for the choice of held-out images and all other random numbers.
+    bits : int, optional
+        Number of bits of a level, where the files hold more. The default is found on the images fitted to:
+        see `images.find_levels`. Every other image must have the same range.
+    page : int, optional
+        Page of each TIFF, from 1. The default is the only one.
     on_image : function, optional
         Called after each image read, for a progress bar.
 
@@ -111,23 +124,31 @@ def fit_inspector(
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
     model = pretrained.load() if model is None else model
     detector = PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
-    files = ImageFiles(fitted, smallest=detector.grid.smallest, color=not detector.is_gray, on_image=on_image)
-    detector.fit(files)
-    scores = for_each(
-        held_out,
-        detector.score,
+    levels = images.find_levels(fitted, bits=bits, page=page)
+    files = ImageFiles(
+        fitted,
         smallest=detector.grid.smallest,
-        color=detector.channels == 3,
+        color=not detector.is_gray,
+        levels=levels,
+        page=page,
         on_image=on_image,
     )
-    calibrated = calibrate(scores, false_alarm_rate)
+    detector.fit(files)
+    read = partial(
+        images.read,
+        minimum_size=detector.grid.smallest,
+        color=detector.channels == 3,
+        levels=levels,
+        page=page,
+    )
+    calibrated = calibrate(for_each(held_out, detector.score, read=read, on_image=on_image), false_alarm_rate)
     fitted_on = {
         "fit_images": len(fitted),
         "held_out_images": len(held_out),
         "holdout": holdout,
         "seed": seed,
     }
-    return Inspector(detector, calibrated, fitted_on)
+    return Inspector(detector, calibrated, fitted_on, levels)
 
 
 def _split(paths: list[Path], holdout: float, seed: int) -> tuple[list[Path], list[Path]]:

@@ -133,8 +133,7 @@ class Watch:
         """Inspect a waiting file and write its line; return None if it must wait or no longer exists."""
         file = self.folder.path / path
         try:
-            detector = self.inspector.detector
-            image = images.read(file, minimum_size=detector.grid.smallest, color=detector.channels == 3)
+            image = self.inspector.read(file)
             if not self.folder.is_unchanged(path):
                 return None
             found = self._judge(path, image)
