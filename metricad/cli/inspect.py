@@ -43,7 +43,9 @@ def inspect(
 
     Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
     """
-    found = images.find(paths, missing_ok=True)
+    search = images.search(paths, missing_ok=True)
+    display.left_out(search.skipped)
+    found = search.paths + search.others  # these are reported as errors: they were not judged
     workers = runtimes.cores() if workers is None else workers
     inspector = loading.load(part, workers=workers)
     names = dict(zip(found, images.map_names(found), strict=True))

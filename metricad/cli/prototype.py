@@ -7,7 +7,6 @@ import typer
 
 from metricad.cli import display
 from metricad.cli.options import FalseAlarmRate, Page, PartPreset
-from metricad.data import images
 from metricad.density import Kind, Metric
 from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
@@ -80,7 +79,7 @@ def prototype(
             f"the {kind} density has a metric of its own; leave out --metric, or give --kind mean"
         )
     region = _region(mask, foreground=foreground, margin=margin)
-    paths = images.find(good)
+    paths = display.found(good)
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     load_tensorflow()
     from metricad.inspection import bundle, fit

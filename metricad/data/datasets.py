@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from metricad.data import images, patches
+from metricad.data import images, masks, patches
 from metricad.data.channels import to_luminance
 from metricad.data.levels import Levels
 from metricad.errors import DataError
@@ -120,6 +120,32 @@ def with_levels(surface: Surface, levels: Levels) -> Surface:
     return replace(surface, fit=changed(surface.fit), test=changed(surface.test))
 
 
+def known_mask(sample: Sample, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Read the mask of a defect in an image of a shape (H, W, …), bool (H, W); None if there is none.
+
+    Raises
+    ------
+    DataError
+        The mask cannot be read, has another size than the image, or covers nearly all of it.
+    """
+    mask = sample.read_mask() if sample.read_mask else None
+    if mask is None or not mask.any():  # some data sets have defects with an empty mask: unknown, not good
+        return None
+    if problem := masks.problem(mask, shape):
+        raise DataError(f"{sample.name}: {problem}; mend the mask")
+    return mask
+
+
+def mask_problems(surface: Surface) -> Iterator[str]:
+    """Read all masks of a surface's defects and say which cannot be used, one line each."""
+    for sample in surface.test:
+        if sample.is_defect and sample.read_mask:
+            try:
+                known_mask(sample, sample.read().shape)
+            except DataError as error:
+                yield str(error)
+
+
 def read_all(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
     """Read images one by one and yield their luminance, float32 (H, W) in [-1, 1]."""
     return (to_luminance(sample.read()) for sample in samples)
@@ -169,8 +195,8 @@ def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
     test = []
     for kind in sorted(child for child in (folder / "test").glob("*") if child.is_dir()):
         for path in images.find([kind]):
-            mask = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
-            test.append(_file_sample(path, folder, kind.name, levels, mask if mask.is_file() else None))
+            beside = folder / "ground_truth" / path.relative_to(folder / "test").parent
+            test.append(_file_sample(path, folder, kind.name, levels, masks.find(beside, path.stem)))
     return Surface(dataset, folder.name, tuple(fit), tuple(test))
 
 
@@ -180,7 +206,7 @@ def _file_sample(
     def read(levels: Levels | None = None) -> np.ndarray:
         return images.read(path, minimum_size=patches.PATCH_SIZE, color=True, levels=levels or found())
 
-    read_mask = None if mask is None else lambda: images.read(mask) > -1  # every pixel that is not black
+    read_mask = None if mask is None else functools.partial(masks.read, mask)
     return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
 
 

@@ -1,7 +1,10 @@
 """Read, find, resize and write image files; draw an anomaly map over an image."""
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,23 @@ from metricad.data.levels import find as levels_of
 from metricad.data.picture import Picture
 from metricad.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+SUFFIXES = frozenset(
+    {
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm", ".pnm",
+    }
+)  # fmt: skip
+"""Suffixes of files that a search finds; the content of a file tells its format."""
+
+UNSUPPORTED = frozenset(
+    {
+        ".arw", ".avif", ".bayer", ".cr2", ".cr3", ".dcm", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic",
+        ".heif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pcx", ".pfm",
+        ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sgi", ".svg", ".tga",
+    }
+)  # fmt: skip
+"""Suffixes of other images. They are never passed over in silence."""
+
+_LONGEST_NAME = 180  # bytes; file systems have 255, and temporary names are longer
 _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
@@ -156,8 +175,36 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search for images found.
+
+    Attributes
+    ----------
+    paths : list of path
+        Images, each once.
+    others : list of path
+        Image files of kinds that are not read, such as .heic.
+    skipped : Counter of str
+        Number of all other files by suffix; hidden files and folders are counted as ``hidden``.
+    """
+
+    paths: list[Path]
+    others: list[Path]
+    skipped: Counter[str]
+
+    def left_out(self) -> Counter[str]:
+        """Count all files that are not in `paths`, by suffix."""
+        return self.skipped + Counter(path.suffix.lower() for path in self.others)
+
+
 def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> list[Path]:
-    """List image files, each once. Folders are searched in sorted order.
+    """List image files, each once; see `search`."""
+    return search(paths, missing_ok=missing_ok).paths
+
+
+def search(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> Found:
+    """Find image files. Folders are searched in sorted order, linked ones included, but each only once.
 
     Parameters
     ----------
@@ -169,34 +216,59 @@ def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -
     ------
     DataError
         A path does not exist, or a folder has no image files.
+    OSError
+        A folder cannot be read.
     """
-    found: list[Path] = []
+    found = Found([], [], Counter())
     for path in map(Path, paths):
         if not path.exists() and not missing_ok:
             raise DataError(f"{path}: no such file or folder")
         if path.is_dir():
-            inside = list(_walk(path))
-            if not inside:
+            inside = Found([], [], found.skipped)
+            _walk(path, inside, set())
+            if not inside.paths and not inside.others:
                 kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
                 raise DataError(f"{path}: no images in this folder; expected files ending in {kinds}")
-            found.extend(inside)
+            found.paths.extend(inside.paths)
+            found.others.extend(inside.others)
         else:
-            found.append(path)
-    return list(dict.fromkeys(found))
+            found.paths.append(path)
+    return Found(list(dict.fromkeys(found.paths)), list(dict.fromkeys(found.others)), found.skipped)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            yield path
+def _walk(folder: Path, found: Found, seen: set[tuple[int, int]]) -> None:
+    """Add what is in a folder; `seen` has the device and number of all folders so far: links may loop."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            found.skipped["hidden"] += 1
+        elif path.is_dir():
+            _walk(path, found, seen)
+        elif path.suffix.lower() in SUFFIXES:
+            found.paths.append(path)  # also a link to nowhere: `read` will report it
+        elif path.suffix.lower() in UNSUPPORTED:
+            found.others.append(path)
+        else:
+            found.skipped[path.suffix.lower()] += 1
 
 
 def map_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Make the name of a PNG file for each image's map: its path below the common parent folder."""
-    absolute = [Path(path).resolve() for path in paths]
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (links keep their own names)
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
-    return [f"{path.relative_to(shared).as_posix()}.png" for path in absolute]
+    return [map_name(path.relative_to(shared)) for path in absolute]
+
+
+def map_name(path: Path) -> str:
+    """Make the name of an image's map: the same path and ``.png``; what is too long ends in a checksum."""
+    name = os.fsencode(path.name)
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        path = path.with_name(f"{os.fsdecode(name[: _LONGEST_NAME - 17])}-{digest}")
+    return f"{path.as_posix()}.png"
 
 
 def overlay(

@@ -161,7 +161,7 @@ def evaluate(
     fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
     thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
-    scores, pixels = _score(detectors, surface.test, on_image)
+    scores, pixels, masks = _score(detectors, surface.test, on_image)
     evaluations = []
     for k, method in enumerate(methods):
         result = Result(
@@ -188,6 +188,7 @@ def evaluate(
             ],
             architecture=method.architecture,
             settings=method.settings,
+            masks=masks,
         )
         is_judged = method.role in ("trained", "bundle", "compared")
         is_shown = is_judged and (pictured is None or method.name in pictured)
@@ -364,19 +365,20 @@ def _promised(method: Method, threshold: float | None, protocol: Protocol) -> fl
 
 def _score(
     detectors: Sequence[Detector], samples: Sequence[Sample], on_image: Callable[[], object]
-) -> tuple[np.ndarray, list[PixelMetrics]]:
-    """Compute scores (detectors, images), and pixel metrics of the images with a known mask."""
+) -> tuple[np.ndarray, list[PixelMetrics], int]:
+    """Compute scores (detectors, images), and pixel metrics where the mask is known; count these defects."""
     scores = np.empty((len(detectors), len(samples)))
-    pixels = [PixelMetrics() for _ in detectors]
+    pixels, masks = [PixelMetrics() for _ in detectors], 0
     images = Images(samples, color=True, on_image=on_image)
     for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
         mask = examples.read_mask(sample, image.shape[:2])
+        masks += sample.is_defect and mask is not None
         for k, detector in enumerate(detectors):
             has_pixels = mask is not None and examples.has_map(detector)
             scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
             if mask is not None and anomaly is not None:
                 pixels[k].update(anomaly, mask)
-    return scores, pixels
+    return scores, pixels, masks
 
 
 def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:

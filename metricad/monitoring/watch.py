@@ -155,7 +155,7 @@ class Watch:
         if self.maps is not None:
             anomaly_map = self.inspector.detector.on_pixels(distance_map, image)
             picture = images.overlay(image, anomaly_map, **self.inspector.map_scale())
-            images.write(self.maps / f"{path}.png", picture)
+            images.write(self.maps / images.map_name(Path(path)), picture)
         return inspection
 
     def _follow(self, record: Mapping[str, Any]) -> dict[str, Any]:

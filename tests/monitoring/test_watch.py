@@ -43,6 +43,9 @@ class Brightness:
             on_pixels=lambda distance_map, image: np.broadcast_to(distance_map, image.shape),
         )
 
+    def read(self, path):
+        return images.read(path, minimum_size=4)
+
     def map_scale(self):
         return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
 

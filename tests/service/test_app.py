@@ -48,6 +48,7 @@ class FakeInspector:
         on_pixels=lambda distance_map, image: np.full(image.shape, distance_map.max(), np.float32),
     )
     calibration = SimpleNamespace(false_alarm_rate=0.1)
+    levels = None
     fitted_on = {"fit_images": 21, "held_out_images": 9, "seed": 0}  # noqa: RUF012
 
     def map_scale(self):
