@@ -24,10 +24,8 @@ from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
-import tifffile
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from metricad.data import tiff
 from metricad.data.picture import (
     Limits,
     Picture,
@@ -88,17 +86,17 @@ def decode(content: bytes, *, page: int | None = None, limits: Limits | None = N
     limits = limits or Limits()
     reader = _reader(content)
     try:
-        if page is not None and page != 1 and reader is not tiff.decode:
+        if reader is _tiff:
+            return _tiff(content, page, limits)
+        if page not in (None, 1):
             raise UnreadableError(f"holds one picture; received page {page}: only TIFF has pages here")
-        return reader(content, page, limits) if reader is tiff.decode else reader(content, limits)
+        return reader(content, limits)
     except DataError:
         raise
     except MemoryError as error:
         raise TooManyPixelsError("too large for this machine's memory; give a smaller image") from error
     except PIL.Image.DecompressionBombError as error:  # of a WEBP, by Pillow
         raise TooManyPixelsError("more than 178 million pixels in a WEBP; save it as PNG or TIFF") from error
-    except tifffile.TiffFileError as error:
-        raise UnreadableError("not a readable image: a damaged or truncated TIFF") from error
     except Exception as error:  # each format's decoder raises its own types of error
         raise UnreadableError(f"not a readable image: damaged or truncated{_reason(error)}") from error
 
@@ -263,11 +261,17 @@ def _netpbm(content: bytes, limits: Limits) -> Picture:
     return Picture(np.rint(levels.astype(np.float64) * (np.iinfo(full).max / most)).astype(full))
 
 
+def _tiff(content: bytes, page: int | None, limits: Limits) -> Picture:
+    from metricad.data import tiff  # slow to import
+
+    return tiff.decode(content, page, limits)
+
+
 _READERS: tuple[tuple[bytes, Callable[..., Picture]], ...] = (
     (rb"\x89PNG\r\n\x1a\n", _png),
     (rb"\xff\xd8\xff(?!\xf7)", _jpeg),
     (rb"BM", _bmp),
     (rb"RIFF....WEBP", _webp),
-    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", tiff.decode),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", _tiff),
     (rb"P[1-6](?:\s|#)", _netpbm),
 )

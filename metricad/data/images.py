@@ -20,7 +20,8 @@ from metricad.errors import DataError
 
 SUFFIXES = frozenset(
     {
-        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm", ".pnm",
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm",
+        ".pnm",
     }
 )  # fmt: skip
 """Suffixes of files that a search finds; the content of a file tells its format."""
@@ -28,8 +29,8 @@ SUFFIXES = frozenset(
 UNSUPPORTED = frozenset(
     {
         ".arw", ".avif", ".bayer", ".cr2", ".cr3", ".dcm", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic",
-        ".heif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pcx", ".pfm",
-        ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sgi", ".svg", ".tga",
+        ".heif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pcx",
+        ".pfm", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sgi", ".svg", ".tga",
     }
 )  # fmt: skip
 """Suffixes of other images. They are never passed over in silence."""

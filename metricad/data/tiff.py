@@ -1,8 +1,12 @@
 """Decode TIFF: with tifffile alone where it can, else with Pillow's libtiff, else with imagecodecs."""
 
+import contextlib
+import ctypes
 import io
 import logging
 import math
+import struct
+import threading
 import zlib
 from dataclasses import replace
 
@@ -38,6 +42,20 @@ _COLORS = {
     32803: "raw values of a sensor's color filter", 32844: "LogL values", 32845: "LogLuv values",
     34892: "raw values of a sensor", 51177: "a depth map",
 }  # fmt: skip
+
+
+_errors = threading.local()
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+def _note_error(module: bytes, text: bytes, values: int) -> None:
+    """Note an error of libtiff, which would print it and might go on with what is left of the image."""
+    _errors.text = text.decode("ascii", "replace")
+
+
+# Pillow's library finds the function in the libtiff that it was linked to, if that is a library of its own.
+with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL(PIL.Image.core.__file__).TIFFSetErrorHandler(_note_error)  # type: ignore[attr-defined]
 
 
 class _Unlimited(TiffImagePlugin.TiffImageFile):
@@ -103,6 +121,10 @@ def _chosen_page(file: tifffile.TiffFile, page: int | None) -> tuple[int, tifffi
         try:
             found = file.pages[index]
         except IndexError:
+            if not index or _next_page(file, file.pages[index - 1].offset):
+                raise UnreadableError(
+                    "not a readable image: a truncated TIFF, as a page is missing"
+                ) from None
             break
         if isinstance(found, tifffile.TiffPage) and not int(found.subfiletype) & 5:
             pictures.append((index, found))
@@ -119,6 +141,16 @@ def _chosen_page(file: tifffile.TiffFile, page: int | None) -> tuple[int, tifffi
     return pictures[(page or 1) - 1]
 
 
+def _next_page(file: tifffile.TiffFile, offset: int) -> int:
+    """Read the place of the page that follows the one at this place, 0 after the last."""
+    layout = (("H", 2, 12, "I"), ("Q", 8, 20, "Q"))[file.is_bigtiff]
+    count, head, entry, place = layout
+    file.filehandle.seek(offset)
+    number = struct.unpack(file.byteorder + count, file.filehandle.read(head))[0]
+    file.filehandle.seek(offset + head + entry * number)
+    return struct.unpack(file.byteorder + place, file.filehandle.read(struct.calcsize(place)))[0]
+
+
 def _check_layout(page: tifffile.TiffPage) -> None:
     """Refuse what no picture of gray levels or colors is."""
     photometric, samples = page.photometric, page.samplesperpixel
@@ -128,6 +160,8 @@ def _check_layout(page: tifffile.TiffPage) -> None:
         raise UnreadableError("a TIFF that does not say what its levels mean; expected gray or RGB")
     if page.imagedepth > 1:
         raise UnreadableError(f"a volume of {page.imagedepth} slices; expected one image")
+    if not isinstance(page.compression, int) or not isinstance(page.predictor, int):
+        raise UnreadableError("not a readable image: a damaged TIFF")
     if not isinstance(page.bitspersample, int) or page.dtype is None:
         raise UnreadableError("levels of several types; expected one type for all channels")
     colors = {_CMYK: 4, _RGB: 3, _YCBCR: 3}.get(photometric, 1)
@@ -181,6 +215,7 @@ def _by_libtiff(content: bytes, page: tifffile.TiffPage, index: int) -> Picture:
             raise UnreadableError("not a readable image: a TIFF with contradictory sizes")
         return image
 
+    _errors.text = None
     image = opened()
     mode, photometric = image.mode, page.photometric
     orientation = image.tag_v2.get(ORIENTATION, 1)
@@ -190,6 +225,8 @@ def _by_libtiff(content: bytes, page: tifffile.TiffPage, index: int) -> Picture:
     else:
         image.load()
         levels = looked_up(image) if mode == "P" else np.asarray(image)
+    if _errors.text is not None:
+        raise UnreadableError(f"not a readable image: a damaged TIFF ({_errors.text})")
     if mode == "CMYK":
         levels, profile = from_cmyk(image, profile), None
     levels = without_bool(levels)

@@ -241,6 +241,39 @@ def test_missing_paths_are_refused_or_listed(tmp_path):
     assert images.find([known, missing], missing_ok=True) == [known, missing]
 
 
+def test_linked_folders_and_files_are_followed_each_once(tmp_path):
+    elsewhere = touch(tmp_path / "elsewhere", "a.png", "b.png")
+    line = tmp_path / "line"
+    own = touch(line, "c.png")
+    (line / "drive").symlink_to(tmp_path / "elsewhere")
+    (line / "again").symlink_to(tmp_path / "elsewhere")
+    (line / "loop").symlink_to(line)
+    (line / "link.png").symlink_to(elsewhere[0])
+    (line / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    expected = [
+        line / "again" / "a.png",
+        line / "again" / "b.png",
+        line / "broken.png",
+        *own,
+        line / "link.png",
+    ]
+    assert images.find([line]) == expected
+    with pytest.raises(DataError, match="no such file"):
+        images.read(line / "broken.png")
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    touch(tmp_path, "a.png", "b.heic", "c.GIF", "notes.txt", "more.txt", "none", ".hidden.png", ".git/d.png")
+    found = images.search([tmp_path])
+    assert found.paths == [tmp_path / "a.png"]
+    assert found.others == [tmp_path / "b.heic", tmp_path / "c.GIF"]
+    assert found.left_out() == {".txt": 2, "": 1, "hidden": 2, ".heic": 1, ".gif": 1}
+    for path in found.others:
+        path.write_bytes(b"GIF89a")
+        with pytest.raises(DataError, match="a GIF file; expected PNG"):
+            images.read(path)
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     touch(tmp_path, "empty/notes.txt", "full/a.png")
     with pytest.raises(DataError, match=r"empty: no images in this folder; expected files ending in .*png"):
@@ -258,6 +291,34 @@ def test_names_of_maps_never_climb_out_of_their_folder(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert images.map_names(["../x.png", "y.png"]) == ["x.png.png", "here/y.png.png"]
+
+
+NAMES = [
+    "new\nline.png", "\udcff.png", "-leading.png", "\"quoted'.png", "a,b;c.png", "t\tab.png", "ü.png",
+    " .png", "x" * 251 + ".png", "y" * 251 + ".png", "ü" * 125 + ".png", "%s{}$(x).png", "a.png", "a.jpg",
+    "\x1b[31m.png",
+]  # fmt: skip
+
+
+def test_any_name_has_a_map_of_its_own(tmp_path):
+    paths = [tmp_path / "in" / name for name in NAMES]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(GRAY).save(path, "PNG")
+    assert set(images.find([tmp_path / "in"])) == set(paths)
+    names = images.map_names(paths)
+    assert len(set(names)) == len(paths)
+    for path, name in zip(paths, names, strict=True):
+        images.write(tmp_path / "out" / name, np.asarray(Image.open(path)))
+    assert len(list((tmp_path / "out").iterdir())) == len(paths)
+
+
+def test_maps_of_links_are_named_by_the_link(tmp_path):
+    (original,) = touch(tmp_path, "far/x.png")
+    links = [tmp_path / "a.png", tmp_path / "b.png"]
+    for link in links:
+        link.symlink_to(original)
+    assert images.map_names(links) == ["a.png.png", "b.png.png"]
 
 
 # Pictures.

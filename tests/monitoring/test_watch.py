@@ -279,7 +279,7 @@ def test_a_bad_file_is_tried_some_times_then_is_a_line(folder, out, monkeypatch)
     monkeypatch.setattr(watch, "INTERVAL", 0.001)
     found = {record["path"]: record for record in run(folder, out)}
     assert (tried.count("bad.png"), tried.count("good.png")) == (TRIES, 1)
-    assert found["bad.png"]["error"] == "not a readable image: damaged, truncated, or of another kind"
+    assert found["bad.png"]["error"].startswith("not a readable image: damaged")
     assert "expected at least 4×4 pixels, received 3×9" in found["small.png"]["error"]
     assert [found[name]["verdict"] for name in ("bad.png", "good.png")] == ["error", "good"]
     assert list(found["bad.png"]) == ["time", *FIELDS, *EXTRA]
