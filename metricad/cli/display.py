@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -55,6 +56,23 @@ def left_out(counts: Counter[str]) -> None:
     if counts:
         said = ", ".join(f"{count} {name or 'without suffix'}" for name, count in sorted(counts.items()))
         print(f"left out {counts.total()} file{'s' * (counts.total() > 1)}: {said}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def turned() -> Iterator[None]:
+    """Say on standard error how many files were turned during the block, as their orientation asks."""
+    paths: set[str] = set()
+    handler = logging.Handler()
+    handler.emit = lambda record: paths.add(str(record.args))  # type: ignore[method-assign]
+    images.TURNED.addHandler(handler)
+    images.TURNED.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        images.TURNED.removeHandler(handler)
+        images.TURNED.setLevel(logging.NOTSET)
+    if paths:
+        print(f"turned as EXIF or TIFF orientation asks: {len(paths)} images", file=sys.stderr)
 
 
 @contextlib.contextmanager

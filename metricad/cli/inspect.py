@@ -56,7 +56,7 @@ def inspect(
 
     verdicts = set()
     began = time.perf_counter()
-    with display.verdicts(format, len(found)) as show:
+    with display.turned(), display.verdicts(format, len(found)) as show:
         judged = inspector.inspect_files(
             found, workers=workers, draw=None if maps is None else partial(draw, maps), page=page
         )

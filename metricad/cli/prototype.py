@@ -87,7 +87,7 @@ def prototype(
 
     # --metric only applies to the mean density.
     wanted = Kind.mean if kind is None and metric is not None else kind
-    with display.progress("good parts", len(paths)) as advance:
+    with display.turned(), display.progress("good parts", len(paths)) as advance:
         made = fit.fit_inspector(
             paths,
             load_network(network),

@@ -1,6 +1,7 @@
 """Read, find, resize and write image files; draw an anomaly map over an image."""
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,9 @@ UNSUPPORTED = frozenset(
     }
 )  # fmt: skip
 """Suffixes of other images. They are never passed over in silence."""
+
+TURNED = logging.getLogger(f"{__name__}.turned")
+"""Told of each file that was turned as its EXIF or TIFF orientation asks."""
 
 _LONGEST_NAME = 180  # bytes; file systems have 255, and temporary names are longer
 _COLORMAP = "viridis"
@@ -84,9 +88,12 @@ def decode(path: str | os.PathLike[str], *, page: int | None = None) -> Picture:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
     try:
-        return decoding.decode(path.read_bytes(), page=page)
+        picture = decoding.decode(path.read_bytes(), page=page)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    if picture.is_turned:
+        TURNED.info("%s: turned as its orientation asks", path)
+    return picture
 
 
 def find_levels(

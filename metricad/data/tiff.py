@@ -35,7 +35,7 @@ _ICC_PROFILE = 34675  # TIFF tag
 _MOST_BYTES_PER_PIXEL = 8  # 16-bit RGBA, or one float64
 _PLAIN, _DEFLATE = 1, (8, 32946)  # TIFF compressions that are decoded here
 _LIBTIFF = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)  # and those that Pillow decodes
-_JPEG = 7
+_JPEG, _PACKBITS = 7, 32773
 _GRAY_WHITE_IS_0, _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6  # TIFF photometric
 _COLORS = {
     4: "a transparency mask", 8: "CIE Lab colors", 9: "ICC Lab colors", 10: "ITU Lab colors",
@@ -172,6 +172,8 @@ def _check_layout(page: tifffile.TiffPage) -> None:
         raise UnreadableError(
             f"{samples} channels; expected one gray or color image: save the channels apart"
         )
+    if page.predictor != 1 and page.compression in (_PLAIN, _PACKBITS):
+        raise UnreadableError("a predictor without a compression that has one; save the image anew")
     if photometric == _CMYK and (page.bitspersample != 8 or _tag(page, 332) not in (None, 1)):
         raise UnreadableError("CMYK of more than 8 bits, or other inks; expected gray or RGB: convert to RGB")
     if photometric == _YCBCR and page.compression != _JPEG:

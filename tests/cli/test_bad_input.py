@@ -215,6 +215,17 @@ def test_twelve_bits_from_good_images_to_verdicts(run_metricad, run_folder, good
     assert "expected 12-bit levels in 16-bit files" in json.loads(done.out)["error"]
 
 
+def test_turned_images_are_told_of(run_metricad, part, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    png(tmp_path / "upright.png", GRAY)
+    Image.fromarray(GRAY[::-1, ::-1]).save(tmp_path / "turned.png", exif=exif)
+    done = run_metricad("inspect", part, tmp_path, "--format", "jsonl")
+    assert (done.status, done.err) == (0, "turned as EXIF or TIFF orientation asks: 1 images\n")
+    one, other = (json.loads(line) for line in done.out.splitlines())
+    assert {**one, "path": ""} == {**other, "path": ""}
+
+
 def test_other_image_files_in_a_folder_are_not_judged_and_others_named(run_metricad, part, tmp_path):
     png(tmp_path / "a.png", GRAY)
     png(tmp_path / "b.gif", GRAY)

@@ -17,6 +17,7 @@ from metricad.data import images
 from metricad.data.picture import TooManyPixelsError, UnreadableError
 from metricad.errors import DataError
 from metricad.service import decoding
+from tests.data.test_decoding import EXACT
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (40, 50), dtype=np.uint8)
@@ -74,6 +75,13 @@ def test_as_a_file_is_read(name, tmp_path):
     found = decoding.decode(FILES[name])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
+
+
+def test_every_kind_of_file_is_read_as_from_disk_to_the_bit(tmp_path):
+    for content, _ in EXACT.values():
+        (tmp_path / "file").write_bytes(content)
+        expected = images.read(tmp_path / "file", color=True)
+        np.testing.assert_array_equal(decoding.decode(content, color=True), expected)
 
 
 @pytest.mark.parametrize("name", FILES)
