@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metricad.cli import display
 from metricad.cli.options import DataDir
-from metricad.data import images
 from metricad.deploy import Format, InputType, Precision
 from metricad.deploy.native_output import load_tensorflow
 
@@ -59,7 +59,7 @@ def export(
     """
     _check_precision(precision, good, compare, labelled)
     format = _BY_SUFFIX.get(out.suffix, Format.openvino) if format is None else format
-    paths = images.find(good or compare or [])
+    paths = display.found(good or compare or [])
     load_tensorflow()
     from metricad.deploy import export as exporting
     from metricad.inspection import bundle

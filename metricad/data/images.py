@@ -79,7 +79,10 @@ def read(
         levels are not finite or do not fit `levels`.
     """
     picture = decode(path, page=page)
-    return to_image(picture, name=str(path), minimum_size=minimum_size, color=color, levels=levels)
+    try:
+        return to_image(picture, name=str(path), minimum_size=minimum_size, color=color, levels=levels)
+    except MemoryError as error:
+        raise DataError(f"{path}: too large for this machine's memory; give a smaller image") from error
 
 
 def decode(path: str | os.PathLike[str], *, page: int | None = None) -> Picture:
@@ -91,6 +94,8 @@ def decode(path: str | os.PathLike[str], *, page: int | None = None) -> Picture:
         picture = decoding.decode(path.read_bytes(), page=page)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if picture.is_turned:
         TURNED.info("%s: turned as its orientation asks", path)
     return picture

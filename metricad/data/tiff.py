@@ -5,6 +5,7 @@ import ctypes
 import io
 import logging
 import math
+import re
 import struct
 import threading
 import zlib
@@ -136,6 +137,9 @@ def _chosen_page(file: tifffile.TiffFile, page: int | None) -> tuple[int, tifffi
         raise UnreadableError(
             "holds several pages; expected one image: save the pages one by one, or name one by --page"
         )
+    said = re.match(r"ImageJ=.*^images=(\d+)", pictures[0][1].description, re.DOTALL | re.MULTILINE)
+    if len(pictures) == 1 and said and int(said[1]) > 1:  # above 4 GB, ImageJ writes a single page's tags
+        raise UnreadableError(f"holds {said[1]} images of ImageJ; expected one image: save them one by one")
     if page is not None and page > len(pictures):
         raise UnreadableError(f"holds {len(pictures)} page(s); received --page {page}")
     return pictures[(page or 1) - 1]

@@ -226,6 +226,13 @@ def test_turned_images_are_told_of(run_metricad, part, tmp_path):
     assert {**one, "path": ""} == {**other, "path": ""}
 
 
+def test_a_page_is_named(inspect_one, error_in, run_metricad, part, tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", np.stack([255 - GRAY, GRAY]), photometric="minisblack")
+    assert "several pages" in error_in(tmp_path / "i.tif")
+    done = run_metricad("inspect", part, tmp_path / "i.tif", "--page", 2, "--format", "jsonl")
+    assert json.loads(done.out)["score"] == inspect_one(png(tmp_path / "i.png", GRAY))["score"]
+
+
 def test_other_image_files_in_a_folder_are_not_judged_and_others_named(run_metricad, part, tmp_path):
     png(tmp_path / "a.png", GRAY)
     png(tmp_path / "b.gif", GRAY)

@@ -297,6 +297,7 @@ REFUSED = {
     "several pages": tiff(np.stack([GRAY] * 3), photometric="minisblack"),
     "several frames": pillow(GRAY, "WEBP", save_all=True, append_images=[Image.fromarray(255 - GRAY)]),
     "several pictures": 2 * (b"P5 50 40 255\n" + GRAY.tobytes()),
+    "5 images": tiff(GRAY, description="ImageJ=1.11a\nimages=5\nslices=5\n", metadata=None),
     "a GIF": pillow(GRAY, "GIF"),
     "a JPEG 2000": pillow(GRAY, "JPEG2000"),
     "an AVIF": pillow(COLOR, "AVIF"),

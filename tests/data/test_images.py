@@ -223,6 +223,17 @@ def test_folders_are_walked_in_order_and_only_for_visible_images(tmp_path):
     assert images.find([tmp_path]) == expected
 
 
+def test_a_file_that_cannot_be_read_is_an_error_of_that_image(tmp_path, monkeypatch):
+    (path,) = touch(tmp_path, "a.png")
+
+    def fail(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "read_bytes", fail)
+    with pytest.raises(DataError, match=r"a\.png: cannot be read: Permission denied"):
+        images.read(path)
+
+
 def test_a_folder_below_a_hidden_one_can_be_named(tmp_path):
     expected = touch(tmp_path, ".cache/a.png")
     assert images.find([tmp_path / ".cache"]) == expected
