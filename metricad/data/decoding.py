@@ -27,7 +27,7 @@ import PIL.Image
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from metricad.data.picture import (
-    Limits,
+    DecodingLimits,
     Picture,
     TooManyPixelsError,
     UnreadableError,
@@ -63,7 +63,7 @@ _OTHERS = (
 )  # fmt: skip
 
 
-def decode(content: bytes, *, page: int | None = None, limits: Limits | None = None) -> Picture:
+def decode(content: bytes, *, page: int | None = None, limits: DecodingLimits | None = None) -> Picture:
     """Decode an image file in memory.
 
     Parameters
@@ -72,7 +72,7 @@ def decode(content: bytes, *, page: int | None = None, limits: Limits | None = N
         A whole file of one of `FORMATS`. The content tells the format.
     page : int, optional
         Page of a TIFF to read, from 1. The default is the only one.
-    limits : Limits, optional
+    limits : DecodingLimits, optional
         The default is that for files on disk.
 
     Raises
@@ -83,7 +83,7 @@ def decode(content: bytes, *, page: int | None = None, limits: Limits | None = N
         The image cannot be decoded, has several pages or frames and no page was asked for, or has colors or a
         compression that are not supported.
     """
-    limits = limits or Limits()
+    limits = limits or DecodingLimits()
     reader = _reader(content)
     try:
         if reader is _tiff:
@@ -122,7 +122,7 @@ def _reader(content: bytes) -> Callable[..., Picture]:
     )
 
 
-def _png(content: bytes, limits: Limits) -> Picture:
+def _png(content: bytes, limits: DecodingLimits) -> Picture:
     chunks = _checked_chunks(content, limits)
     width, height, depth, color = struct.unpack_from(">IIBB", content, 16)
     check_size(width, height, content, limits)
@@ -150,7 +150,7 @@ def _png(content: bytes, limits: Limits) -> Picture:
     return finished(levels, alpha, image=image)
 
 
-def _checked_chunks(content: bytes, limits: Limits) -> dict[bytes, int]:
+def _checked_chunks(content: bytes, limits: DecodingLimits) -> dict[bytes, int]:
     """Check the checksums of a PNG's critical chunks; return where the data of each kind begin.
 
     Pillow does not check those of the pixels.
@@ -176,7 +176,7 @@ def _checked_chunks(content: bytes, limits: Limits) -> dict[bytes, int]:
     raise UnreadableError("not a readable image: a truncated PNG, or one of too many chunks")
 
 
-def _jpeg(content: bytes, limits: Limits) -> Picture:
+def _jpeg(content: bytes, limits: DecodingLimits) -> Picture:
     # Image data of a JPEG cannot contain this marker: there 0xFF is followed by 0 or a restart number.
     if content.count(b"\xff\xda") > limits.scans:
         raise UnreadableError(f"more than {limits.scans} scans; expected an ordinary JPEG: save it anew")
@@ -194,7 +194,7 @@ def _jpeg(content: bytes, limits: Limits) -> Picture:
     return finished(np.asarray(image), image=image, is_lossy=True)
 
 
-def _bmp(content: bytes, limits: Limits) -> Picture:
+def _bmp(content: bytes, limits: DecodingLimits) -> Picture:
     image = BmpImagePlugin.BmpImageFile(io.BytesIO(content))
     check_size(*image.size, content, limits)
     image.load()
@@ -205,7 +205,7 @@ def _bmp(content: bytes, limits: Limits) -> Picture:
     return finished(levels, image=image)
 
 
-def _webp(content: bytes, limits: Limits) -> Picture:
+def _webp(content: bytes, limits: DecodingLimits) -> Picture:
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(content))
     check_size(*image.size, None, limits)
     if getattr(image, "n_frames", 1) > 1:
@@ -216,7 +216,7 @@ def _webp(content: bytes, limits: Limits) -> Picture:
     return finished(levels[..., :3], alpha, image=image, is_lossy=b"VP8L" not in content)
 
 
-def _netpbm(content: bytes, limits: Limits) -> Picture:
+def _netpbm(content: bytes, limits: DecodingLimits) -> Picture:
     """Read PBM, PGM or PPM. Pillow reads 16-bit colors as 8-bit."""
     kind = content[1] - ord("0")
     numbers = 2 if kind in (1, 4) else 3
@@ -261,7 +261,7 @@ def _netpbm(content: bytes, limits: Limits) -> Picture:
     return Picture(np.rint(levels.astype(np.float64) * (np.iinfo(full).max / most)).astype(full))
 
 
-def _tiff(content: bytes, page: int | None, limits: Limits) -> Picture:
+def _tiff(content: bytes, page: int | None, limits: DecodingLimits) -> Picture:
     from metricad.data import tiff  # slow to import
 
     return tiff.decode(content, page, limits)

@@ -71,7 +71,7 @@ def problem(mask: np.ndarray, shape: tuple[int, ...]) -> str | None:
         received, expected = ("×".join(map(str, one)) for one in (mask.shape, shape[:2]))
         return f"its mask has {received} pixels, the image {expected}"
     if mask.mean() > NEARLY_ALL:
-        return f"its mask covers {100 * mask.mean():.0f} % of the image; inverted?"
+        return f"its mask covers {100 * mask.mean():.0f} % of the image, as an inverted one does"
     return None
 
 

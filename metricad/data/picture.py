@@ -30,7 +30,7 @@ class UnreadableError(DataError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecodingLimits:
     """Limits that are checked before decoding.
 
     Attributes
@@ -77,7 +77,7 @@ class Picture:
     is_turned: bool = False
 
 
-def check_size(width: int, height: int, content: bytes | None, limits: Limits) -> None:
+def check_size(width: int, height: int, content: bytes | None, limits: DecodingLimits) -> None:
     """Check the number of pixels against the limit, and against the content if codes have a least length."""
     if width * height > limits.pixels:
         raise TooManyPixelsError(

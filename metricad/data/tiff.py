@@ -18,7 +18,7 @@ from PIL import TiffImagePlugin
 
 from metricad.data.picture import (
     ORIENTATION,
-    Limits,
+    DecodingLimits,
     Picture,
     UnreadableError,
     check_size,
@@ -68,7 +68,7 @@ class _Unlimited(TiffImagePlugin.TiffImageFile):
         super().load_prepare()
 
 
-def decode(content: bytes, page: int | None, limits: Limits) -> Picture:
+def decode(content: bytes, page: int | None, limits: DecodingLimits) -> Picture:
     """Decode a page of a TIFF, from 1; see `decoding.decode`."""
     with tifffile.TiffFile(io.BytesIO(content), is_ome=False) as file:
         index, found = _chosen_page(file, page)
@@ -264,7 +264,7 @@ def _by_imagecodecs(page: tifffile.TiffPage) -> np.ndarray:
     return np.moveaxis(levels, 0, -1) if levels.ndim == 3 and page.planarconfig == 2 else levels
 
 
-def _check_segments(page: tifffile.TiffPage, content: bytes, limits: Limits) -> None:
+def _check_segments(page: tifffile.TiffPage, content: bytes, limits: DecodingLimits) -> None:
     """Raise an error if strips or tiles are missing, or would take far more memory or time than the image."""
     each, count = math.prod(page.chunks), len(page.dataoffsets)
     # A tile may extend beyond the image on both sides.

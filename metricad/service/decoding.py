@@ -4,7 +4,7 @@ import numpy as np
 
 from metricad.data import decoding, images
 from metricad.data.levels import Levels
-from metricad.data.picture import Limits
+from metricad.data.picture import DecodingLimits
 
 MEDIA_TYPES = (
     "image/png",
@@ -53,6 +53,6 @@ def decode(
     DataError
         The image is too small, or its levels do not fit.
     """
-    limits = Limits(pixels=most_pixels, segments=_MOST_SEGMENTS)
+    limits = DecodingLimits(pixels=most_pixels, segments=_MOST_SEGMENTS)
     picture = decoding.decode(content, limits=limits)
     return images.to_image(picture, minimum_size=smallest, color=color, levels=levels)

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from metricad.data import decoding, images
 from metricad.data.decoding import decode
 from metricad.data.levels import find as levels_of
-from metricad.data.picture import Limits, TooManyPixelsError, UnreadableError
+from metricad.data.picture import DecodingLimits, TooManyPixelsError, UnreadableError
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (40, 50), dtype=np.uint8)
@@ -350,7 +350,7 @@ def test_pillows_own_limit_does_not_count(monkeypatch):
 
 def test_limits_are_checked_before_decoding():
     content = pillow(GRAY, "TIFF", compression="packbits")
-    assert decode(content, limits=Limits(pixels=2000)).pixels.shape == (40, 50)
+    assert decode(content, limits=DecodingLimits(pixels=2000)).pixels.shape == (40, 50)
     with pytest.raises(TooManyPixelsError, match="1999 at most"):
-        decode(content, limits=Limits(pixels=1999))
+        decode(content, limits=DecodingLimits(pixels=1999))
     assert set(decoding.FORMATS) == {"PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"}

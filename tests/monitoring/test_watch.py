@@ -267,6 +267,16 @@ def test_once_leaves_what_changes_meanwhile(folder, out):
     assert paths(run(folder, out)) == ["b.png"]
 
 
+def test_images_of_other_kinds_get_a_line_and_links_are_followed(folder, out, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "INTERVAL", 0.001)
+    (folder / "a.gif").write_bytes(b"GIF89a")
+    put(tmp_path / "drive" / "b.png")
+    (folder / "linked").symlink_to(tmp_path / "drive")
+    (folder / "loop").symlink_to(folder)
+    found = {record["path"]: record["verdict"] for record in run(folder, out)}
+    assert found == {"a.gif": "error", "linked/b.png": "good"}
+
+
 def test_a_bad_file_is_tried_some_times_then_is_a_line(folder, out, monkeypatch):
     (folder / "bad.png").write_bytes(b"no image")
     images.write(folder / "small.png", np.zeros((3, 9), np.uint8))
