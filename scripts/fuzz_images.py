@@ -17,6 +17,7 @@ The script leaves with 1 if there is any of the last three.
 
 import argparse
 import hashlib
+import importlib
 import io
 import os
 import pickle
@@ -303,6 +304,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of files and damages (0)")
     parser.add_argument("--out", type=Path, help="Markdown file to write; standard output by default")
     options = parser.parse_args()
+    importlib.import_module("metricad.data.tiff")  # once, not in each child
     assert "tensorflow" not in sys.modules
     text, failures = report(options.count, options.seed)
     if options.out:

@@ -102,10 +102,9 @@ def _reduced(
     from metricad.deploy import reduced_precision
 
     surfaces = datasets.load(labelled, data_dir=data_dir) if labelled else []
-    levels = inspector.levels
-    known = (
-        (sample.read(levels=levels), sample.is_defect) for surface in surfaces[:1] for sample in surface.test
-    )
+    if inspector.levels is not None:
+        surfaces = [datasets.with_levels(surface, inspector.levels) for surface in surfaces]
+    known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)
     cost = reduced_precision.export(inspector, out, good=good, labelled=known, **settings)
     said = (
         f"{out}: {settings['precision']}; scores of {cost.images} good images differ by "

@@ -36,16 +36,18 @@ class Sample:
     kind : str
         ``good``, or the kind of defect.
     read : function
-        Returns the image, float32 (H, W), or (H, W, 3) for a color image, in [-1, 1]. It takes the range of
-        the levels as ``levels``; the default is that of the surface's good images.
+        Returns the image, float32 (H, W), or (H, W, 3) for a color image, in [-1, 1].
     read_mask : function or None
         Returns the mask of the defect, bool (H, W), if it is known.
+    read_at : function or None
+        Returns the image read with another range of levels than that of the surface's good images.
     """
 
     name: str
     kind: str
-    read: Callable[..., np.ndarray]
+    read: Callable[[], np.ndarray]
     read_mask: Callable[[], np.ndarray] | None = None
+    read_at: Callable[[Levels], np.ndarray] | None = None
 
     @property
     def is_defect(self) -> bool:
@@ -115,7 +117,10 @@ def with_levels(surface: Surface, levels: Levels) -> Surface:
     """Return a surface whose images are read with this range of levels, as that of a fitted inspector."""
 
     def changed(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        return tuple(replace(one, read=functools.partial(one.read, levels=levels)) for one in samples)
+        return tuple(
+            replace(one, read=functools.partial(one.read_at, levels)) if one.read_at else one
+            for one in samples
+        )
 
     return replace(surface, fit=changed(surface.fit), test=changed(surface.test))
 
@@ -207,11 +212,11 @@ def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
 def _file_sample(
     path: Path, root: Path, kind: str, found: Callable[[], Levels], mask: Path | None = None
 ) -> Sample:
-    def read(levels: Levels | None = None) -> np.ndarray:
-        return images.read(path, minimum_size=patches.PATCH_SIZE, color=True, levels=levels or found())
+    def read(levels: Levels) -> np.ndarray:
+        return images.read(path, minimum_size=patches.PATCH_SIZE, color=True, levels=levels)
 
     read_mask = None if mask is None else functools.partial(masks.read, mask)
-    return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
+    return Sample(path.relative_to(root).as_posix(), kind, lambda: read(found()), read_mask, read)
 
 
 def _first(good: list[T], count: int | None, surface: str) -> list[T]:
@@ -295,13 +300,17 @@ def _tfds_sample(example: dict[str, Any], name: str, is_labelled: bool) -> Sampl
     encoded = example["image"]
     is_defect = is_labelled and _LABELS[example["label"]] == "defect"
     mask = example.get("mask")
+
+    def read(levels: Levels | None = None) -> np.ndarray:
+        pixels = _decode(encoded, name)
+        return images.to_image(pixels, name=name, minimum_size=patches.PATCH_SIZE, color=True, levels=levels)
+
     return Sample(
         name,
         "defect" if is_defect else _GOOD,
-        lambda levels=None: images.to_image(
-            _decode(encoded, name), name=name, minimum_size=patches.PATCH_SIZE, color=True, levels=levels
-        ),
+        read,
         (lambda: _decode(mask, name)[..., 0] > 0) if is_defect and mask is not None else None,
+        read,
     )
 
 

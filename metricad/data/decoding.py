@@ -91,7 +91,7 @@ def decode(content: bytes, *, page: int | None = None, limits: DecodingLimits | 
         if page not in (None, 1):
             raise UnreadableError(f"holds one picture; received page {page}: only TIFF has pages here")
         return reader(content, limits)
-    except DataError:
+    except (DataError, ImportError):
         raise
     except MemoryError as error:
         raise TooManyPixelsError("too large for this machine's memory; give a smaller image") from error
