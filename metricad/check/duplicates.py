@@ -1,0 +1,128 @@
+"""Find exact and near duplicates: the same pixels, or the same part in the same place taken twice.
+
+Good parts in one pose look alike, and two of them are no duplicates. So what they have in common, the average
+of all other images, is subtracted first. Images are near duplicates if the rest agrees nearly everywhere: of
+all tiles with any detail, at least three quarters correlate by `SAME` or more. Noise, JPEG compression, another
+brightness or size, and shifts of up to 4 % of the side leave duplicates what they are. Rotation does not.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy import fft, sparse
+from scipy.sparse.csgraph import connected_components
+
+from metricad.check.look import Looks
+from metricad.errors import DataError
+
+SAME = 0.8
+"""Correlation of tiles of near duplicates. Of good images of seven parts those above it show the same part, as
+seen by eye; copies with noise, JPEG compression or another size have 0.86 or more, mostly."""
+
+SHARE = 0.25
+"""Share of the tiles that may correlate less."""
+
+LIKE = 0.4
+"""Correlation of coarse copies from which on two images are compared in detail."""
+
+PARTNERS = 3
+"""Number of the most similar other images that each is compared with."""
+
+_SHIFT = 12  # pixels of the copy of `SIDE`
+_BORDER = 16  # pixels that are left out, because a shift moves others there
+_TILE = 32  # pixels
+_FAINT = 0.01  # of the variance of all detail; tiles with less have only noise
+_ROWS = 256  # images whose similarities are in memory at once
+_CACHED = 32  # details in memory at once, 256 KiB each
+_FEW = 8  # up to this number, all pairs are compared in detail
+
+
+def groups(looks: Looks, *, read_detail: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Group exact and near duplicates.
+
+    Parameters
+    ----------
+    looks : Looks
+    read_detail : function
+        Reads the detail of a file again, as `look.read_detail`.
+
+    Returns
+    -------
+    exact, near : int (n,)
+        Number of the group of each image; most are alone in theirs. Exact duplicates are also near ones. If
+        more than half of the images are one group, they are not one part but all alike: then no near
+        duplicates are told.
+    """
+    digests = [look.digest or f"unreadable {number}" for number, look in enumerate(looks.all)]
+    _, first, exact = np.unique(digests, return_index=True, return_inverse=True)
+    own = np.array([number for number in np.sort(first) if np.any(looks.coarse[number])], int)
+    details = lru_cache(maxsize=_CACHED)(lambda number: read_detail(looks.all[number].path))
+    mates = []
+    for one, other in _candidates(looks.coarse[own]):
+        try:
+            if _is_same(details(own[one]), details(own[other]), looks.detail, len(looks.all)):
+                mates.append((exact[own[one]], exact[own[other]]))
+        except (DataError, OSError):  # gone since the first look
+            continue
+    joined = _joined(int(exact.max(initial=-1)) + 1, mates)[exact]
+    sizes = np.bincount(joined, minlength=1)
+    return exact, exact if sizes.max() > max(len(own) / 2, 2) else joined
+
+
+def _candidates(coarse: np.ndarray) -> list[tuple[int, int]]:
+    """Pair each image with the most similar others, by what their coarse copies do not share with all."""
+    count = len(coarse)
+    if count <= _FEW:
+        return [(one, other) for one in range(count) for other in range(one + 1, count)]
+    rest = coarse - coarse.mean(axis=0)
+    rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    found = set()
+    for start in range(0, count, _ROWS):
+        alike = rest[start : start + _ROWS] @ rest.T
+        alike[np.arange(len(alike)), start + np.arange(len(alike))] = -1
+        for row, others in enumerate(np.argpartition(alike, -PARTNERS, axis=1)[:, -PARTNERS:]):
+            for other in others[alike[row, others] >= LIKE]:
+                found.add((min(start + row, int(other)), max(start + row, int(other))))
+    return sorted(found)
+
+
+def _is_same(one: np.ndarray, other: np.ndarray, total: np.ndarray, count: int) -> bool:
+    """Whether the details of two images agree nearly everywhere, without what all other images share."""
+    if count > 2:
+        shared = (total - one - other) / (count - 2)
+        one, other = one - shared, other - shared
+    other = np.roll(other, _shift(one, other), axis=(0, 1))
+    first, second = _tiles(one), _tiles(other)
+    variances = (first**2).mean(axis=1), (second**2).mean(axis=1)
+    has_detail = (variances[0] > _FAINT * variances[0].mean()) | (variances[1] > _FAINT * variances[1].mean())
+    if not has_detail.any():
+        return False
+    product = (first * second).mean(axis=1)[has_detail]
+    scale = np.sqrt(variances[0] * variances[1])[has_detail]
+    correlation = product / np.maximum(scale, np.finfo(np.float32).tiny)
+    return bool(np.quantile(correlation, SHARE) >= SAME)
+
+
+def _shift(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """Find the shift of the second image, in rows and columns, at which both correlate most."""
+    product = fft.rfft2(one) * np.conj(fft.rfft2(other))
+    reach = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
+    found = fft.irfft2(product, s=one.shape)[np.ix_(reach, reach)]
+    row, column = np.unravel_index(found.argmax(), found.shape)
+    return int(reach[row]), int(reach[column])
+
+
+def _tiles(detail: np.ndarray) -> np.ndarray:
+    """Cut an image without its border into tiles, each with mean 0: (n, pixels)."""
+    inner = detail[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    count = len(inner) // _TILE
+    tiles = inner.reshape(count, _TILE, count, _TILE).swapaxes(1, 2).reshape(count**2, -1)
+    return tiles - tiles.mean(axis=1, keepdims=True)
+
+
+def _joined(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """Number the groups that pairs make of `count` members."""
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    graph = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]

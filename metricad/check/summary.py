@@ -1,0 +1,184 @@
+"""Say in a few lines what a check found, and what to do."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from metricad.check import suspects
+from metricad.check.findings import Findings
+from metricad.check.look import Look
+
+FEW = 5
+"""Number of good images that fitting takes at least."""
+
+ENOUGH = 20
+"""Number of good images below which more are asked for: one alarm in 21 is then the lowest rate."""
+
+_NAMED = 3  # names in a line
+
+
+def rows(found: Findings) -> list[tuple[str, str]]:
+    """Return one line for each subject: its name and what was found."""
+    lines = [
+        ("files", _files(found)),
+        ("size", _counted(f"{look.height}×{look.width}" for look in found.readable)),
+        ("levels", _counted(look.levels for look in found.readable)),
+        ("color", _counted(look.color for look in found.readable)),
+        ("duplicates", _duplicates(found)),
+    ]
+    for course in found.courses:
+        if not len(course.values):
+            continue
+        low, high = course.values.min(), course.values.max()
+        said = f"{course.values.mean():.3g}, from {low:.3g} to {high:.3g}"
+        if course.drift is not None:
+            said += f"; drifts by {100 * course.drift:+.0f} % from the first quarter of the files to the last"
+        if course.apart:
+            said += f"; {len(course.apart)} apart: {named(found.readable[n].path for n in course.apart)}"
+        lines.append((course.quantity, said))
+    lines.append(("suspects", _suspects(found)))
+    return [(name, said) for name, said in lines if said]
+
+
+def brief(found: Findings) -> list[str]:
+    """Return at most three lines for those who fit; one line if there is nothing to look at."""
+    kinds = [
+        _counted(each)
+        for each in (
+            (f"{look.height}×{look.width}" for look in found.readable),
+            (look.levels for look in found.readable),
+            (look.color for look in found.readable),
+        )
+    ]
+    first = f"{len(found.good)} good images: {'; '.join(kinds)}"
+    said = [f"duplicates: {_duplicates(found)}"] if found.sets(found.near) else []
+    said += [_light(found)] if _light(found) else []
+    lines = [first, "; ".join(said)] if said else [first]
+    return [*lines, f"suspects: {_suspects(found)}"] if found.suspects and found.suspects.numbers else lines
+
+
+def advice(found: Findings) -> list[str]:
+    """Return what to do, the most important first; one sentence if all is well."""
+    return list(_advice(found)) or [
+        "Nothing unusual was found. Go on with: metricad prototype GOOD --out part.metricad"
+    ]
+
+
+def _advice(found: Findings) -> Iterator[str]:
+    if found.unreadable:
+        yield f"Mend or remove {_number(found.unreadable, 'unreadable file')}; without that, fitting stops."
+    if found.others:
+        yield f"Save {_number(found.others, 'image')} of other kinds as PNG or TIFF if they belong to the set."
+    usable = len(found.usable)
+    if usable < FEW:
+        yield f"Take more images: {usable} good ones can be used, and {FEW} is the least."
+    elif usable < ENOUGH:
+        yield (
+            f"Take more images if you can: with {usable}, about 1 false alarm in {usable + 1} good images is "
+            "the best that can be said."
+        )
+    if len({look.container for look in found.readable}) > 1:
+        yield "Save all images with the same type of levels: an inspector takes only one."
+    colors = Counter(look.color for look in found.readable)
+    if colors["color"] and len(colors) > 1:
+        gray = len(found.readable) - colors["color"]
+        yield f"{gray} good images are gray and {colors['color']} in color: give one kind, or --gray."
+    elif colors["gray as color"] and len(colors) > 1:
+        yield "Some gray images are stored as color files and some are not. They are treated alike."
+    if found.leaks:
+        yield (
+            f"Remove {_number(found.leaks, 'test image')} that are also among the good images, or nearly: "
+            "measured figures would be too good."
+        )
+    if groups := found.sets(found.near):
+        alike = sum(map(len, groups))
+        yield (
+            f"{alike} images are duplicates in {_number(groups, 'group')}. They say no more than "
+            f"{_number(groups, 'image')}; folds keep a group together. Remove exact copies."
+        )
+    for course in found.courses:
+        if course.drift is not None:
+            yield (
+                f"The {course.quantity} drifts. Check lamp, exposure and focus; if the line really varies so, "
+                "take good images over the whole range."
+            )
+        if course.apart:
+            yield (
+                f"Look at {_number(course.apart, 'image')} whose {course.quantity} is far from the others: "
+                f"{named(found.readable[n].path for n in course.apart)}."
+            )
+    if found.suspects and found.suspects.numbers:
+        yield (
+            f"Look at {_number(found.suspects.numbers, 'suspect')}. Move defects out of the good images. If "
+            "they are good, take more good images like them, or fit with --keep-suspects."
+        )
+
+
+def named(paths: Iterable[str], *, count: int = _NAMED) -> str:
+    """Name some files, without their folders, and count the others."""
+    names = [Path(path).name for path in paths]
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def _files(found: Findings) -> str:
+    parts = [f"{len(found.good)} good" + (f", {len(found.test)} test" if found.test else "")]
+    if found.unreadable:
+        parts.append(f"{len(found.unreadable)} unreadable: {named(look.path for look in found.unreadable)}")
+    if found.others:
+        parts.append(f"{len(found.others)} images of other kinds: {named(found.others)}")
+    if found.skipped:
+        kinds = ", ".join(
+            f"{count} {name or 'without suffix'}" for name, count in sorted(found.skipped.items())
+        )
+        parts.append(f"{found.skipped.total()} no images: {kinds}")
+    if turned := sum(look.is_turned for look in found.good):
+        parts.append(f"{turned} turned as their orientation asks")
+    return "; ".join(parts)
+
+
+def _duplicates(found: Findings) -> str:
+    parts = []
+    for name, groups in (("exact", found.sets(found.exact)), ("exact or near", found.sets(found.near))):
+        if groups:
+            parts.append(f"{sum(map(len, groups))} {name} in {_number(groups, 'group')}")
+    if len(parts) == 2 and len(found.sets(found.exact)) == len(found.sets(found.near)):
+        parts.pop()
+    if found.leaks:
+        parts.append(f"{_number(found.leaks, 'test image')} as among the good ones")
+    return "; ".join(parts) or "none"
+
+
+def _light(found: Findings) -> str:
+    parts = [f"{course.quantity} drifts" for course in found.courses if course.drift is not None]
+    parts += [
+        f"{course.quantity} of {_number(course.apart, 'image')} apart ("
+        f"{named(found.readable[n].path for n in course.apart)})"
+        for course in found.courses
+        if course.apart
+    ]
+    return "; ".join(parts)
+
+
+def _suspects(found: Findings) -> str:
+    if found.suspects is None:
+        return ""
+    usable = found.usable
+    if len(usable) < suspects.FEWEST:
+        return f"not told with fewer than {suspects.FEWEST} images"
+    if not found.suspects.numbers:
+        return f"none of {len(usable)}"
+    paths = [found.good[usable[number]].path for number in found.suspects.numbers]
+    return f"{len(paths)} of {len(usable)}: {named(paths, count=6)}"
+
+
+def _counted(kinds: Iterable[str]) -> str:
+    counts = Counter(kinds).most_common()
+    if len(counts) == 1:
+        return counts[0][0]
+    more = f" and {len(counts) - 4} more" if len(counts) > 4 else ""
+    return ", ".join(f"{name} ({count})" for name, count in counts[:4]) + more
+
+
+def _number(things: Sequence[object] | Sequence[Look], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
