@@ -66,18 +66,23 @@ class GaussianMixture(keras.layers.Layer):
             sample.update(one, image=0)
         return self.fit(sample.vectors, seed=seed)
 
-    def fit(self, vectors: np.ndarray, *, seed: int = 0) -> Self:
-        """Fit the mixture to feature vectors, float32 (n, d): whitening, k-means, then hard assignments."""
+    def fit(self, vectors: np.ndarray, *, seed: int = 0, members: np.ndarray | None = None) -> Self:
+        """Fit the mixture to feature vectors, float32 (n, d): whitening, k-means, then hard assignments.
+
+        If `members`, the component of each vector, int (n,), is given, it replaces the last two steps. So the
+        mixture is fitted again without some vectors in a fraction of the time.
+        """
         vectors = vectors.astype(np.float64)
         mean = vectors.mean(axis=0)
         whiten = whitening(shrunk(np.cov(vectors.T, bias=True).reshape(2 * [self.dimensions])))
         white = ((vectors - mean) @ whiten).astype(np.float32)
-        members = _clusters(white, self.components, seed)
-        for round_ in range(ITERATIONS + 1):
+        rounds = ITERATIONS if members is None else 0
+        members = _clusters(white, self.components, seed) if members is None else members
+        for round_ in range(rounds + 1):
             centers, covariances, counts = _moments(white, members, self.components)
             matrices = whitening(covariances)
             log_weights = np.log((counts + 1) / (len(white) + self.components)) + log_peak(matrices)
-            if self.components == 1 or round_ == ITERATIONS:
+            if self.components == 1 or round_ == rounds:
                 break
             projected = white @ np.moveaxis(matrices, 0, 1).reshape(self.dimensions, -1).astype(np.float32)
             projected -= np.einsum("kd,kde->ke", centers, matrices).reshape(-1).astype(np.float32)
@@ -105,6 +110,11 @@ class GaussianMixture(keras.layers.Layer):
         for projection, offset in zip(projections, tf.unstack(self.offsets), strict=True):
             projected = tf.nn.conv2d(centered, projection, 1, "VALID")
             yield tf.reduce_sum(tf.square(projected - offset), axis=-1)
+
+    def members(self, vectors: np.ndarray) -> np.ndarray:
+        """Find the most likely component of each feature vector, float32 (n, d): int (n,)."""
+        squares = tf.stack(list(self._squares(vectors[np.newaxis, np.newaxis])), axis=-1)
+        return np.argmax(self.log_weights - squares / 2.0, axis=-1)[0, 0]
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
         """Compute the natural logarithm of the mixture's density at each feature: (N, h, w)."""
