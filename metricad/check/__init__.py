@@ -1,4 +1,4 @@
-"""Look at good images before an inspector is fitted: files, duplicates, light over time, suspects."""
+"""ImageFacts at good images before an inspector is fitted: files, duplicates, light over time, suspects."""
 
 from typing import TYPE_CHECKING
 

@@ -1,24 +1,23 @@
 """Find exact and near duplicates: the same pixels, or the same part in the same place taken twice.
 
-Good parts in one pose look alike, and two of them are no duplicates. So what they have in common, the average
-of all other images, is subtracted first. Images are near duplicates if the rest agrees nearly everywhere: of
-all tiles with any detail, at least three quarters correlate by `SAME` or more. Noise, JPEG compression, another
-brightness or size, and shifts of up to 4 % of the side leave duplicates what they are. Rotation does not.
+Good parts in one pose look alike, and two of them are no duplicates. So what they have in common, the
+average of all other images, is subtracted first. Images are near duplicates if the rest agrees nearly
+everywhere: of all tiles with any detail, at least three quarters correlate by `SAME` or more. This finds
+copies with noise, JPEG compression, another brightness or size, and small shifts, but not rotated ones.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft, sparse
-from scipy.sparse.csgraph import connected_components
+from scipy import fft
 
-from metricad.check.look import Looks
+from metricad.check.facts import Survey
 from metricad.errors import DataError
 
 SAME = 0.8
-"""Correlation of tiles of near duplicates. Of good images of seven parts those above it show the same part, as
-seen by eye; copies with noise, JPEG compression or another size have 0.86 or more, mostly."""
+"""Correlation of tiles of near duplicates. Good images of five parts with a higher one show the same part, as
+seen by eye. Copies with noise, JPEG compression or another size have 0.86 or more on most parts."""
 
 SHARE = 0.25
 """Share of the tiles that may correlate less."""
@@ -34,18 +33,18 @@ _BORDER = 16  # pixels that are left out, because a shift moves others there
 _TILE = 32  # pixels
 _FAINT = 0.01  # of the variance of all detail; tiles with less have only noise
 _ROWS = 256  # images whose similarities are in memory at once
-_CACHED = 32  # details in memory at once, 256 KiB each
+_CACHED = 128  # details in memory at once, 256 KiB each
 _FEW = 8  # up to this number, all pairs are compared in detail
 
 
-def groups(looks: Looks, *, read_detail: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def groups(survey: Survey, *, read_detail: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Group exact and near duplicates.
 
     Parameters
     ----------
-    looks : Looks
+    survey : Survey
     read_detail : function
-        Reads the detail of a file again, as `look.read_detail`.
+        Reads the detail of a file again, as `facts.read_detail`.
 
     Returns
     -------
@@ -54,18 +53,19 @@ def groups(looks: Looks, *, read_detail: Callable[[str], np.ndarray]) -> tuple[n
         more than half of the images are one group, they are not one part but all alike: then no near
         duplicates are told.
     """
-    digests = [look.digest or f"unreadable {number}" for number, look in enumerate(looks.all)]
+    digests = [image.digest or f"unreadable {number}" for number, image in enumerate(survey.all)]
     _, first, exact = np.unique(digests, return_index=True, return_inverse=True)
-    own = np.array([number for number in np.sort(first) if np.any(looks.coarse[number])], int)
-    details = lru_cache(maxsize=_CACHED)(lambda number: read_detail(looks.all[number].path))
-    mates = []
-    for one, other in _candidates(looks.coarse[own]):
-        try:
-            if _is_same(details(own[one]), details(own[other]), looks.detail, len(looks.all)):
-                mates.append((exact[own[one]], exact[own[other]]))
-        except (DataError, OSError):  # gone since the first look
+    own = np.array([number for number in np.sort(first) if np.any(survey.coarse[number])], int)
+    details = lru_cache(maxsize=_CACHED)(lambda number: read_detail(survey.all[number].path))
+    joined = exact.copy()
+    for one, other in ((own[first], own[second]) for first, second in _candidates(survey.coarse[own])):
+        if joined[one] == joined[other]:
             continue
-    joined = _joined(int(exact.max(initial=-1)) + 1, mates)[exact]
+        try:
+            if _is_same(details(one), details(other), survey.detail, len(survey.all)):
+                joined[joined == joined[other]] = joined[one]
+        except (DataError, OSError):  # gone since they were surveyed
+            continue
     sizes = np.bincount(joined, minlength=1)
     return exact, exact if sizes.max() > max(len(own) / 2, 2) else joined
 
@@ -119,10 +119,3 @@ def _tiles(detail: np.ndarray) -> np.ndarray:
     count = len(inner) // _TILE
     tiles = inner.reshape(count, _TILE, count, _TILE).swapaxes(1, 2).reshape(count**2, -1)
     return tiles - tiles.mean(axis=1, keepdims=True)
-
-
-def _joined(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
-    """Number the groups that pairs make of `count` members."""
-    rows, columns = np.array(pairs, int).reshape(-1, 2).T
-    graph = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]

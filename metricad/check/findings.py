@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from metricad.check import duplicates, light
+from metricad.check.facts import ImageFacts, read_detail, survey
 from metricad.check.light import Course
-from metricad.check.look import Look, look_at, read_detail
 from metricad.check.suspects import Suspects
 
 
@@ -23,7 +23,7 @@ class Findings:
 
     Attributes
     ----------
-    good, test : list of Look
+    good, test : list of ImageFacts
         One for each file, good images in the order of their names, in which numbers count.
     exact, near : int (n,)
         Number of the group of duplicates of each image, the good ones first, then the test images; see
@@ -38,8 +38,8 @@ class Findings:
         Good images that look unlike the rest; their numbers are those in `usable`. None: not scored.
     """
 
-    good: list[Look]
-    test: list[Look]
+    good: list[ImageFacts]
+    test: list[ImageFacts]
     exact: np.ndarray
     near: np.ndarray
     courses: list[Course]
@@ -48,26 +48,26 @@ class Findings:
     suspects: Suspects | None = None
 
     @property
-    def readable(self) -> list[Look]:
+    def readable(self) -> list[ImageFacts]:
         """Readable good images."""
-        return [look for look in self.good if look.problem is None]
+        return [image for image in self.good if image.problem is None]
 
     @property
-    def unreadable(self) -> list[Look]:
+    def unreadable(self) -> list[ImageFacts]:
         """Good and test images that cannot be read."""
-        return [look for look in (*self.good, *self.test) if look.problem is not None]
+        return [image for image in (*self.good, *self.test) if image.problem is not None]
 
     @property
     def usable(self) -> list[int]:
-        """Numbers of the good images that can be fitted together: readable, of the most frequent type of
-        levels, exact duplicates once.
+        """Numbers of the good images that can be fitted together: readable, with the most frequent levels,
+        exact duplicates once.
         """
-        kinds = Counter(look.container for look in self.readable)
+        kinds = Counter(image.levels for image in self.readable).most_common(1)
         first = set(np.unique(self.exact[: len(self.good)], return_index=True)[1].tolist())
         return [
             number
-            for number, look in enumerate(self.good)
-            if number in first and look.problem is None and look.container == kinds.most_common(1)[0][0]
+            for number, image in enumerate(self.good)
+            if number in first and image.problem is None and image.levels == kinds[0][0]
         ]
 
     def sets(self, numbers: np.ndarray) -> list[list[int]]:
@@ -90,8 +90,8 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """Return everything found, for JSON."""
         found: dict[str, Any] = {
-            "good": [asdict(look) for look in self.good],
-            "test": [asdict(look) for look in self.test],
+            "good": [asdict(image) for image in self.good],
+            "test": [asdict(image) for image in self.test],
             "exact_groups": self.exact.tolist(),
             "near_groups": self.near.tolist(),
             "leaks": [self.name(number) for number in self.leaks],
@@ -143,10 +143,10 @@ def check(
         Called after each image, for a progress bar.
     """
     ordered = sorted(map(Path, good), key=_by_numbers)
-    looks = look_at([*ordered, *test], bits=bits, page=page, on_image=on_image)
-    exact, near = duplicates.groups(looks, read_detail=partial(read_detail, page=page))
-    own, other = looks.all[: len(ordered)], looks.all[len(ordered) :]
-    courses = light.follow([look for look in own if look.problem is None])
+    surveyed = survey([*ordered, *test], bits=bits, page=page, on_image=on_image)
+    exact, near = duplicates.groups(surveyed, read_detail=partial(read_detail, page=page))
+    own, other = surveyed.all[: len(ordered)], surveyed.all[len(ordered) :]
+    courses = light.follow([image for image in own if image.problem is None])
     return Findings(own, other, exact, near, courses, [str(path) for path in others], skipped or Counter())
 
 

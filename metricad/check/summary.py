@@ -6,7 +6,6 @@ from pathlib import Path
 
 from metricad.check import suspects
 from metricad.check.findings import Findings
-from metricad.check.look import Look
 
 FEW = 5
 """Number of good images that fitting takes at least."""
@@ -21,9 +20,9 @@ def rows(found: Findings) -> list[tuple[str, str]]:
     """Return one line for each subject: its name and what was found."""
     lines = [
         ("files", _files(found)),
-        ("size", _counted(f"{look.height}×{look.width}" for look in found.readable)),
-        ("levels", _counted(look.levels for look in found.readable)),
-        ("color", _counted(look.color for look in found.readable)),
+        ("size", _counted(f"{image.height}×{image.width}" for image in found.readable)),
+        ("levels", _counted(image.levels for image in found.readable)),
+        ("color", _counted(image.color for image in found.readable)),
         ("duplicates", _duplicates(found)),
     ]
     for course in found.courses:
@@ -45,9 +44,9 @@ def brief(found: Findings) -> list[str]:
     kinds = [
         _counted(each)
         for each in (
-            (f"{look.height}×{look.width}" for look in found.readable),
-            (look.levels for look in found.readable),
-            (look.color for look in found.readable),
+            (f"{image.height}×{image.width}" for image in found.readable),
+            (image.levels for image in found.readable),
+            (image.color for image in found.readable),
         )
     ]
     first = f"{len(found.good)} good images: {'; '.join(kinds)}"
@@ -68,7 +67,7 @@ def _advice(found: Findings) -> Iterator[str]:
     if found.unreadable:
         yield f"Mend or remove {_number(found.unreadable, 'unreadable file')}; without that, fitting stops."
     if found.others:
-        yield f"Save {_number(found.others, 'image')} of other kinds as PNG or TIFF if they belong to the set."
+        yield f"Save {_number(found.others, 'image')} of other kinds as PNG or TIFF if they belong here."
     usable = len(found.usable)
     if usable < FEW:
         yield f"Take more images: {usable} good ones can be used, and {FEW} is the least."
@@ -77,9 +76,9 @@ def _advice(found: Findings) -> Iterator[str]:
             f"Take more images if you can: with {usable}, about 1 false alarm in {usable + 1} good images is "
             "the best that can be said."
         )
-    if len({look.container for look in found.readable}) > 1:
-        yield "Save all images with the same type of levels: an inspector takes only one."
-    colors = Counter(look.color for look in found.readable)
+    if len({image.levels for image in found.readable}) > 1:
+        yield "Save all images with the same levels: an inspector takes only one kind."
+    colors = Counter(image.color for image in found.readable)
     if colors["color"] and len(colors) > 1:
         gray = len(found.readable) - colors["color"]
         yield f"{gray} good images are gray and {colors['color']} in color: give one kind, or --gray."
@@ -99,7 +98,7 @@ def _advice(found: Findings) -> Iterator[str]:
     for course in found.courses:
         if course.drift is not None:
             yield (
-                f"The {course.quantity} drifts. Check lamp, exposure and focus; if the line really varies so, "
+                f"The {course.quantity} drifts. Check lamp, exposure and focus; if the line does vary so, "
                 "take good images over the whole range."
             )
         if course.apart:
@@ -124,7 +123,7 @@ def named(paths: Iterable[str], *, count: int = _NAMED) -> str:
 def _files(found: Findings) -> str:
     parts = [f"{len(found.good)} good" + (f", {len(found.test)} test" if found.test else "")]
     if found.unreadable:
-        parts.append(f"{len(found.unreadable)} unreadable: {named(look.path for look in found.unreadable)}")
+        parts.append(f"{len(found.unreadable)} unreadable: {named(image.path for image in found.unreadable)}")
     if found.others:
         parts.append(f"{len(found.others)} images of other kinds: {named(found.others)}")
     if found.skipped:
@@ -132,7 +131,7 @@ def _files(found: Findings) -> str:
             f"{count} {name or 'without suffix'}" for name, count in sorted(found.skipped.items())
         )
         parts.append(f"{found.skipped.total()} no images: {kinds}")
-    if turned := sum(look.is_turned for look in found.good):
+    if turned := sum(image.is_turned for image in found.good):
         parts.append(f"{turned} turned as their orientation asks")
     return "; ".join(parts)
 
@@ -180,5 +179,5 @@ def _counted(kinds: Iterable[str]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts[:4]) + more
 
 
-def _number(things: Sequence[object] | Sequence[Look], name: str) -> str:
+def _number(things: Sequence[object], name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from metricad.cli import console
+from metricad.cli.check import check
 from metricad.cli.demo import demo
 from metricad.cli.detectability import detectability
 from metricad.cli.evaluate import evaluate
@@ -43,6 +44,7 @@ def metricad(
 
 for verb in (
     train,
+    check,
     prototype,
     tune,
     inspect,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from metricad.cli import display
-from metricad.cli.options import FalseAlarmRate, Page, PartPreset
+from metricad.cli.options import Bits, FalseAlarmRate, Page, PartPreset
 from metricad.density import Kind, Metric
 from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
@@ -51,15 +51,7 @@ def prototype(
         bool,
         typer.Option("--foreground", help="Inspect only the part: find it in front of an even background."),
     ] = False,
-    bits: Annotated[
-        int | None,
-        typer.Option(
-            min=8,
-            max=16,
-            help="Number of bits of a level, where the files hold more.",
-            show_default="found on the good images",
-        ),
-    ] = None,
+    bits: Bits = None,
     page: Page = None,
     margin: Annotated[
         int | None,

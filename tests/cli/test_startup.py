@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 VERBS = [
-    "train", "prototype", "tune", "inspect", "detectability", "export", "watch", "serve", "evaluate",
+    "train", "check", "prototype", "tune", "inspect", "detectability", "export", "watch", "serve", "evaluate",
     "report", "reproduce", "demo",
 ]  # fmt: skip
 

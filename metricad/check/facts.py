@@ -1,16 +1,16 @@
-"""Look at each image file once: its size, levels and light, and small copies to find duplicates with."""
+"""Read each image file once and note what it is: size, levels, light, and a small copy to find duplicates."""
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from scipy.ndimage import gaussian_filter, laplace
+from scipy.ndimage import laplace, uniform_filter
 
 from metricad.data import images
 from metricad.data.channels import LUMINANCE
@@ -24,12 +24,12 @@ SIDE = 256
 COARSE = 16
 """Height and width of the copy that is kept of every image: 1 KiB of memory each."""
 
-_FINEST, _FINE, _SLOW = 1.0, 4.0, 16.0  # pixels of the copy of `SIDE`; standard deviations of Gaussians
+_FINEST, _FINE, _SLOW = 3, 15, 55  # pixels of the copy of `SIDE`; sides of squares that are averaged
 _AT_ONCE = 16  # images in memory
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageFacts:
     """What one image file is.
 
     Attributes
@@ -44,6 +44,8 @@ class Look:
         Type of the levels, as in `Levels`.
     bits : int or None
         Bits of a level: said by the file, or found on all files of this type; None for floats.
+    largest : float
+        Largest level.
     digest : str
         SHA-256 of the pixels, with their shape and type.
     brightness, contrast : float in [0, 1]
@@ -61,6 +63,7 @@ class Look:
     color: str = ""
     container: str = ""
     bits: int | None = None
+    largest: float = 0.0
     digest: str = ""
     brightness: float = 0.0
     contrast: float = 0.0
@@ -74,12 +77,12 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Looks:
+class Survey:
     """What all image files are.
 
     Attributes
     ----------
-    all : list of Look
+    all : list of ImageFacts
         One for each file, in order.
     coarse : float32 (n, 256)
         Coarse copy of each image without its slow changes of light, with mean 0; 0 for unreadable files.
@@ -87,19 +90,19 @@ class Looks:
         Sum of the fine detail of all readable images.
     """
 
-    all: list[Look]
+    all: list[ImageFacts]
     coarse: np.ndarray
     detail: np.ndarray
 
 
-def look_at(
+def survey(
     paths: Sequence[str | os.PathLike[str]],
     *,
     bits: int | None = None,
     page: int | None = None,
     on_image: Callable[[], object] = lambda: None,
-) -> Looks:
-    """Look at each image file once. A bad file is noted, and the next one is looked at.
+) -> Survey:
+    """Read each image file once and note what it is. A bad file is noted as well, and the next one is read.
 
     Memory does not grow with the number of images but for 1 KiB each.
 
@@ -111,66 +114,63 @@ def look_at(
     on_image : function, optional
         Called after each image, for a progress bar.
     """
-    found: list[Look] = []
+    found: list[ImageFacts] = []
     coarse = np.zeros((len(paths), COARSE**2), np.float32)
     total = np.zeros((SIDE, SIDE))
-    largest: dict[str, int] = {}
-    for number, (look, top, small, detail) in enumerate(_one_by_one(paths, page)):
-        found.append(look)
-        if look.problem is None:
-            coarse[number] = small
-            total += detail
-            largest[look.container] = max(largest.get(look.container, 0), top)
+    largest: dict[str, float] = defaultdict(float)
+    for number, (one, small) in enumerate(_one_by_one(paths, page)):
+        found.append(one)
+        if small is not None:
+            coarse[number] = _coarse(small)
+            total += _detail(small)
+            largest[one.container] = max(largest[one.container], one.largest)
         on_image()
-    return Looks([_in_range(look, largest, bits) for look in found], coarse, total)
+    return Survey([_in_range(one, largest[one.container], bits) for one in found], coarse, total)
 
 
 def read_detail(path: str, *, page: int | None = None) -> np.ndarray:
-    """Read the fine detail of an image file: float32 (256, 256), see `Looks.detail`."""
+    """Read the fine detail of an image file: float32 (256, 256), see `Survey.detail`."""
     return _detail(_small(_luminance(images.decode(path, page=page), path)))
 
 
 def _one_by_one(
     paths: Sequence[str | os.PathLike[str]], page: int | None
-) -> Iterator[tuple[Look, int, np.ndarray | None, np.ndarray | None]]:
-    """Yield a look, the largest level, the coarse copy and the detail of each file; a few are read ahead."""
+) -> Iterator[tuple[ImageFacts, np.ndarray | None]]:
+    """Yield the facts and a small copy of each file; some are read ahead in threads."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as readers:
         for start in range(0, len(paths), _AT_ONCE):
-            yield from readers.map(partial(_look, page=page), paths[start : start + _AT_ONCE])
+            yield from readers.map(partial(_facts, page=page), paths[start : start + _AT_ONCE])
 
 
-def _look(
-    path: str | os.PathLike[str], *, page: int | None
-) -> tuple[Look, int, np.ndarray | None, np.ndarray | None]:
+def _facts(path: str | os.PathLike[str], *, page: int | None) -> tuple[ImageFacts, np.ndarray | None]:
     name = str(path)
     try:
         picture = images.decode(path, page=page)
         images.to_image(picture, name=name)  # refuses transparent pixels and others that are not inspected
         light = _luminance(picture, name)
-        pixels = picture.pixels
-        small = _small(light)
         contrast = float(light.std())
-        look = Look(
+        facts = ImageFacts(
             name,
             height=light.shape[0],
             width=light.shape[1],
-            color=_color(pixels),
-            container=container(pixels, name),
+            color=_color(picture.pixels),
+            container=container(picture.pixels, name),
             bits=picture.bits,
+            largest=float(picture.pixels.max(initial=0)),
             digest=_digest(picture),
             brightness=float(light.mean()),
             contrast=contrast,
             sharpness=float(laplace(light).std()) / contrast if contrast else 0.0,
             is_turned=picture.is_turned,
         )
-        return look, int(pixels.max(initial=0)), _coarse(small), _detail(small)
+        return facts, _small(light)
     except DataError as error:
         problem = str(error).removeprefix(f"{name}: ")
     except MemoryError:
         problem = "too large for this machine's memory; give a smaller image"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    return Look(name, problem), 0, None, None
+    return ImageFacts(name, problem), None
 
 
 def _luminance(picture: Picture, name: str) -> np.ndarray:
@@ -196,17 +196,19 @@ def _digest(picture: Picture) -> str:
     return hashlib.sha256(said.encode() + pixels.tobytes()).hexdigest()
 
 
-def _in_range(look: Look, largest: dict[str, int], bits: int | None) -> Look:
-    """Complete the bits of a look, and express its brightness and contrast as shares of white."""
-    if look.problem is not None or look.container == "float":
-        return look
-    width = int(look.container.removeprefix("uint"))
-    found = look.bits or bits
-    if found is None:
-        found = 8 if width == 8 else next(n for n in BITS if largest[look.container] < 2**n)
-    found = min(found, width)
+def _in_range(facts: ImageFacts, largest: float, bits: int | None) -> ImageFacts:
+    """Complete the bits of a file, and express its brightness and contrast as shares of white.
+
+    `largest` is the largest level of all files with this type.
+    """
+    if facts.problem is not None or facts.container == "float":
+        return facts
+    width = int(facts.container.removeprefix("uint"))
+    found = bits or facts.bits or (8 if width == 8 else next(n for n in BITS if largest < 2**n))
     white = 2**found - 1
-    return replace(look, bits=found, brightness=look.brightness / white, contrast=look.contrast / white)
+    if found > width or facts.largest > white:
+        return ImageFacts(facts.path, f"does not hold {found}-bit levels; expected those of --bits")
+    return replace(facts, bits=found, brightness=facts.brightness / white, contrast=facts.contrast / white)
 
 
 def _small(light: np.ndarray) -> np.ndarray:
@@ -220,15 +222,10 @@ def _small(light: np.ndarray) -> np.ndarray:
 
 def _coarse(small: np.ndarray) -> np.ndarray:
     block = SIDE // COARSE
-    flat = small - gaussian_filter(small, _SLOW)
+    flat = small - uniform_filter(small, _SLOW)
     blocks = flat.reshape(COARSE, block, COARSE, block).mean(axis=(1, 3)).ravel()
     return blocks - blocks.mean()
 
 
 def _detail(small: np.ndarray) -> np.ndarray:
-    return gaussian_filter(small, _FINEST) - gaussian_filter(small, _FINE)
-
-
-def name_of(look: Look) -> str:
-    """Return the name of an image's file, without its folder."""
-    return Path(look.path).name
+    return uniform_filter(small, _FINEST) - uniform_filter(small, _FINE)
