@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from metricad.check import suspects
+from metricad.check.facts import ImageFacts
 from metricad.check.findings import Findings
+from metricad.check.light import Course
 
 FEW = 5
 """Number of good images that fitting takes at least."""
@@ -25,16 +27,7 @@ def rows(found: Findings) -> list[tuple[str, str]]:
         ("color", _counted(image.color for image in found.readable)),
         ("duplicates", _duplicates(found)),
     ]
-    for course in found.courses:
-        if not len(course.values):
-            continue
-        low, high = course.values.min(), course.values.max()
-        said = f"{course.values.mean():.3g}, from {low:.3g} to {high:.3g}"
-        if course.drift is not None:
-            said += f"; drifts by {100 * course.drift:+.0f} % from the first quarter of the files to the last"
-        if course.apart:
-            said += f"; {len(course.apart)} apart: {named(found.readable[n].path for n in course.apart)}"
-        lines.append((course.quantity, said))
+    lines += [(course.quantity, _course(found, course)) for course in found.courses if len(course.values)]
     lines.append(("suspects", _suspects(found)))
     return [(name, said) for name, said in lines if said]
 
@@ -65,9 +58,9 @@ def advice(found: Findings) -> list[str]:
 
 def _advice(found: Findings) -> Iterator[str]:
     if found.unreadable:
-        yield f"Mend or remove {_number(found.unreadable, 'unreadable file')}; without that, fitting stops."
+        yield f"Mend or remove unreadable files, which stop fitting: {_paths(found.unreadable)}."
     if found.others:
-        yield f"Save {_number(found.others, 'image')} of other kinds as PNG or TIFF if they belong here."
+        yield f"Save images of other kinds as PNG or TIFF, if they belong here: {named(found.others)}."
     usable = len(found.usable)
     if usable < FEW:
         yield f"Take more images: {usable} good ones can be used, and {FEW} is the least."
@@ -86,30 +79,29 @@ def _advice(found: Findings) -> Iterator[str]:
         yield "Some gray images are stored as color files and some are not. They are treated alike."
     if found.leaks:
         yield (
-            f"Remove {_number(found.leaks, 'test image')} that are also among the good images, or nearly: "
-            "measured figures would be too good."
+            f"Remove from the test images what is also among the good ones, or nearly the same: "
+            f"{named(map(found.name, found.leaks))}. Measured figures would be too good."
         )
-    if groups := found.sets(found.near):
+    if groups := found.sets(found.near[: len(found.good)]):
         alike = sum(map(len, groups))
         yield (
-            f"{alike} images are duplicates in {_number(groups, 'group')}. They say no more than "
-            f"{_number(groups, 'image')}; folds keep a group together. Remove exact copies."
+            f"Take more different images if you can: {alike} good images show no more than "
+            f"{_number(groups, 'part')}, as they are duplicates. Folds keep these together."
         )
     for course in found.courses:
         if course.drift is not None:
             yield (
-                f"The {course.quantity} drifts. Check lamp, exposure and focus; if the line does vary so, "
+                f"Check lamp, exposure and focus, as the {course.quantity} drifts. If the line does vary so, "
                 "take good images over the whole range."
             )
-        if course.apart:
-            yield (
-                f"Look at {_number(course.apart, 'image')} whose {course.quantity} is far from the others: "
-                f"{named(found.readable[n].path for n in course.apart)}."
-            )
+    apart = {found.readable[number].path: None for course in found.courses for number in course.apart}
+    if apart:
+        quantities = " or ".join(course.quantity for course in found.courses if course.apart)
+        yield f"Look at images whose {quantities} is far from the others: {named(apart)}."
     if found.suspects and found.suspects.numbers:
         yield (
-            f"Look at {_number(found.suspects.numbers, 'suspect')}. Move defects out of the good images. If "
-            "they are good, take more good images like them, or fit with --keep-suspects."
+            "Look at the suspects, and move defects out of the good images. If they are good, take more good "
+            "images like them, or fit with --keep-suspects."
         )
 
 
@@ -120,20 +112,37 @@ def named(paths: Iterable[str], *, count: int = _NAMED) -> str:
     return ", ".join(names[:count]) + more
 
 
+def _paths(files: Sequence[ImageFacts]) -> str:
+    return named(image.path for image in files)
+
+
 def _files(found: Findings) -> str:
     parts = [f"{len(found.good)} good" + (f", {len(found.test)} test" if found.test else "")]
     if found.unreadable:
-        parts.append(f"{len(found.unreadable)} unreadable: {named(image.path for image in found.unreadable)}")
+        parts.append(f"{len(found.unreadable)} unreadable: {_paths(found.unreadable)}")
     if found.others:
-        parts.append(f"{len(found.others)} images of other kinds: {named(found.others)}")
+        parts.append(f"{len(found.others)} of other kinds: {named(found.others)}")
     if found.skipped:
         kinds = ", ".join(
             f"{count} {name or 'without suffix'}" for name, count in sorted(found.skipped.items())
         )
-        parts.append(f"{found.skipped.total()} no images: {kinds}")
+        parts.append(f"not images: {kinds}")
     if turned := sum(image.is_turned for image in found.good):
         parts.append(f"{turned} turned as their orientation asks")
     return "; ".join(parts)
+
+
+def _course(found: Findings, course: Course) -> str:
+    low, mean, high = course.values.min(), course.values.mean(), course.values.max()
+    if course.quantity == "sharpness":
+        said = f"{mean:.3g}, from {low:.3g} to {high:.3g}"
+    else:
+        said = f"{100 * mean:.3g} % of white, from {100 * low:.3g} to {100 * high:.3g}"
+    if course.drift is not None:
+        said += f"; drifts by {100 * course.drift:+.0f} % from the first quarter of the files to the last"
+    if course.apart:
+        said += f"; {len(course.apart)} apart: {named(found.readable[n].path for n in course.apart)}"
+    return said
 
 
 def _duplicates(found: Findings) -> str:
@@ -144,7 +153,7 @@ def _duplicates(found: Findings) -> str:
     if len(parts) == 2 and len(found.sets(found.exact)) == len(found.sets(found.near)):
         parts.pop()
     if found.leaks:
-        parts.append(f"{_number(found.leaks, 'test image')} as among the good ones")
+        parts.append(f"{len(found.leaks)} across good and test images")
     return "; ".join(parts) or "none"
 
 

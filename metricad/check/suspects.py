@@ -10,8 +10,8 @@ APART = 4.0
 half. If the upper half is exponential, 0.8 % of good images are above it; if it is normal, hardly any. Of the
 good test images of 17 surfaces 0.3 % were."""
 
-FEWER = 3
-"""`APART` is multiplied by 1 + 3 / n for n scores, because the spread of few is less well known."""
+FEWER = 6
+"""`APART` is multiplied by 1 + 6 / n for n scores, because the spread of few is less well known."""
 
 FEWEST = 8
 """Number of scores from which on their spread is known well enough."""

@@ -21,7 +21,7 @@ from metricad.reporting import figures, report
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import plain
 
-_ACROSS = 4  # images in a row of the contact sheet; readable on a phone
+_ACROSS = 3  # images in a row of the contact sheet; readable on a phone
 _ROWS = 3  # rows of images in one picture
 _MOST = 40  # groups of duplicates in the table
 _HOW_TO_READ = (
@@ -64,7 +64,7 @@ def build(found: Findings, sheet: Sequence[Shown], *, name: str) -> Document:
     """Build the page; parameters as in `write`."""
     lines = [[Cell(subject), Cell(plain(said))] for subject, said in summary.rows(found)]
     sections = [
-        Section("What to do", [plain(step) for step in summary.advice(found)]),
+        Section("What to do", [f"{n}. {plain(step)}" for n, step in enumerate(summary.advice(found), 1)]),
         Section("What was found", [Table("", ["subject", "found"], lines)]),
     ]
     if sheet:
@@ -101,7 +101,7 @@ def draw_sheet(sheet: Sequence[Shown], *, high: float) -> Figure:
     """Draw images in rows, with their heat maps below; `high` is the map value of the last color."""
     with rc_context(figures.LOOK):
         rows = -(-len(sheet) // _ACROSS)
-        figure = Figure(figsize=(figures.WIDTH, 3.3 * rows), layout="constrained")
+        figure = Figure(figsize=(figures.WIDTH, 4.4 * rows), layout="constrained")
         panels = figure.subplots(2 * rows, _ACROSS, squeeze=False)
         for panel in panels.flat:
             panel.set_axis_off()
@@ -110,8 +110,8 @@ def draw_sheet(sheet: Sequence[Shown], *, high: float) -> Figure:
             above, below = panels[2 * row, column], panels[2 * row + 1, column]
             above.imshow((shown.image + 1) / 2, cmap="gray", vmin=0, vmax=1)
             below.imshow(shown.anomaly_map, cmap="viridis", vmin=0, vmax=high)
-            above.set_title(_short(shown.path), fontsize=7, parse_math=False)
-            below.set_title(f"distance {shown.distance:.1f}", fontsize=8)
+            above.set_title(_short(shown.path), fontsize=9, parse_math=False)
+            below.set_title(f"distance {shown.distance:.1f}", fontsize=9)
     return figure
 
 
