@@ -117,9 +117,7 @@ def _of_fold(
     """Yield the scores of a fold's images by a detector without them."""
     name, _ = learned.choose(without=out)
     densities = []
-    for k, (source, fitted) in enumerate(
-        zip(detector.features.sources, learned.candidates[name].fitted, strict=True)
-    ):
+    for k, fitted in enumerate(learned.candidates[name].fitted):
         if isinstance(fitted, fit_detector.Positional):
             maps = (
                 (found[k], detector.inside(image, found[k].shape[:2], k))
