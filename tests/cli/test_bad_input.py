@@ -205,7 +205,7 @@ def test_twelve_bits_from_good_images_to_verdicts(run_metricad, run_folder, good
     assert "gray images of 12 bits" in done.out
     rows = [
         [json.loads(line) for line in run_metricad("inspect", *given, "--format", "jsonl").out.splitlines()]
-        for given in ((part, good_folder), (out, tmp_path / "deep"))
+        for given in ((part, good_folder / "000.png"), (out, deep["000.png"]))
     ]
     for eight, twelve in zip(*rows, strict=True):
         assert twelve["score"] == pytest.approx(eight["score"], rel=0.01)
