@@ -5,7 +5,7 @@ first use, so that the command line can answer without TensorFlow.
 
     inspector = metricad.fit_inspector(metricad.find_images(["good"]), false_alarm_rate=0.01)
     metricad.save_inspector(inspector, "part.metricad")
-    inspection, anomaly_map = inspector.inspect(metricad.read_image("line/0001.png"))
+    inspection, anomaly_map = inspector.inspect(inspector.read("line/0001.png"))
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """`metricad evaluate`: measure AUROC on labeled surfaces."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,9 @@ def evaluate(
 
     protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
+    for surface in surfaces:
+        for remark in datasets.mask_problems(surface):
+            print(f"warning: {surface.name}: {remark}; its pixels are left out", file=sys.stderr)
     compared = [candidates.of_name(name, epochs=epochs, weights=weights) for name in method or []]
     plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
     checkpoints = out.with_name(f"{out.stem}.training")

@@ -1,13 +1,12 @@
 """`metricad export`: export an inspector to another runtime."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metricad.cli import display
 from metricad.cli.options import DataDir
-from metricad.data import images
 from metricad.deploy import Format, InputType, Precision
 from metricad.deploy.native_output import load_tensorflow
 
@@ -60,7 +59,7 @@ def export(
     """
     _check_precision(precision, good, compare, labelled)
     format = _BY_SUFFIX.get(out.suffix, Format.openvino) if format is None else format
-    paths = images.find(good or compare or [])
+    paths = display.found(good or compare or [])
     load_tensorflow()
     from metricad.deploy import export as exporting
     from metricad.inspection import bundle
@@ -70,10 +69,7 @@ def export(
     if precision is not Precision.float32:
         typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
         return
-    smallest = inspector.detector.grid.smallest
-    color = inspector.detector.channels == 3
-    read = partial(images.read, minimum_size=smallest, color=color)
-    chosen = map(read, paths) if paths else None
+    chosen = map(inspector.read, paths) if paths else None
     found = exporting.export(inspector, out, images=chosen, **settings)
     typer.echo(
         f"{out}: {format}, the same as {part.name} on {found.images} images; largest difference "
@@ -106,6 +102,8 @@ def _reduced(
     from metricad.deploy import reduced_precision
 
     surfaces = datasets.load(labelled, data_dir=data_dir) if labelled else []
+    if inspector.levels is not None:
+        surfaces = [datasets.with_levels(surface, inspector.levels) for surface in surfaces]
     known = ((sample.read(), sample.is_defect) for surface in surfaces[:1] for sample in surface.test)
     cost = reduced_precision.export(inspector, out, good=good, labelled=known, **settings)
     said = (

@@ -11,6 +11,7 @@ import typer
 from metricad.cli import console, display
 from metricad.cli.options import (
     Format,
+    Page,
 )
 from metricad.data import images
 from metricad.deploy import loading, runtimes
@@ -31,6 +32,7 @@ def inspect(
         int | None,
         typer.Option(min=1, help="Number of images inspected at once.", show_default="one for each core"),
     ] = None,
+    page: Page = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print the time of each stage on standard error.")
     ] = False,
@@ -41,7 +43,9 @@ def inspect(
 
     Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
     """
-    found = images.find(paths, missing_ok=True)
+    search = images.search(paths, missing_ok=True)
+    display.left_out(search.skipped)
+    found = search.paths + search.others  # these are reported as errors: they were not judged
     workers = runtimes.cores() if workers is None else workers
     inspector = loading.load(part, workers=workers)
     names = dict(zip(found, images.map_names(found), strict=True))
@@ -52,9 +56,9 @@ def inspect(
 
     verdicts = set()
     began = time.perf_counter()
-    with display.verdicts(format, len(found)) as show:
+    with display.turned(), display.verdicts(format, len(found)) as show:
         judged = inspector.inspect_files(
-            found, workers=workers, draw=None if maps is None else partial(draw, maps)
+            found, workers=workers, draw=None if maps is None else partial(draw, maps), page=page
         )
         for inspection, _, _ in judged:
             show(inspection)

@@ -21,6 +21,10 @@ Holdout = Annotated[
 FalseAlarmRate = Annotated[
     float, typer.Option(help="Largest share of good images that may be called defects.")
 ]
+Page = Annotated[
+    int | None,
+    typer.Option(min=1, help="Page to read of each TIFF, from 1.", show_default="the only one"),
+]
 
 UnseenGood = Annotated[
     list[Path],

@@ -7,7 +7,6 @@ import typer
 
 from metricad.cli import display
 from metricad.cli.options import UnseenGood
-from metricad.data import images
 from metricad.deploy.native_output import load_tensorflow
 
 
@@ -27,7 +26,7 @@ def tune(
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """
-    paths = images.find(good)
+    paths = display.found(good)
     load_tensorflow()
     from metricad.inspection import bundle, tuning
 

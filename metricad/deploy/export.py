@@ -116,6 +116,8 @@ def export(
     if path.suffix != suffix:
         expected = f"a name that ends in {suffix}" if suffix else "a folder's name, without a dot"
         raise DataError(f"{path}: {format} expects {expected}")
+    if input_type == "uint8" and inspector.levels is not None and inspector.levels.bits != 8:
+        raise DataError(f"uint8 pixels hold 8 bits, the part has {inspector.levels}; export it with float32")
     if not suffix and path.exists():
         raise DataError(f"{path}: is there already; remove it or choose another name")
     detector = inspector.detector
@@ -133,6 +135,7 @@ def export(
         precision=precision,
         sizes=graph.sizes(detector),
         mask=detector.region if isinstance(detector.region, MaskRegion) else None,
+        levels=inspector.levels,
         facts={"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:

@@ -89,7 +89,8 @@ def load(
         The file is missing, damaged or not from metricad, or its runtime is not installed.
     """
     found, run = open_runtime(path, workers=workers, threads=threads)
-    return Inspector(ExportedDetector(found, run(_JUDGED)), found.calibration, dict(found.facts))
+    detector = ExportedDetector(found, run(_JUDGED))
+    return Inspector(detector, found.calibration, dict(found.facts), found.levels)
 
 
 def open_runtime(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from metricad.data.levels import Levels
 from metricad.deploy import InputType
 from metricad.errors import BundleError
 from metricad.networks.feature_grid import FeatureGrid
@@ -49,6 +50,8 @@ class Description:
         from `grid.smallest`.
     mask : MaskRegion or None
         Region of interest; None for the whole image.
+    levels : Levels or None
+        Range of the levels of the image files; see `Inspector`. The graph takes levels stretched to 0 to 255.
     facts : mapping
         Record: the images it was fitted on, versions, name and SHA-256 of the bundle.
     """
@@ -64,6 +67,7 @@ class Description:
     precision: str = "float32"
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     mask: MaskRegion | None = None
+    levels: Levels | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -100,6 +104,7 @@ class Description:
                 "precision": self.precision,
                 "sizes": self.sizes,
                 "mask": None if self.mask is None else _pack(self.mask.mask),
+                "levels": None if self.levels is None else self.levels.to_dict(),
                 **self.facts,
             }
         )
@@ -141,6 +146,7 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
             precision=found.pop("precision"),
             sizes=None if sizes is None else (tuple(sizes[0]), tuple(sizes[1])),
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
+            levels=Levels.from_dict(found.pop("levels")),
             facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
         )
     except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:

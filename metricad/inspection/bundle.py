@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from metricad import files
+from metricad.data.levels import Levels
 from metricad.density.mean import MeanDistance
 from metricad.density.mixture import GaussianMixture
 from metricad.density.positional import PositionalGaussian
@@ -83,6 +84,7 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
             "false_alarm_rate": inspector.calibration.false_alarm_rate,
             "threshold": inspector.threshold,
         },
+        "levels": None if inspector.levels is None else inspector.levels.to_dict(),
         "fitted_on": inspector.fitted_on,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
     }
@@ -120,7 +122,8 @@ def load(path: str | os.PathLike[str]) -> Inspector[PartDetector]:
         detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
         detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
         calibration = Calibration(arrays["calibration/scores"], manifest["calibration"]["false_alarm_rate"])
-        return Inspector(detector, calibration, manifest["fitted_on"])
+        levels = Levels.from_dict(manifest["levels"])
+        return Inspector(detector, calibration, manifest["fitted_on"], levels)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
 

@@ -28,6 +28,8 @@ def fit_inspector(
     false_alarm_rate: float = 0.01,
     holdout: float = 0.2,
     seed: int = 0,
+    bits: int | None = None,
+    page: int | None = None,
     on_image: Callable[[], object] = lambda: None,
 ) -> Inspector[PartDetector]:
     """Fit an inspector to images of good parts and calibrate its threshold.
@@ -53,6 +55,11 @@ def fit_inspector(
         Share of the images that is held out from fitting. They are used only to set the threshold.
     seed : int
         Seed for the choice of held-out images and all other random numbers.
+    bits : int, optional
+        Number of bits of a level, where the files hold more. The default is found on the images fitted to:
+        see `images.find_levels`. Every other image must have the same range.
+    page : int, optional
+        Page of each TIFF, from 1. The default is the only one.
     on_image : function, optional
         Called after each image read, for a progress bar.
 
@@ -65,23 +72,19 @@ def fit_inspector(
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
     model = pretrained.load() if model is None else model
     detector = PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
-    read = partial(images.read, minimum_size=detector.grid.smallest, color=not detector.is_gray)
-    detector.fit(ImageSequence(((str(path), partial(read, path)) for path in fitted), on_image=on_image))
-    scores = for_each(
-        held_out,
-        detector.score,
-        smallest=detector.grid.smallest,
-        color=detector.channels == 3,
-        on_image=on_image,
-    )
-    calibrated = calibrate(scores, false_alarm_rate)
+    levels = images.find_levels(fitted, bits=bits, page=page)
+    read = partial(images.read, minimum_size=detector.grid.smallest, levels=levels, page=page)
+    fitted_images = ((str(path), partial(read, path, color=not detector.is_gray)) for path in fitted)
+    detector.fit(ImageSequence(fitted_images, on_image=on_image))
+    read = partial(read, color=detector.channels == 3)
+    calibrated = calibrate(for_each(held_out, detector.score, read=read, on_image=on_image), false_alarm_rate)
     fitted_on = {
         "fit_images": len(fitted),
         "held_out_images": len(held_out),
         "holdout": holdout,
         "seed": seed,
     }
-    return Inspector(detector, calibrated, fitted_on)
+    return Inspector(detector, calibrated, fitted_on, levels)
 
 
 def _split(paths: list[Path], holdout: float, seed: int) -> tuple[list[Path], list[Path]]:

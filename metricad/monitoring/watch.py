@@ -133,8 +133,7 @@ class Watch:
         """Inspect a waiting file and write its line; return None if it must wait or no longer exists."""
         file = self.folder.path / path
         try:
-            detector = self.inspector.detector
-            image = images.read(file, minimum_size=detector.grid.smallest, color=detector.channels == 3)
+            image = self.inspector.read(file)
             if not self.folder.is_unchanged(path):
                 return None
             found = self._judge(path, image)
@@ -156,7 +155,7 @@ class Watch:
         if self.maps is not None:
             anomaly_map = self.inspector.detector.on_pixels(distance_map, image)
             picture = images.overlay(image, anomaly_map, **self.inspector.map_scale())
-            images.write(self.maps / f"{path}.png", picture)
+            images.write(self.maps / images.map_name(Path(path)), picture)
         return inspection
 
     def _follow(self, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
+from metricad.data.decoding import FORMATS
+from metricad.data.picture import TooManyPixelsError, UnreadableError
 from metricad.errors import DataError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
-from metricad.service.decoding import FORMATS, MEDIA_TYPES, TooManyPixelsError, UnreadableError
+from metricad.service.decoding import MEDIA_TYPES
 from metricad.service.judge import Judge, RequestLimits
 from metricad.service.limiter import BusyError
 from metricad.service.middleware import RequestMiddleware

@@ -166,12 +166,13 @@ class Judge:
         return self._draw(name, *self._judge(name, self._decode(name, content))[1:])
 
     def _decode(self, name: str, content: bytes) -> np.ndarray:
-        detector = self.parts[name].detector
+        inspector = self.parts[name]
         return decoding.decode(
             content,
-            smallest=detector.grid.smallest,
+            smallest=inspector.detector.grid.smallest,
             most_pixels=self.limits.pixels,
-            color=detector.channels == 3,
+            color=inspector.detector.channels == 3,
+            levels=inspector.levels,
         )
 
     def _judge(self, name: str, image: np.ndarray) -> tuple[Inspection, np.ndarray, np.ndarray]:

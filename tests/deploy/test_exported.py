@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from metricad.data import images
+from metricad.data.levels import Levels
 from metricad.deploy import exported
 from metricad.deploy.metadata import KEY, Description
 from metricad.errors import BundleError, DataError
@@ -240,7 +241,8 @@ def test_files_that_do_not_suit_are_reported_and_the_rest_goes_on(registered_exp
     assert [inspection.error is None for inspection in found] == [True, False, False, False, True]
     assert found[1].error == "expected an image of 141×159 pixels, received 159×141"
     assert found[2].error == "expected at least 136×136 pixels, received 20×30"
-    assert found[3].error.endswith("export it again with --input-type float32")
+    assert found[3].error.startswith("16-bit levels, expected 8-bit levels")
+    assert loaded.levels == Levels("uint8", 8)
 
 
 # Threads, and sizes.

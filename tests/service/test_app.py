@@ -48,6 +48,7 @@ class FakeInspector:
         on_pixels=lambda distance_map, image: np.full(image.shape, distance_map.max(), np.float32),
     )
     calibration = SimpleNamespace(false_alarm_rate=0.1)
+    levels = None
     fitted_on = {"fit_images": 21, "held_out_images": 9, "seed": 0}  # noqa: RUF012
 
     def map_scale(self):
@@ -633,7 +634,7 @@ def test_the_verb_serves_the_scores_of_inspect_and_ends_when_asked(served, fitte
     color.write_bytes(encoded(np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8), "PNG"))
     gray = tmp_path / "gray.tif"
     tifffile.imwrite(gray, np.random.default_rng(3).integers(0, 256, (70, 64), dtype=np.uint8))
-    paths = [images.find([good_folder])[0], deep, color, gray]
+    paths = [images.find([good_folder])[0], color, gray]
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = PNG | {"authorization": f"Bearer {TOKEN}"}
 
@@ -651,6 +652,8 @@ def test_the_verb_serves_the_scores_of_inspect_and_ends_when_asked(served, fitte
         assert found["score"] == expected.score
         assert found["verdict"] == expected.verdict
         assert found["peak"] == {"row": expected.peak_row, "column": expected.peak_col}
+    status, content = ask("POST", "/parts/part/inspect", deep.read_bytes())
+    assert (status, "16-bit levels, expected 8-bit" in json.loads(content)["error"]) == (422, True)
     assert ask("POST", "/parts/part/map", paths[0].read_bytes())[1].startswith(b"\x89PNG")
     connection.close()
     process.send_signal(signal.SIGTERM)
