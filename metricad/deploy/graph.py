@@ -134,13 +134,16 @@ class Verdict(keras.layers.Layer):
     ) -> dict[str, tf.Tensor]:
         """Compare the score with the threshold, and convert the peak to pixels."""
         stride, first = self.grid
+        # A defect is what is not good, so that NaN is one. Optimizers turn `not <=` into `>`, which NaN is
+        # not; they leave a comparison alone that is a number in between.
+        is_good = tf.cast(score <= np.float32(self.threshold), tf.float32)
         if self.mask is not None:
             least = tf.reduce_min(anomaly, axis=(1, 2), keepdims=True)
             placed = tf.where(tf.constant(self.mask), placed, least)
         return {
             "anomaly_map": placed,
             "distance_map": anomaly,
-            "is_defect": score > np.float32(self.threshold),
+            "is_defect": is_good < 0.5,
             "peak": place * stride + first,
             "score": score,
             "source": source,
