@@ -1,7 +1,6 @@
 """Files are whole or not there, whatever interrupts the writing."""
 
 import errno
-import math
 import os
 
 import pytest
@@ -136,7 +135,7 @@ def test_files_are_read_within_bounds(tmp_path):
     assert files.read_whole(tmp_path / "file", most_bytes=4) == b"1234"
     os.mkfifo(tmp_path / "pipe")
     for name in ("file", "pipe"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=name):
             files.read_whole(tmp_path / name, most_bytes=3)
 
 
@@ -144,9 +143,9 @@ def test_files_are_read_within_bounds(tmp_path):
     "text", ["", "{", "NaN", "[-Infinity]", "1e999", '{"a": 1, "a": 2}', "[" * 100_000, "1" * 5000, b"\xff"]
 )
 def test_json_that_no_program_writes_is_refused(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"."):
         files.parse_json(text)
 
 
 def test_json_is_read():
-    assert files.parse_json('{"a": [1, -2.5e-3, null, true]}') == {"a": [1, -math.ldexp(0.32, -7), None, True]}
+    assert files.parse_json('{"a": [1, -2.5e-3, null, true]}') == {"a": [1, -0.0025, None, True]}

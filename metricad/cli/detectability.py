@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import UnseenGood
 from metricad.data import images
@@ -31,6 +32,7 @@ def detectability(
 
     Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
     """
+    files.check_writable(out, folder=True)
     paths = images.find(good)
     load_tensorflow()
     import numpy as np

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import (
     DataDir,
@@ -79,6 +80,7 @@ def evaluate(
     networks = network or ([] if parts else [SHIPPED[0]])
     if method is None and (epochs is not None or weights is not None):
         raise typer.BadParameter("--epochs and --weights are those of the published methods: give --method")
+    files.check_writable(out)
     load_tensorflow()
     from metricad.evaluation import candidates, comparison
     from metricad.evaluation import results as records

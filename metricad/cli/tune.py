@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
-from metricad.cli.options import UnseenGood
+from metricad.cli.options import Sign, UnseenGood
 from metricad.data import images
+from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 
 
@@ -17,6 +19,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="Tuned inspector to write, a .metricad file.")],
     defects: Annotated[int, typer.Option(min=1, help="Number of synthetic defects on each image.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
+    sign: Sign = None,
 ) -> None:
     """Choose the image score with synthetic defects on good images, and calibrate the threshold again.
 
@@ -25,6 +28,8 @@ def tune(
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """
+    key = None if sign is None else signature.read_private(sign)
+    files.check_writable(out)
     paths = images.find(good)
     load_tensorflow()
     from metricad.inspection import bundle, tuning
@@ -33,6 +38,8 @@ def tune(
     with display.progress("good parts", len(paths)) as advance:
         tuned, found = tuning.tune_inspector(given, paths, defects_each=defects, seed=seed, on_image=advance)
     bundle.save(tuned, out)
+    if key is not None:
+        signature.write(out, bundle.checksum(out), key)
     display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
     if found.choice == found.base:

@@ -50,7 +50,9 @@ class ExportedDetector:
             except MemoryError:
                 raise
             except Exception as error:  # each runtime raises its own types of error
-                raise InspectorError(f"the runtime failed ({_line(error)}); export the inspector again") from error
+                raise InspectorError(
+                    f"the runtime failed ({_line(error)}); export the inspector again"
+                ) from error
         row, column = (int(each) for each in found["peak"])
         number, sources = int(found["source"]), self._description.sources
         is_inside = 0 <= row < image.shape[0] and 0 <= column < image.shape[1]
@@ -61,7 +63,9 @@ class ExportedDetector:
             found["distance_map"],
         )
         if not (is_inside and judged.source):
-            raise InspectorError("the runtime returned an impossible peak or source; export the inspector again")
+            raise InspectorError(
+                "the runtime returned an impossible peak or source; export the inspector again"
+            )
         return judged
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -84,7 +88,11 @@ def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
 
 
 def load(
-    path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    check: Callable[[str], None] | None = None,
 ) -> Inspector[ExportedDetector]:
     """Load an inspector written by 'metricad export'.
 
@@ -96,18 +104,24 @@ def load(
         Number of images that will be inspected at once.
     threads : int, optional
         Total number of processor cores to use; all by default.
+    check : function, optional
+        Called with the checksum before anything is opened; raises BundleError to refuse the part.
 
     Raises
     ------
     BundleError
         The file is missing, damaged or not from metricad, or its runtime is not installed.
     """
-    found, run = open_runtime(path, workers=workers, threads=threads)
+    found, run = open_runtime(path, workers=workers, threads=threads, check=check)
     return Inspector(ExportedDetector(found, run(_JUDGED)), found.calibration, dict(found.facts))
 
 
 def open_runtime(
-    path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    check: Callable[[str], None] | None = None,
 ) -> tuple[Description, Callable[[Sequence[str]], Run]]:
     """Open an exported file: return its `Description` and a function from output names to a `Run`.
 
@@ -123,7 +137,9 @@ def open_runtime(
         )
     try:
         contents = sealed.read(path)
-        sealed.check(contents, path)
+        digest = sealed.check(contents, path)
+        if check is not None:
+            check(digest)
         threads = runtimes.cores() if threads is None else threads
         text, run = opener(contents, path, threads=threads, workers=workers)
     except BundleError:

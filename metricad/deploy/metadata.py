@@ -162,7 +162,12 @@ def _short(error: Exception) -> str:
 def _check(found: Description) -> None:
     """Raise ValueError for values that the annotations of a description do not allow."""
     grid = found.grid
-    sides = (grid.stride, grid.smallest, grid.tile_step, *(side for pair in found.sizes or () for side in pair))
+    sides = (
+        grid.stride,
+        grid.smallest,
+        grid.tile_step,
+        *(side for pair in found.sizes or () for side in pair),
+    )
     is_possible = (
         all(type(side) is int and 0 < side <= _LARGEST for side in sides)
         and all(least <= most for least, most in found.sizes or ())
@@ -172,7 +177,6 @@ def _check(found: Description) -> None:
         and found.channels in (1, 3)
         and found.spread > 0
         and all(isinstance(source, str) for source in found.sources)
-        and (found.mask is None or found.sizes is not None)
     )
     if not is_possible:
         raise ValueError("a number that is out of its range")

@@ -51,7 +51,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     left = MOST_BYTES
-    for name, file in _files(Path(path)).items():
+    for name, file in parts_of(Path(path)).items():
         found[name] = files.read_whole(file, most_bytes=left)
         left -= len(found[name])
     if LITERT in found:
@@ -85,7 +85,7 @@ def seal(path: str | os.PathLike[str]) -> None:
     if stated is None:
         raise ValueError(f"{path}: no description with one checksum")
     right = _digest(contents, stated)
-    for name, file in _files(Path(path)).items():
+    for name, file in parts_of(Path(path)).items():
         if name == LITERT:
             text = contents[DESCRIPTION].replace(stated, right)
             file.write_bytes(contents[LITERT])
@@ -96,8 +96,8 @@ def seal(path: str | os.PathLike[str]) -> None:
             file.write_bytes(contents[name].replace(stated, right))
 
 
-def _files(path: Path) -> dict[str, Path]:
-    """Return the files that belong to an export."""
+def parts_of(path: Path) -> dict[str, Path]:
+    """Return the files that belong to an export, by their names in its contents."""
     if path.suffix == ".xml" and not path.is_dir():
         return {OPENVINO: path, WEIGHTS: path.with_suffix(".bin")}
     if not path.is_dir():

@@ -11,7 +11,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,23 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
             archive.writestr(name, content)
 
 
-def load(path: str | os.PathLike[str]) -> Inspector[PartDetector]:
+def load(
+    path: str | os.PathLike[str], *, check: Callable[[str], None] | None = None
+) -> Inspector[PartDetector]:
     """Load an inspector from a bundle.
+
+    Parameters
+    ----------
+    path : path
+    check : function, optional
+        Called with the SHA-256 of the file before anything is made of it; raises BundleError to refuse it.
 
     Raises
     ------
     BundleError
         The file is missing, is no bundle, is damaged, or has a version that this metricad does not know.
     """
-    manifest, members = _read(Path(path))
+    manifest, members = _read(Path(path), check)
     try:
         arrays = {name.removesuffix(".npy"): _from_bytes(content) for name, content in members.items()}
         return _restore(manifest, arrays)
@@ -132,6 +140,8 @@ def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> I
     )
     detector.prepare(**_checked(settings))
     detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
+    if "fuse" in layers and layers["fuse"].kinds != tuple(one.kind for one in detector.features.sources):
+        raise ValueError("kinds of feature maps that this network does not have")
     detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
     stated = manifest["calibration"]
     calibration = Calibration(arrays["calibration/scores"], stated["false_alarm_rate"])
@@ -145,11 +155,18 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(Path(path))[0]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a bundle's file, in hexadecimal digits."""
+    return hashlib.sha256(files.read_whole(path, most_bytes=_MOST_BYTES)).hexdigest()
+
+
+def _read(path: Path, check: Callable[[str], None] | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not path.is_file():
         raise BundleError(f"{path}: no such file; make a bundle with 'metricad prototype'")
     try:
         content = files.read_whole(path, most_bytes=_MOST_BYTES)
+        if check is not None:
+            check(hashlib.sha256(content).hexdigest())
         _check_directory(content)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _check_sizes(archive, len(content))
@@ -163,7 +180,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise
     except Exception as error:  # each kind of damage raises its own type of error
         reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"{path}: no metricad bundle, or a damaged one ({reason}); make it again") from error
+        raise BundleError(
+            f"{path}: no metricad bundle, or a damaged one ({reason}); make it again"
+        ) from error
     for name, digest in sums.items():
         if hashlib.sha256(members[name]).hexdigest() != digest:
             raise BundleError(f"{path}: damaged: the checksum of {name} is wrong; make the bundle again")

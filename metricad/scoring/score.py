@@ -74,9 +74,9 @@ class ImageScore(keras.layers.Layer):
         Returns
         -------
         dict
-            ``score`` (N,), NaN if any value of the map is not finite; ``place`` int32 (N, 2), row and column of the peak; ``source`` int32 (N,), the
-            source that contributes most to the values that are averaged; ``anomaly`` (N, h, w), outside the
-            region of interest with its smallest value inside.
+            ``score`` (N,), NaN if any value of the map is not finite; ``place`` int32 (N, 2), row and column
+            of the peak; ``source`` int32 (N,), the source that contributes most to the values that are
+            averaged; ``anomaly`` (N, h, w), outside the region of interest with its smallest value inside.
         """
         batch, rows, columns = (tf.shape(anomaly)[axis] for axis in (0, 1, 2))
         known = tf.where(inside > 0.0, anomaly, anomaly.dtype.max)

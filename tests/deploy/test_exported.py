@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from metricad.data import images
-from metricad.deploy import exported
+from metricad.deploy import exported, sealed
 from metricad.deploy.metadata import KEY, Description
 from metricad.errors import BundleError, DataError
 from metricad.inspection import bundle
@@ -65,8 +65,7 @@ def test_something_else_under_such_a_name_is_refused(tmp_path, name, content):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     line = refusal(path if path.parent == tmp_path else path.parent)
-    assert line.startswith("damaged, or no model of its kind (")
-    assert line.endswith("); export it again")
+    assert line.startswith(("not written by 'metricad export'", "damaged, or no model of its kind ("))
 
 
 @pytest.fixture
@@ -106,20 +105,35 @@ def test_a_model_without_a_description_is_not_ours(copy, tmp_path):
     assert refusal(path) == expected
 
 
+WRONG = "damaged, or files of several exports are mixed: the checksum is wrong; export it again"
+
+
 @pytest.mark.parametrize(
     ("format", "member"),
     [
         ("onnx", None),
+        ("litert", None),
         ("openvino", "model.xml"),
         ("openvino", "model.bin"),
         ("saved-model", "saved_model.pb"),
+        ("saved-model", "metricad.json"),
+        ("saved-model", "variables/variables.data-00000-of-00001"),
     ],
 )
-def test_a_truncated_model_is_refused(copy, format, member):
+def test_one_flipped_bit_anywhere_is_noticed(copy, format, member):
     path = copy(format)
     file = path / member if member else path
-    file.write_bytes(file.read_bytes()[:-3000])
-    assert refusal(path).startswith("damaged, or no model of its kind (")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    assert refusal(path) == WRONG
+
+
+def test_a_truncated_model_is_refused(copy):
+    path = copy("onnx")
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(BundleError):
+        exported.load(path)
 
 
 def test_an_openvino_model_without_its_numbers_is_refused(copy):
@@ -129,10 +143,11 @@ def test_an_openvino_model_without_its_numbers_is_refused(copy):
 
 
 def test_a_litert_model_that_is_damaged_is_refused_when_it_is_opened(copy, tmp_path):
-    """Its description lies behind it and may be whole."""
+    """Also when its checksum is right."""
     content = copy("litert").read_bytes()
     damaged = tmp_path / "damaged.tflite"
     damaged.write_bytes(bytes(64) + content[64:])
+    sealed.seal(damaged)
     assert refusal(damaged).startswith("damaged, or no model of its kind (")
 
 
@@ -144,12 +159,14 @@ def test_a_newer_description_is_refused_with_what_to_do(copy):
     text = path / "metricad.json"
     newer = json.dumps(json.loads(text.read_text()) | {"format_version": 2})
     text.write_text(newer)
+    sealed.seal(path)
     assert refusal(path) == expected
     path = copy("onnx")
     model = onnx.load(path)
     del model.metadata_props[:]
     model.metadata_props.add(key=KEY, value=newer)
     onnx.save(model, path)
+    sealed.seal(path)
     assert refusal(path) == expected
 
 
