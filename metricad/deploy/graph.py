@@ -141,8 +141,7 @@ class Verdict(keras.layers.Layer):
         """Compare the score with the threshold, and convert the peak to pixels."""
         stride, first = self.grid
         # A defect is what is not good, so that NaN is one, also NaN pixels that a runtime drops on the way.
-        # Optimizers turn `not <=` into `>`, which NaN is not. They leave a comparison alone that is a number
-        # in between.
+        # Optimizers turn `not <=` into `>`, which NaN is not; they do not look through this product.
         is_good = tf.cast(score <= np.float32(self.threshold), tf.float32)
         is_finite = tf.cast(tf.abs(image) <= image.dtype.max, tf.float32)
         is_good *= tf.reduce_min(is_finite, axis=(1, 2, 3))
@@ -152,7 +151,7 @@ class Verdict(keras.layers.Layer):
         return {
             "anomaly_map": placed,
             "distance_map": anomaly,
-            "is_defect": is_good < 0.5,
+            "is_defect": tf.logical_not(tf.cast(is_good, tf.bool)),
             "peak": place * stride + first,
             "score": score,
             "source": source,

@@ -47,6 +47,7 @@ def open_onnx(contents: Mapping[str, bytes], path: Path, *, threads: int, worker
     """
     with _installed("onnxruntime", path):
         import onnxruntime
+    onnxruntime.disable_telemetry_events()  # on Windows; see metricad/__init__.py for other systems
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads // workers)
     options.log_severity_level = 3  # errors only: the other messages are about its optimizer

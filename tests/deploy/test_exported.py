@@ -15,7 +15,7 @@ import pytest
 from metricad.data import images
 from metricad.deploy import exported, sealed
 from metricad.deploy.metadata import KEY, Description
-from metricad.errors import BundleError, DataError
+from metricad.errors import BundleError, DataError, InspectorError
 from metricad.inspection import bundle
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring.calibration import Calibration
@@ -336,6 +336,32 @@ def test_openvino_is_given_a_plan_for_four_sizes_and_one_for_all_others(
         assert set(verdicts) == {"good", "defect"}
     assert len(planned) == len(set(planned)) == 5
     assert planned[-1] == "[?,?,?,3]"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_a_defect_to_any_program_and_an_error_to_ours(
+    free_export, format, value
+):
+    """The graph is given them as pixels, which is what a damaged weight makes of all that follows it."""
+    description, opened = exported.open_runtime(free_export(format))
+    pixels = np.full((1, *description.smallest, 3), 100, np.float32)
+    pixels[0, 30, 30] = value
+    assert opened(("is_defect",))(pixels)["is_defect"].tolist() == [True]
+    image = np.full((*description.smallest, 3), value, np.float32)
+    with pytest.raises(DataError):
+        exported.load(free_export(format)).inspect(image)
+
+
+def test_a_runtime_that_fails_is_an_error_of_the_image(free_export, mixed):
+    description, _ = exported.open_runtime(free_export("onnx"))
+    image = images.read(mixed[0], color=True)
+    good = {"score": [0.0], "peak": [(3, 3)], "source": [0], "distance_map": [np.zeros((2, 2))]}
+    assert exported.ExportedDetector(description, lambda pixels: good).judge(image).score == 0
+    for changed in ({"score": [np.nan]}, {"peak": [(-1, 3)]}, {"source": [99]}, {"score": []}):
+        detector = exported.ExportedDetector(description, lambda pixels, bad=good | changed: bad)
+        with pytest.raises(InspectorError):
+            detector.judge(image)
 
 
 def test_the_file_in_an_openvino_folder_will_do(free_export, mixed):

@@ -301,8 +301,11 @@ class Bomb:
         b"\x93NUMPY\x01\x00\x40\x00{'descr': '<f4', 'fortran_order': False, 'shape': (" + b" " * 40,
         b"\x93NUMPY\x09\x00",
         b"",
+        npy(np.ones(9)).replace(b"(9,)", b"(999999999999,)"),
+        npy(np.ones(9))[:-8],
+        npy(np.array(["text"])),
     ],
-    ids=["object array", "pickle", "open bracket", "unknown version", "empty"],
+    ids=["object array", "pickle", "open bracket", "unknown version", "empty", "huge", "short", "text"],
 )
 def test_nothing_but_plain_arrays_is_read(part, tmp_path, content):
     path = repack(part, tmp_path / "a.metricad", calibration__scores=content)
@@ -355,6 +358,15 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
             }
         },
         {"calibration": {}},
+        {"calibration": {"false_alarm_rate": 0.1, "threshold": 0.0}},
+        {"calibration": {"false_alarm_rate": [0.1], "threshold": 0.0}},
+        {"fitted_on": None},
+        {"network": {"architecture": "staar2018", "units": 10**6}},
+        {"network": {"architecture": ["staar2018"], "units": 4}},
+        {"layers": [1, 2]},
+        {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 10**18, "metric": "euclidean"}}},
+        {"settings": {"channels": True, "curve": "linear", "is_halved": False}},
+        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shape": [10**9, 10**9]}},
         {"region": {"kind": "oracle", "arrays": []}},
         {"region": {"kind": "mask", "arrays": ["mask"]}},
         {"region": {"kind": "foreground", "arrays": [], "margin": -1}},
