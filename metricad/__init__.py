@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from metricad.training.settings import Settings as Settings
     from metricad.training.triplet_training import train_network as train_network
 
-# OpenVINO and ONNX Runtime tell servers of their makers that they are used, with an identifier that they keep
-# on the disk. Without this module, and with these variables, they do neither. `runtimes` has more for Windows.
+# OpenVINO and ONNX Runtime tell servers of their makers that they are used, with an identifier that they
+# keep on the disk. Without this module, and with these variables, they do neither. `runtimes` has more for
+# Windows.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # one in each version
     os.environ[_name] = "1"

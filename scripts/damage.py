@@ -397,12 +397,13 @@ def page(
             Section(
                 "Numbers that are not finite",
                 [
-                    "Each float32 tensor of a graph set to NaN, one at a time, past the checksum and the check "
-                    "at export. Where the score becomes NaN, the bare graph must not say good, and metricad must "
-                    "say error. The runtime may also fail (no answer). A tensor without effect is a constant that "
-                    "decides nothing on these images. Some runtimes make another number of NaN: an index into a "
-                    "map, a constant that they fold, a maximum. Nothing in the graph can tell that number from a "
-                    "right one, and its verdict may be good; metricad refuses such a file by its checksum.",
+                    "Each float32 tensor of a graph set to NaN, one at a time, past the checksum and the "
+                    "check at export. Where the score becomes NaN, the bare graph must not say good, and "
+                    "metricad must say error. The runtime may also fail (no answer). A tensor without effect "
+                    "is a constant that decides nothing on these images. Some runtimes make another number "
+                    "of NaN: an index into a map, a constant that they fold, a maximum. Nothing in the graph "
+                    "can tell that number from a right one, and its verdict may be good; metricad refuses "
+                    "such a file by its checksum.",
                     Table("By format", ["format", *columns], nan),
                     "A program that runs an exported file without metricad checks no checksum. A graph whose "
                     "numbers were changed to other finite ones gives other verdicts there.",

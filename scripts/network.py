@@ -12,6 +12,7 @@ address of a name. Connections through files of this computer (AF_UNIX) are no c
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ for part in ("a", "part"):
 service.terminate()
 sys.exit(service.wait())
 """
+TRIES, PATIENCE = 3, 300.0  # seconds; OpenVINO's threads wait for ever under strace now and then
 _ADDRESS = re.compile(r'inet_addr\("([\d.]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
 _OWN = re.compile(r"127\.|::1$|0\.0\.0\.0$|::$")
 METRICAD, DATA = [sys.executable, "-m", "metricad"], [sys.executable, "-m", "data_prep"]
@@ -89,7 +91,10 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
         f"detectability part.metricad {good} --kind spots --defects 1 --out datasheet",
         *(f"export part.metricad --out {name}" for name in ("a.onnx", "a.tflite", "a")),
         "export part.metricad --out saved --format saved-model",
-        *(f"inspect {name} {line}" for name in ("part.metricad", "a.onnx", "a.tflite", "a", "saved")),
+        *(
+            f"inspect {name} {line} --workers 1"
+            for name in ("part.metricad", "a.onnx", "a.tflite", "a", "saved")
+        ),
         f"watch a {line} --out line.jsonl --stable-seconds 0 --once",
         "evaluate --data surfaces --network fast --false-alarm-rate 0.1 --out results.json",
         "report results.json --out report",
@@ -99,7 +104,10 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
         first, *rest = each.split()
         yield each, [*(DATA if first == "surfaces" else METRICAD), first, *rest]
     image = str(next((out / line).rglob("*.png")))
-    yield "serve part.metricad a", [sys.executable, "-c", SERVE, image, "part.metricad", "a"]
+    yield (
+        "serve part.metricad a",
+        [sys.executable, "-c", SERVE, image, "part.metricad", "a", "--workers", "1"],
+    )
 
 
 def traced(command: list[str], folder: Path, *, is_cut: bool) -> list[str]:
@@ -108,15 +116,36 @@ def traced(command: list[str], folder: Path, *, is_cut: bool) -> list[str]:
     home = folder / "home"
     home.mkdir(exist_ok=True)
     lead = [*CUT, sys.executable, "-c", UP] if is_cut else []
-    trace = ["strace", "-f", "-qq", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(record)]
+    trace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-e",
+        f"trace={CALLS}",
+        "-e",
+        "signal=none",
+        "-o",
+        str(record),
+    ]
     environment = os.environ | {"HOME": str(home), "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     for name in ("CI", "GITHUB_ACTIONS"):  # some ask no questions and send nothing there
         environment.pop(name, None)
-    done = subprocess.run(
-        [*lead, *trace, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    for _ in range(TRIES):
+        process = subprocess.Popen(
+            [*lead, *trace, *command], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _, said = process.communicate(timeout=PATIENCE)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    else:
+        raise SystemExit(f"{' '.join(command)} did not end within {PATIENCE:g} s")
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said[-2000:]}")
     lines = record.read_text(errors="replace").splitlines()
     return [line.split(maxsplit=1)[1] for line in lines if "sa_family=" in line or "listen(" in line]
 
