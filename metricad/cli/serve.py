@@ -155,8 +155,6 @@ def _token(file: Path | None) -> str | None:
     """Read the token from a file or the environment, so that the list of processes does not show it."""
     if file is not None:
         source, token = str(file), file.read_text(encoding="utf-8", errors="replace").strip()
-        if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-            print(f"warning: {file}: other users can read the token; chmod 600 it", file=sys.stderr)
     elif _TOKEN in os.environ:
         source, token = _TOKEN, os.environ[_TOKEN].strip()
     else:
@@ -165,6 +163,8 @@ def _token(file: Path | None) -> str | None:
         raise MetricadError(
             f"{source}: no good token; expected {_SHORTEST_TOKEN} or more ASCII characters without spaces"
         )
+    if file is not None and os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        print(f"warning: {file}: other users can read the token; chmod 600 it", file=sys.stderr)
     return token
 
 
