@@ -84,7 +84,7 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
     train = "--units 2 --rounds 1 --epochs 1 --triplets 8 --batch-size 4 --pyramid 64"
     lines = [
         "surfaces --data-dir . --folders --size 128 --surfaces 1,3 --normals 40 --defects 4",
-        "surfaces --data-dir . --size 128 --surfaces 1 --normals 8 --defects 2",
+        "surfaces --data-dir prepared --size 128 --normals 8 --defects 2",
         f"train --out run --source surfaces/woven_grid {train}",
         f"prototype {good} --network fast --holdout 0.5 --false-alarm-rate 0.1 --out part.metricad",
         f"tune part.metricad {good} --defects 1 --out tuned.metricad",
@@ -98,7 +98,7 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
         f"watch a {line} --out line.jsonl --stable-seconds 0 --once",
         "evaluate --data surfaces --network fast --false-alarm-rate 0.1 --out results.json",
         "report results.json --out report",
-        "reproduce --preset quick --dry-run --out grid",
+        "reproduce --preset quick --data-dir prepared --dry-run --out grid",
     ]
     for each in lines:
         first, *rest = each.split()
