@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import UnseenGood
 from metricad.deploy.native_output import load_tensorflow
@@ -30,6 +31,7 @@ def detectability(
 
     Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
     """
+    files.check_writable(out, folder=True)
     paths = display.found(good)
     load_tensorflow()
     import numpy as np

@@ -32,6 +32,22 @@ UnseenGood = Annotated[
 ]
 
 
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="METRICAD_VERIFY",
+        help="Public key: refuse parts that were not signed with its private key.",
+        show_default=False,
+    ),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        help="Private key (Ed25519, PEM): write a signature beside the file that is made.", show_default=False
+    ),
+]
+
+
 class PartPreset(StrEnum):
     """Names of presets."""
 

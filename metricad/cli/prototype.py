@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
-from metricad.cli.options import FalseAlarmRate, Page, PartPreset
+from metricad.cli.options import FalseAlarmRate, Page, PartPreset, Sign
 from metricad.density import Kind, Metric
+from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
@@ -67,6 +69,7 @@ def prototype(
             min=0, help="Width in pixels of the rim of the part that is left out.", show_default="8"
         ),
     ] = None,
+    sign: Sign = None,
 ) -> None:
     """Make an inspector from images of good parts: fit a density to their features, set a threshold.
 
@@ -78,6 +81,8 @@ def prototype(
         raise typer.BadParameter(
             f"the {kind} density has its own metric; leave out --metric, or give --kind mean"
         )
+    key = None if sign is None else signature.read_private(sign)
+    files.check_writable(out)
     region = _region(mask, foreground=foreground, margin=margin)
     paths = display.found(good)
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
@@ -103,6 +108,8 @@ def prototype(
             on_image=advance,
         )
     bundle.save(made, out)
+    if key is not None:
+        signature.write(out, bundle.checksum(out), key)
     counts, detector, why = made.fitted_on, made.detector, ""
     if detector.likelihood_gain is not None:
         other = "a mixture" if detector.needs_positions else "a Gaussian at each position"

@@ -112,7 +112,7 @@ class Inspector(Generic[Judge]):
             score=found.score,
             threshold=self.threshold,
             percentile=self.calibration.percentile(found.score),
-            verdict=DEFECT if found.score > self.threshold else GOOD,
+            verdict=GOOD if found.score <= self.threshold else DEFECT,
             peak_row=row,
             peak_col=column,
             size_class=self.detector.score_name,

@@ -23,10 +23,22 @@ class Calibration:
     scores : float64 (n,), in ascending order
     false_alarm_rate : float in (0, 1)
         Largest share of good images above the threshold, in expectation over the held-out images.
+
+    Raises
+    ------
+    ValueError
+        The scores are not finite, not ascending, or too few for the rate.
     """
 
     scores: np.ndarray
     false_alarm_rate: float
+
+    def __post_init__(self) -> None:
+        scores, enough = self.scores, needed(self.false_alarm_rate)
+        if scores.ndim != 1 or len(scores) < enough:
+            raise ValueError(f"scores of shape {scores.shape}; a rate needs a list of {enough} or more")
+        if not (np.isfinite(scores).all() and (scores[1:] >= scores[:-1]).all()):
+            raise ValueError("scores that are not finite numbers in ascending order")
 
     @property
     def threshold(self) -> float:
