@@ -63,7 +63,8 @@ class Judgement:
         if not (np.isfinite(self.score) and np.isfinite(self.anomaly).all()):
             raise InspectorError(
                 f"the inspector computed numbers that are not finite (score {self.score:g}), so there is no "
-                "verdict; it is damaged, or the image holds such numbers: make or export it again"
+                "verdict; it is damaged, its network has diverged, or the image holds such numbers: make or "
+                "export it again"
             )
 
 
