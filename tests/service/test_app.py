@@ -686,7 +686,7 @@ def test_a_bad_token_is_refused(refused, part, tmp_path, monkeypatch, token):
     (tmp_path / "token").write_text(token)
     assert "expected 16 or more ASCII" in refused("serve", part, "--token-file", tmp_path / "token")
     monkeypatch.setenv("METRICAD_TOKEN", token)
-    assert "METRICAD_TOKEN: no good token" in refused("serve", part)
+    assert "METRICAD_TOKEN: no valid token" in refused("serve", part)
 
 
 def test_a_token_that_others_can_read_is_warned_of(tmp_path, capfd):
