@@ -119,6 +119,7 @@ __all__ = [
     "Evaluation",
     "ExportComparison",
     "ExportError",
+    "InspectorError",
     "ForegroundRegion",
     "Inspection",
     "Inspector",

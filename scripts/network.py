@@ -87,8 +87,8 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
         "surfaces --data-dir prepared --size 128 --normals 8 --defects 2",
         f"train --out run --source surfaces/woven_grid {train}",
         f"prototype {good} --network fast --holdout 0.5 --false-alarm-rate 0.1 --out part.metricad",
-        f"tune part.metricad {good} --defects 1 --out tuned.metricad",
-        f"detectability part.metricad {good} --kind spots --defects 1 --out datasheet",
+        f"tune part.metricad {good} --defects-per-image 1 --out tuned.metricad",
+        f"detectability part.metricad {good} --kind spots --repeats 1 --out datasheet",
         *(f"export part.metricad --out {name}" for name in ("a.onnx", "a.tflite", "a")),
         "export part.metricad --out saved --format saved-model",
         *(

@@ -456,7 +456,7 @@ def test_a_line_with_something_else_in_it_is_named(out, field, value):
     written(out, 1)
     [record] = lines(out)
     out.write_text(json.dumps(record | {field: value}) + "\n")
-    with pytest.raises(DataError, match="line 1 is not of 'metricad watch'"), Journal(out) as journal:
+    with pytest.raises(DataError, match="line 1 is not from 'metricad watch'"), Journal(out) as journal:
         list(journal.records())
 
 
