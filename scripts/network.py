@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CALLS = "connect,sendto,sendmsg,sendmmsg,bind,listen"
+STRACE = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}", "-e", "signal=none", "-o"]
 CUT = ["unshare", "--map-root-user", "--net"]
 # A new network namespace has a loopback interface, which is down.
 UP = """
@@ -116,18 +117,7 @@ def traced(command: list[str], folder: Path, *, is_cut: bool) -> list[str]:
     home = folder / "home"
     home.mkdir(exist_ok=True)
     lead = [*CUT, sys.executable, "-c", UP] if is_cut else []
-    trace = [
-        "strace",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-e",
-        f"trace={CALLS}",
-        "-e",
-        "signal=none",
-        "-o",
-        str(record),
-    ]
+    trace = [*STRACE, str(record)]
     environment = os.environ | {"HOME": str(home), "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     for name in ("CI", "GITHUB_ACTIONS"):  # some ask no questions and send nothing there
         environment.pop(name, None)
