@@ -29,6 +29,7 @@ from service_traffic import BODY_MIB, PART, SHARES, SIDES, Answered, Body, bombs
 from data_prep.surfaces import generator
 from metricad import files
 from metricad.data import images
+from metricad.data.picture import TooManyPixelsError
 from metricad.deploy import native_output
 from metricad.errors import DataError
 from metricad.reporting import markdown
@@ -82,7 +83,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> tuple[Path, dict[str, 
         try:
             image = decoding.decode(content, smallest=made.detector.grid.smallest, most_pixels=PIXELS * 10**6)
             return Body(content, 200, made.inspect(image)[0].score)
-        except decoding.TooManyPixelsError:
+        except TooManyPixelsError:
             return Body(content, 413)
         except DataError:
             return Body(content, 422)

@@ -56,6 +56,7 @@ def make_part(
     network, kind: str, shape: tuple[int, int] = (96, 96), *, color: bool = False, **options: object
 ):
     """Fit an inspector to a few surfaces of a shape."""
+    from metricad.data.levels import Levels
     from metricad.inspection.detector import PartDetector
     from metricad.inspection.inspector import Inspector
     from metricad.scoring.calibration import calibrate
@@ -63,7 +64,8 @@ def make_part(
     rng = np.random.default_rng(7)
     good = [surface(rng, shape, color=color) for _ in range(20)]
     detector = PartDetector(network, kind, **options).fit(good[:8])
-    return Inspector(detector, calibrate([detector.score(one) for one in good[8:]], 0.1), {"fit_images": 8})
+    calibration = calibrate([detector.score(one) for one in good[8:]], 0.1)
+    return Inspector(detector, calibration, {"fit_images": 8}, Levels("uint8", 8))
 
 
 def assert_near(inspector, found: tuple, expected: tuple) -> None:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import UnseenGood
-from metricad.data import images
 from metricad.deploy.native_output import load_tensorflow
 from metricad.synthetic import DefectKind
 
@@ -31,7 +31,8 @@ def detectability(
 
     Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
     """
-    paths = images.find(good)
+    files.check_writable(out, folder=True)
+    paths = display.found(good)
     load_tensorflow()
     import numpy as np
 
@@ -54,8 +55,7 @@ def detectability(
         for _ in inspection.for_each(
             paths,
             measurement.add,
-            smallest=given.detector.grid.smallest,
-            color=given.detector.channels == 3,
+            read=given.read,
         ):
             pass
     chart = measurement.chart

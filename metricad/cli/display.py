@@ -3,10 +3,13 @@
 import contextlib
 import csv
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -22,6 +25,7 @@ from rich.progress import (
 )  # fmt: skip
 from rich.table import Table
 
+from metricad.data import images
 from metricad.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +42,37 @@ _VERDICT_STYLES = {"good": "green", "defect": "bold red", "error": "yellow"}
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+
+
+def found(paths: Iterable[Path]) -> list[Path]:
+    """Find images, and say on standard error what was left out."""
+    search = images.search(paths)
+    left_out(search.left_out())
+    return search.readable()
+
+
+def left_out(counts: Counter[str]) -> None:
+    """Say on standard error how many files of other kinds were left out."""
+    if counts:
+        said = ", ".join(f"{count} {name or 'without suffix'}" for name, count in sorted(counts.items()))
+        print(f"left out {counts.total()} file{'s' * (counts.total() > 1)}: {said}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def turned() -> Iterator[None]:
+    """Say on standard error how many files were turned during the block, as their orientation asks."""
+    paths: set[str] = set()
+    handler = logging.Handler()
+    handler.emit = lambda record: paths.add(str(record.args))  # type: ignore[method-assign]
+    images.TURNED.addHandler(handler)
+    images.TURNED.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        images.TURNED.removeHandler(handler)
+        images.TURNED.setLevel(logging.NOTSET)
+    if paths:
+        print(f"turned as EXIF or TIFF orientation asks: {len(paths)} images", file=sys.stderr)
 
 
 @contextlib.contextmanager

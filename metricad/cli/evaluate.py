@@ -1,11 +1,13 @@
 """`metricad evaluate`: measure AUROC on labeled surfaces."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import (
     DataDir,
@@ -79,6 +81,7 @@ def evaluate(
     networks = network or ([] if parts else [SHIPPED[0]])
     if method is None and (epochs is not None or weights is not None):
         raise typer.BadParameter("--epochs and --weights only apply to published methods: give --method")
+    files.check_writable(out)
     load_tensorflow()
     from metricad.evaluation import candidates, comparison
     from metricad.evaluation import results as records
@@ -87,6 +90,9 @@ def evaluate(
 
     protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
+    for surface in surfaces:
+        for remark in datasets.mask_problems(surface):
+            print(f"warning: {surface.name}: {remark}; its pixels are left out", file=sys.stderr)
     compared = [candidates.of_name(name, epochs=epochs, weights=weights) for name in method or []]
     plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
     checkpoints = out.with_name(f"{out.stem}.training")

@@ -21,10 +21,30 @@ Holdout = Annotated[
 FalseAlarmRate = Annotated[
     float, typer.Option(help="Largest share of good images that may be called defects.")
 ]
+Page = Annotated[
+    int | None,
+    typer.Option(min=1, help="Page to read of each TIFF, from 1.", show_default="the only one"),
+]
 
 UnseenGood = Annotated[
     list[Path],
     typer.Argument(help="Images of good parts, or folders, not used for fitting."),
+]
+
+
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="METRICAD_VERIFY",
+        help="Public key: refuse parts that were not signed with its private key.",
+        show_default=False,
+    ),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        help="Private key (Ed25519, PEM): write a signature beside the file that is made.", show_default=False
+    ),
 ]
 
 

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
-from metricad.cli.options import FalseAlarmRate, PartPreset
-from metricad.data import images
+from metricad.cli.options import FalseAlarmRate, Page, PartPreset, Sign
 from metricad.density import Kind, Metric
+from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
@@ -52,12 +53,23 @@ def prototype(
         bool,
         typer.Option("--foreground", help="Inspect only the part: find it in front of an even background."),
     ] = False,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            max=16,
+            help="Number of bits of a level, where the files hold more.",
+            show_default="found on the good images",
+        ),
+    ] = None,
+    page: Page = None,
     margin: Annotated[
         int | None,
         typer.Option(
             min=0, help="Width in pixels of the rim of the part that is left out.", show_default="8"
         ),
     ] = None,
+    sign: Sign = None,
 ) -> None:
     """Make an inspector from images of good parts: fit a density to their features, set a threshold.
 
@@ -69,8 +81,10 @@ def prototype(
         raise typer.BadParameter(
             f"the {kind} density has its own metric; leave out --metric, or give --kind mean"
         )
+    key = None if sign is None else signature.read_private(sign)
+    files.check_writable(out)
     region = _region(mask, foreground=foreground, margin=margin)
-    paths = images.find(good)
+    paths = display.found(good)
     check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
     load_tensorflow()
     from metricad.inspection import bundle, fit
@@ -78,7 +92,7 @@ def prototype(
 
     # --metric only applies to the mean density.
     wanted = Kind.mean if kind is None and metric is not None else kind
-    with display.progress("good parts", len(paths)) as advance:
+    with display.turned(), display.progress("good parts", len(paths)) as advance:
         made = fit.fit_inspector(
             paths,
             load_network(network),
@@ -89,16 +103,21 @@ def prototype(
             false_alarm_rate=false_alarm_rate,
             holdout=holdout,
             seed=seed,
+            bits=bits,
+            page=page,
             on_image=advance,
         )
     bundle.save(made, out)
+    if key is not None:
+        signature.write(out, bundle.checksum(out), key)
     counts, detector, why = made.fitted_on, made.detector, ""
     if detector.likelihood_gain is not None:
         other = "a mixture" if detector.needs_positions else "a Gaussian at each position"
         why = f" (held-out log-likelihood {detector.likelihood_gain:.3g} above that of {other})"
+    depth = f" of {made.levels.bits} bits" if made.levels and made.levels.bits not in (None, 8) else ""
     typer.echo(
         f"{out}: {detector.description}{why}, from {counts['fit_images']} "
-        f"{'color' if detector.channels == 3 else 'gray'} images; threshold {made.threshold:.4g} from "
+        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g} from "
         f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
     )
 

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
-from metricad.cli.options import UnseenGood
-from metricad.data import images
+from metricad.cli.options import Sign, UnseenGood
+from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 
 
@@ -19,6 +20,7 @@ def tune(
         int, typer.Option(min=1, help="Number of synthetic defects on each image.")
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
+    sign: Sign = None,
 ) -> None:
     """Choose the image score with synthetic defects on good images, and calibrate the threshold again.
 
@@ -27,7 +29,9 @@ def tune(
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """
-    paths = images.find(good)
+    key = None if sign is None else signature.read_private(sign)
+    files.check_writable(out)
+    paths = display.found(good)
     load_tensorflow()
     from metricad.inspection import bundle, tuning
 
@@ -37,6 +41,8 @@ def tune(
             given, paths, defects_each=defects_per_image, seed=seed, on_image=advance
         )
     bundle.save(tuned, out)
+    if key is not None:
+        signature.write(out, bundle.checksum(out), key)
     display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
     if found.choice == found.base:

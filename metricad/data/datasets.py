@@ -8,14 +8,15 @@ Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from metricad.data import images, patches
+from metricad.data import images, masks, patches
 from metricad.data.channels import to_luminance
+from metricad.data.levels import Levels
 from metricad.errors import DataError
 
 T = TypeVar("T")
@@ -38,12 +39,15 @@ class Sample:
         Returns the image, float32 (H, W), or (H, W, 3) for a color image, in [-1, 1].
     read_mask : function or None
         Returns the mask of the defect, bool (H, W), if it is known.
+    read_at : function or None
+        Returns the image read with another range of levels than that of the surface's good images.
     """
 
     name: str
     kind: str
     read: Callable[[], np.ndarray]
     read_mask: Callable[[], np.ndarray] | None = None
+    read_at: Callable[[Levels], np.ndarray] | None = None
 
     @property
     def is_defect(self) -> bool:
@@ -109,6 +113,48 @@ def load(
     return _from_folder(folder, normals)
 
 
+def with_levels(surface: Surface, levels: Levels) -> Surface:
+    """Return a surface whose images are read with this range of levels, as that of a fitted inspector."""
+
+    def changed(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+        return tuple(
+            replace(one, read=functools.partial(one.read_at, levels)) if one.read_at else one
+            for one in samples
+        )
+
+    return replace(surface, fit=changed(surface.fit), test=changed(surface.test))
+
+
+def known_mask(sample: Sample, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Read the mask of a defect in an image of a shape (H, W, …), bool (H, W); None if there is none.
+
+    Raises
+    ------
+    DataError
+        The mask cannot be read, has another size than the image, or covers nearly all of it.
+    """
+    mask = sample.read_mask() if sample.read_mask else None
+    if mask is None or not mask.any():  # some data sets have defects with an empty mask: unknown, not good
+        return None
+    if problem := masks.problem(mask, shape):
+        raise DataError(f"{sample.name}: {problem}; mend the mask")
+    return mask
+
+
+def mask_problems(surface: Surface) -> Iterator[str]:
+    """Read all masks of a surface's defects and say which cannot be used, one line each."""
+    for sample in surface.test:
+        if sample.is_defect and sample.read_mask:
+            try:
+                shape = sample.read().shape
+            except DataError:  # the evaluation will say so
+                continue
+            try:
+                known_mask(sample, shape)
+            except DataError as error:
+                yield str(error)
+
+
 def read_all(samples: Iterable[Sample]) -> Iterator[np.ndarray]:
     """Read images one by one and yield their luminance, float32 (H, W) in [-1, 1]."""
     return (to_luminance(sample.read()) for sample in samples)
@@ -135,29 +181,42 @@ def _from_folder(folder: Path, normals: int | None) -> list[Surface]:
             f"{folder}: expected one folder of images for each class, or the MVTec layout "
             "(<class>/train/good, <class>/test/<kind>); found no folders"
         )
-    return [
-        Surface(
-            name, child.name, tuple(_file_sample(path, folder, _GOOD) for path in images.find([child])), ()
-        )
-        for child in children
-    ]
+    return [_from_class(child, folder, name) for child in children]
+
+
+def _from_class(child: Path, folder: Path, dataset: str) -> Surface:
+    paths = images.find([child])
+    levels = _levels(paths)
+    return Surface(
+        dataset, child.name, tuple(_file_sample(path, folder, _GOOD, levels) for path in paths), ()
+    )
+
+
+def _levels(paths: Sequence[Path]) -> Callable[[], Levels]:
+    """Make a function that finds the range of levels of good images when it is needed, once."""
+    return functools.cache(lambda: images.find_levels(paths))
 
 
 def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
-    good = images.find([folder / "train" / _GOOD])
-    fit = [_file_sample(path, folder, _GOOD) for path in _first(good, normals, folder.name)]
+    good = _first(images.find([folder / "train" / _GOOD]), normals, folder.name)
+    levels = _levels(good)
+    fit = [_file_sample(path, folder, _GOOD, levels) for path in good]
     test = []
     for kind in sorted(child for child in (folder / "test").glob("*") if child.is_dir()):
         for path in images.find([kind]):
-            mask = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
-            test.append(_file_sample(path, folder, kind.name, mask if mask.is_file() else None))
+            beside = folder / "ground_truth" / path.relative_to(folder / "test").parent
+            test.append(_file_sample(path, folder, kind.name, levels, masks.find(beside, path.stem)))
     return Surface(dataset, folder.name, tuple(fit), tuple(test))
 
 
-def _file_sample(path: Path, root: Path, kind: str, mask: Path | None = None) -> Sample:
-    read = functools.partial(images.read, path, minimum_size=patches.PATCH_SIZE, color=True)
-    read_mask = None if mask is None else lambda: images.read(mask) > -1  # every pixel that is not black
-    return Sample(path.relative_to(root).as_posix(), kind, read, read_mask)
+def _file_sample(
+    path: Path, root: Path, kind: str, found: Callable[[], Levels], mask: Path | None = None
+) -> Sample:
+    def read(levels: Levels) -> np.ndarray:
+        return images.read(path, minimum_size=patches.PATCH_SIZE, color=True, levels=levels)
+
+    read_mask = None if mask is None else functools.partial(masks.read, mask)
+    return Sample(path.relative_to(root).as_posix(), kind, lambda: read(found()), read_mask, read)
 
 
 def _first(good: list[T], count: int | None, surface: str) -> list[T]:
@@ -241,13 +300,17 @@ def _tfds_sample(example: dict[str, Any], name: str, is_labelled: bool) -> Sampl
     encoded = example["image"]
     is_defect = is_labelled and _LABELS[example["label"]] == "defect"
     mask = example.get("mask")
+
+    def read(levels: Levels | None = None) -> np.ndarray:
+        pixels = _decode(encoded, name)
+        return images.to_image(pixels, name=name, minimum_size=patches.PATCH_SIZE, color=True, levels=levels)
+
     return Sample(
         name,
         "defect" if is_defect else _GOOD,
-        lambda: images.to_image(
-            _decode(encoded, name), name=name, minimum_size=patches.PATCH_SIZE, color=True
-        ),
+        read,
         (lambda: _decode(mask, name)[..., 0] > 0) if is_defect and mask is not None else None,
+        read,
     )
 
 

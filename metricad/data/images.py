@@ -1,77 +1,139 @@
 """Read, find, resize and write image files; draw an anomaly map over an image."""
 
+import hashlib
 import logging
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import skimage
 
 from metricad import files
+from metricad.data import decoding
+from metricad.data.levels import Levels, container
+from metricad.data.levels import find as levels_of
+from metricad.data.picture import Picture
 from metricad.errors import DataError
 
-# tifffile logs problems of a file, and prints them if there is no handler; `read` reports them as errors.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+SUFFIXES = frozenset(
+    {
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm",
+        ".pnm",
+    }
+)  # fmt: skip
+"""Suffixes of files that a search finds; the content of a file tells its format."""
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-_TIFF = (".tif", ".tiff")
+_EXPECTED = f"expected files ending in {', '.join(sorted(suffix[1:] for suffix in SUFFIXES))}"
+
+UNSUPPORTED = frozenset(
+    {
+        ".arw", ".avif", ".bayer", ".cr2", ".cr3", ".dcm", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic",
+        ".heif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pcx",
+        ".pfm", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sgi", ".svg", ".tga",
+    }
+)  # fmt: skip
+"""Suffixes of other images. They are never passed over in silence."""
+
+TURNED = logging.getLogger(f"{__name__}.turned")
+"""Told of each file that was turned as its EXIF or TIFF orientation asks."""
+
+_LONGEST_NAME = 180  # bytes; file systems have 255, and temporary names are longer
 _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
 
 
-def read(path: str | os.PathLike[str], *, minimum_size: int = 1, color: bool = False) -> np.ndarray:
-    """Read an image file, as luminance unless color is asked for.
+def read(
+    path: str | os.PathLike[str],
+    *,
+    minimum_size: int = 1,
+    color: bool = False,
+    levels: Levels | None = None,
+    page: int | None = None,
+) -> np.ndarray:
+    """Read an image file as a viewer shows it, as luminance unless color is asked for.
 
     Parameters
     ----------
     path : path
-        8- or 16-bit integer, boolean or float image; gray, gray with alpha, RGB or RGBA. Float images
-        hold values in [0, 1], as everywhere in scikit-image.
+        Image in a format of `decoding.FORMATS`, which the content tells; see `decoding` for what is shown.
+        Integer or float levels; gray or color. Float images hold values in [0, 1].
     minimum_size : int
         Smallest allowed height and width, in pixels.
     color : bool
         Keep the three channels of color images.
+    levels : Levels, optional
+        Range of the levels, see `find_levels`. The default is what the file says, else its type's.
+    page : int, optional
+        Page of a TIFF, from 1. The default is the only one.
 
     Returns
     -------
     float32 (H, W), or (H, W, 3) for a color image if `color` is true, in [-1, 1]
-        Integers are scaled by the range of their type; alpha is dropped.
 
     Raises
     ------
     DataError
-        The file is missing, no image, truncated or too small, or its values are not finite or out of range.
+        The file is missing, no image, damaged, of an unsupported kind, transparent or too small; or its
+        levels are not finite or do not fit `levels`.
     """
-    return to_image(decode(path), name=str(path), minimum_size=minimum_size, color=color)
+    picture = decode(path, page=page)
+    try:
+        return to_image(picture, name=str(path), minimum_size=minimum_size, color=color, levels=levels)
+    except MemoryError as error:
+        raise DataError(f"{path}: too large for this machine's memory; give a smaller image") from error
 
 
-def decode(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the raw pixels of an image file, as input of `to_image`; raises DataError as `read`."""
+def decode(path: str | os.PathLike[str], *, page: int | None = None) -> Picture:
+    """Read the levels of an image file, as input of `to_image`; raises DataError as `read`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # the readers warn about odd tags; errors are checked below
-            # TIFF is recognized by its suffix. Other formats are opened here, because imageio leaves a
-            # damaged file open.
-            return skimage.io.imread(path if path.suffix.lower() in _TIFF else file)
-    except MemoryError:
-        raise
-    except Exception as error:  # each format's plugin raises its own types of error
-        raise DataError(f"{path}: not a readable image: damaged, truncated, or of another kind") from error
+        picture = decoding.decode(path.read_bytes(), page=page)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if picture.is_turned:
+        TURNED.info("%s: turned as its orientation asks", path)
+    return picture
+
+
+def find_levels(
+    paths: Sequence[str | os.PathLike[str]], *, bits: int | None = None, page: int | None = None
+) -> Levels:
+    """Find the range of levels of good images, for `read`.
+
+    Only the first image is read if its levels are 8-bit or floats, or the file says their range, or `bits` is
+    given. Else the largest level of all images tells it.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read, or does not hold this number of bits.
+    """
+    return levels_of(((str(path), decode(path, page=page)) for path in paths), bits=bits)
 
 
 def to_image(
-    pixels: np.ndarray, *, name: str = "image", minimum_size: int = 1, color: bool = False
+    picture: Picture | np.ndarray,
+    *,
+    name: str = "image",
+    minimum_size: int = 1,
+    color: bool = False,
+    levels: Levels | None = None,
 ) -> np.ndarray:
-    """Convert decoded pixels (H, W) or (H, W, 1 to 4) to an image in [-1, 1]; see `read`."""
-    pixels = np.asarray(pixels)
-    if pixels.ndim == 2:
-        pixels = pixels[..., np.newaxis]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
+    """Convert decoded levels, (H, W) or (H, W, 1 or 3), to an image in [-1, 1]; see `read`."""
+    if not isinstance(picture, Picture):
+        picture = Picture(np.asarray(picture))
+    pixels = picture.pixels
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] != 3):
         raise DataError(
             f"{name}: expected one gray or color image, received an array of shape {pixels.shape}"
         )
@@ -80,9 +142,13 @@ def to_image(
             f"{name}: expected at least {minimum_size}×{minimum_size} pixels, "
             f"received {pixels.shape[0]}×{pixels.shape[1]}"
         )
-    if pixels.dtype.kind not in "buf":
-        raise DataError(f"{name}: expected unsigned integers or floats, received {pixels.dtype}")
-    if pixels.dtype.kind == "f":
+    if picture.alpha is not None:
+        raise DataError(
+            f"{name}: has transparent pixels, whose color depends on what is behind them; save it without "
+            "transparency"
+        )
+    kind = container(pixels, name)
+    if kind == "float":
         if not np.isfinite(pixels).all():
             raise DataError(f"{name}: holds NaN or infinite values; expected finite values in [0, 1]")
         if pixels.min() < 0 or pixels.max() > 1:
@@ -90,14 +156,18 @@ def to_image(
                 f"{name}: float values from {pixels.min():g} to {pixels.max():g}; expected [0, 1]: "
                 "rescale the image or save it with an integer type"
             )
-    channels = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
-    if channels.shape[2] == 3 and color:
-        gray = channels
-    else:
-        gray = skimage.color.rgb2gray(channels) if channels.shape[2] == 3 else channels[..., 0]
-    # rgb2gray returns [0, 1] for integers, too; gray integers are divided by the maximum of their type.
-    maximum = np.iinfo(gray.dtype).max if gray.dtype.kind == "u" else 1
-    return gray.astype(np.float32) * np.float32(2 / maximum) - np.float32(1)
+    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    if levels is not None:
+        levels.check(picture, name)
+        white = levels.white
+    elif picture.bits is not None:
+        white = 2**picture.bits - 1
+    if pixels.ndim == 3 and not color:
+        # rgb2gray scales integers by the range of their type.
+        is_full = pixels.dtype.kind != "u" or white == np.iinfo(pixels.dtype).max
+        pixels, white = skimage.color.rgb2gray(pixels if is_full else pixels / white), 1
+    image = pixels.astype(np.float32) * np.float32(2 / white) - np.float32(1)
+    return -image if picture.is_negative else image
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -120,8 +190,42 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search for images found.
+
+    Attributes
+    ----------
+    paths : list of path
+        Images, each once.
+    others : list of path
+        Image files of kinds that are not read, such as .heic.
+    skipped : Counter of str
+        Number of all other files by suffix; hidden files and folders are counted as ``hidden``.
+    """
+
+    paths: list[Path]
+    others: list[Path]
+    skipped: Counter[str]
+
+    def readable(self) -> list[Path]:
+        """Return `paths`; raise DataError if there are only `others`."""
+        if self.others and not self.paths:
+            raise DataError(f"{self.others[0]}: of a kind that is not read, as all images here; {_EXPECTED}")
+        return self.paths
+
+    def left_out(self) -> Counter[str]:
+        """Count all files that are not in `paths`, by suffix."""
+        return self.skipped + Counter(path.suffix.lower() for path in self.others)
+
+
 def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> list[Path]:
-    """List image files, each once. Folders are searched in sorted order.
+    """List image files, each once; see `search`. Raises DataError if all are of kinds that are not read."""
+    return search(paths, missing_ok=missing_ok).readable()
+
+
+def search(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> Found:
+    """Find image files. Folders are searched in sorted order, linked ones included, but each only once.
 
     Parameters
     ----------
@@ -133,34 +237,58 @@ def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -
     ------
     DataError
         A path does not exist, or a folder has no image files.
+    OSError
+        A folder cannot be read.
     """
-    found: list[Path] = []
+    found = Found([], [], Counter())
     for path in map(Path, paths):
         if not path.exists() and not missing_ok:
             raise DataError(f"{path}: no such file or folder")
         if path.is_dir():
-            inside = list(_walk(path))
-            if not inside:
-                kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-                raise DataError(f"{path}: no images in this folder; expected files ending in {kinds}")
-            found.extend(inside)
+            inside = Found([], [], found.skipped)
+            _walk(path, inside, set())
+            if not inside.paths and not inside.others:
+                raise DataError(f"{path}: no images in this folder; {_EXPECTED}")
+            found.paths.extend(inside.paths)
+            found.others.extend(inside.others)
         else:
-            found.append(path)
-    return list(dict.fromkeys(found))
+            found.paths.append(path)
+    return Found(list(dict.fromkeys(found.paths)), list(dict.fromkeys(found.others)), found.skipped)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            yield path
+def _walk(folder: Path, found: Found, seen: set[tuple[int, int]]) -> None:
+    """Add what is in a folder; `seen` has the device and number of all folders so far: links may loop."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            found.skipped["hidden"] += 1
+        elif path.is_dir():
+            _walk(path, found, seen)
+        elif path.suffix.lower() in SUFFIXES:
+            found.paths.append(path)  # also a link to nowhere: `read` will report it
+        elif path.suffix.lower() in UNSUPPORTED:
+            found.others.append(path)
+        else:
+            found.skipped[path.suffix.lower()] += 1
 
 
 def map_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Make the name of a PNG file for each image's map: its path below the common parent folder."""
-    absolute = [Path(path).resolve() for path in paths]
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (links keep their own names)
     shared = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
-    return [f"{path.relative_to(shared).as_posix()}.png" for path in absolute]
+    return [map_name(path.relative_to(shared)) for path in absolute]
+
+
+def map_name(path: Path) -> str:
+    """Make the name of an image's map: the same path and ``.png``; what is too long ends in a checksum."""
+    name = os.fsencode(path.name)
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        path = path.with_name(f"{os.fsdecode(name[: _LONGEST_NAME - 17])}-{digest}")
+    return f"{path.as_posix()}.png"
 
 
 def overlay(
@@ -189,8 +317,8 @@ def overlay(
     )
     colors = colormaps[_COLORMAP](position)[..., :3]
     surface = (image + 1) / 2 if image.ndim == 3 else ((image + 1) / 2)[..., np.newaxis]
-    # Low map values leave the surface visible; high values get a strong color.
-    opacity = (0.1 + 0.6 * position)[..., np.newaxis]
+    # The lowest map values leave the image as it is; high values get a strong color.
+    opacity = (0.7 * position)[..., np.newaxis]
     picture = np.rint(255 * ((1 - opacity) * surface + opacity * colors)).astype(np.uint8)
     if threshold is not None:
         above = anomaly_map > threshold
@@ -201,4 +329,4 @@ def overlay(
 def write(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Write uint8 pixels (H, W) or (H, W, 3) as PNG, first under a temporary name."""
     with files.replacing(path) as temporary:
-        skimage.io.imsave(temporary, pixels, check_contrast=False)
+        PIL.Image.fromarray(pixels).save(temporary, "PNG")

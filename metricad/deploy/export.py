@@ -20,9 +20,10 @@ import scipy
 import tensorflow as tf
 
 from metricad import files
-from metricad.deploy import exported, graph
+from metricad.deploy import exported, graph, sealed
 from metricad.deploy.metadata import KEY, Description
-from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
+from metricad.deploy.runtimes import PIXELS, Run
+from metricad.deploy.sealed import DESCRIPTION, OPENVINO
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
@@ -116,6 +117,8 @@ def export(
     if path.suffix != suffix:
         expected = f"a name that ends in {suffix}" if suffix else "a folder's name, without a dot"
         raise DataError(f"{path}: {format} expects {expected}")
+    if input_type == "uint8" and inspector.levels is not None and inspector.levels.bits != 8:
+        raise DataError(f"uint8 pixels hold 8 bits, the part has {inspector.levels}; export it with float32")
     if not suffix and path.exists():
         raise DataError(f"{path}: is there already; remove it or choose another name")
     detector = inspector.detector
@@ -133,6 +136,7 @@ def export(
         precision=precision,
         sizes=graph.sizes(detector),
         mask=detector.region if isinstance(detector.region, MaskRegion) else None,
+        levels=inspector.levels,
         facts={"fitted_on": inspector.fitted_on, "versions": versions(), **_source(bundle)},
     )
     with files.replacing(path) as temporary:
@@ -146,6 +150,7 @@ def export(
             )
         else:
             write(model, description.to_text(), temporary)
+        sealed.seal(temporary)
         _, run = exported.open_runtime(temporary)
         chosen = generated(description) if images is None else images
         return compare(inspector, description, run(graph.OUTPUTS), chosen)

@@ -4,13 +4,11 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metricad.data import images
 from metricad.deploy import export as exporting
 from metricad.deploy import exported
 from metricad.inspection.detector import PartDetector
@@ -80,9 +78,7 @@ def export(
     count = min(SAMPLES, len(good) // 3) if precision == "int8" else 0
     rate = inspector.calibration.false_alarm_rate
     check_count(len(good) - count, rate)
-    smallest = inspector.detector.grid.smallest
-    color = inspector.detector.channels == 3
-    read = partial(images.read, minimum_size=smallest, color=color)
+    read = inspector.read
     settings: dict[str, Any] = {
         "format": format,
         "precision": precision,
@@ -99,8 +95,7 @@ def export(
         scores = for_each(
             others,
             lambda image: (faster.inspect(image)[0].score, inspector.inspect(image)[0].score),
-            smallest=smallest,
-            color=color,
+            read=read,
         )
         reduced, full = np.array(list(scores)).T
     final = replace(inspector, calibration=calibrate(reduced, rate))

@@ -160,6 +160,7 @@ def of_bundle(path: str | os.PathLike[str]) -> Method:
         is_fitted=True,
         threshold=inspector.threshold,
         false_alarm_rate=inspector.calibration.false_alarm_rate,
+        levels=inspector.levels,
     )
 
 

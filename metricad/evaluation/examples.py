@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from metricad.data import images
-from metricad.data.datasets import Sample
+from metricad.data.datasets import Sample, known_mask
 from metricad.errors import DataError
 from metricad.evaluation.results import Example
 from metricad.inspection.interface import Detector, as_taken
@@ -22,16 +22,13 @@ def has_map(detector: Detector) -> bool:
 
 
 def read_mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
-    """Read the mask of a defect: empty for a good image; None if the pixels of the defect are not known."""
+    """Read the mask of a defect: empty for a good image; None if the defect's pixels are not known."""
     if not sample.is_defect:
         return np.zeros(shape, bool)
-    mask = sample.read_mask() if sample.read_mask else None
-    if mask is not None and mask.shape != shape:
-        raise DataError(
-            f"{sample.name}: a mask of {mask.shape} pixels; expected {shape}, as the image: replace the mask"
-        )
-    # Some data sets have defects with an empty mask. Their pixels are unknown, not good.
-    return mask if mask is not None and mask.any() else None
+    try:
+        return known_mask(sample, shape)
+    except DataError:  # `datasets.mask_problems` names it
+        return None
 
 
 def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:

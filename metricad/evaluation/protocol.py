@@ -17,7 +17,8 @@ import numpy as np
 
 from metricad import metrics
 from metricad.data.channels import to_luminance
-from metricad.data.datasets import Sample, Surface
+from metricad.data.datasets import Sample, Surface, with_levels
+from metricad.data.levels import Levels
 from metricad.data.sequence import ImageSequence
 from metricad.errors import DataError
 from metricad.evaluation import examples
@@ -58,6 +59,8 @@ class Method:
         Whether the detector is already fitted, as one from a bundle.
     threshold, false_alarm_rate : float, optional
         Those of a bundle; other methods are calibrated with held-out images.
+    levels : Levels, optional
+        Range of the levels of image files that a bundle was fitted to.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Method:
     architecture: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     epochs: int = 0
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,14 @@ def evaluate(
     _check_labels(surface)
     for method in methods:
         check_unseen(surface, method.seen or ())
+    surface = _with_levels_of(methods, surface)
     protocol = protocol or Protocol()
     detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
     surface = _refusing_small(surface, detectors)
     fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
     thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
-    scores, pixels = _score(detectors, surface.test, on_image)
+    scores, pixels, masks = _score(detectors, surface.test, on_image)
     evaluations = []
     for k, method in enumerate(methods):
         result = Result(
@@ -185,6 +190,7 @@ def evaluate(
             ],
             architecture=method.architecture,
             settings=method.settings,
+            masks=masks,
         )
         is_judged = method.role in ("trained", "bundle", "compared")
         is_shown = is_judged and (pictured is None or method.name in pictured)
@@ -232,6 +238,17 @@ def _check_labels(surface: Surface) -> None:
             f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
             "defective images to test on; an AUROC needs both"
         )
+
+
+def _with_levels_of(methods: Sequence[Method], surface: Surface) -> Surface:
+    """Read a surface with the range of levels that a bundle was fitted to, if there is one."""
+    wanted = {method.levels for method in methods} - {None}
+    if len(wanted) > 1:
+        raise DataError(
+            f"{surface.name}: its inspectors were fitted to {' and '.join(sorted(map(str, wanted)))}; "
+            "evaluate them one by one"
+        )
+    return with_levels(surface, levels) if (levels := next(iter(wanted), None)) else surface
 
 
 def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
@@ -332,19 +349,20 @@ def _promised(method: Method, threshold: float | None, protocol: Protocol) -> fl
 
 def _score(
     detectors: Sequence[Detector], samples: Sequence[Sample], on_image: Callable[[], object]
-) -> tuple[np.ndarray, list[PixelMetrics]]:
-    """Compute scores (detectors, images), and pixel metrics of the images with a known mask."""
+) -> tuple[np.ndarray, list[PixelMetrics], int]:
+    """Compute scores (detectors, images), and pixel metrics where the mask is known; count these defects."""
     scores = np.empty((len(detectors), len(samples)))
-    pixels = [PixelMetrics() for _ in detectors]
+    pixels, masks = [PixelMetrics() for _ in detectors], 0
     images = images_of(samples, color=True, on_image=on_image)
     for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
         mask = examples.read_mask(sample, image.shape[:2])
+        masks += sample.is_defect and mask is not None
         for k, detector in enumerate(detectors):
             has_pixels = mask is not None and examples.has_map(detector)
             scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
             if mask is not None and anomaly is not None:
                 pixels[k].update(anomaly, mask)
-    return scores, pixels
+    return scores, pixels, masks
 
 
 def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:

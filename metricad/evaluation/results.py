@@ -48,6 +48,8 @@ class Result:
         Name of the network in `factory`, if it is not the paper's.
     settings : dict
         Settings of a published method.
+    masks : int or None
+        Number of defects whose mask was found and used for the pixel metrics; None in old results.
     """
 
     dataset: str
@@ -73,6 +75,7 @@ class Result:
     scores: list[dict[str, Any]]
     architecture: str | None = None  # missing in old results, which only had the paper's network
     settings: dict[str, Any] = field(default_factory=dict)
+    masks: int | None = None
 
     @property
     def defect(self) -> list[bool]:

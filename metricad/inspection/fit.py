@@ -1,7 +1,7 @@
 """Fit and calibrate an inspector with a folder of good images."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ def fit_inspector(
     false_alarm_rate: float = 0.01,
     holdout: float | None = None,
     seed: int = 0,
+    bits: int | None = None,
+    page: int | None = None,
     on_image: Callable[[], object] = lambda: None,
 ) -> Inspector[PartDetector]:
     """Fit an inspector to images of good parts and calibrate its threshold.
@@ -58,6 +60,11 @@ def fit_inspector(
         Share of the images that is held out from fitting. They are used only to set the threshold.
     seed : int
         Seed for the choice of held-out images and all other random numbers.
+    bits : int, optional
+        Number of bits of a level, where the files hold more. The default is found on the images fitted to:
+        see `images.find_levels`. Every other image must have the same range.
+    page : int, optional
+        Page of each TIFF, from 1. The default is the only one.
     on_image : function, optional
         Called after each image read, for a progress bar.
 
@@ -71,16 +78,19 @@ def fit_inspector(
     folds = None if held_out else cross_validation.folds(len(fitted), seed=seed)
     model = pretrained.load() if model is None else model
     detector = PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
-    read = partial(images.read, minimum_size=detector.grid.smallest, color=not detector.is_gray)
-    good = ImageSequence(((str(path), partial(read, path)) for path in fitted), on_image=on_image)
+    levels = images.find_levels(fitted, bits=bits, page=page)
+    read = partial(images.read, minimum_size=detector.grid.smallest, levels=levels, page=page)
+    fitted_images = ((str(path), partial(read, path, color=not detector.is_gray)) for path in fitted)
+    good = ImageSequence(fitted_images, on_image=on_image)
     fitted_on = {"fit_images": len(fitted), "held_out_images": len(held_out), "seed": seed}
     if folds is not None:
         scores = cross_validation.fit(detector, good, folds)
         calibrated = calibrate(scores, false_alarm_rate, is_held_out=False)
-        return Inspector(detector, calibrated, {**fitted_on, "folds": int(folds.max()) + 1})
+        return Inspector(detector, calibrated, {**fitted_on, "folds": int(folds.max()) + 1}, levels)
     detector.fit(good)
-    calibrated = calibrate(_scores(detector, held_out, on_image), false_alarm_rate)
-    return Inspector(detector, calibrated, {**fitted_on, "holdout": holdout})
+    read = partial(read, color=detector.channels == 3)
+    calibrated = calibrate(for_each(held_out, detector.score, read=read, on_image=on_image), false_alarm_rate)
+    return Inspector(detector, calibrated, {**fitted_on, "holdout": holdout}, levels)
 
 
 def calibrate_inspector(
@@ -88,6 +98,7 @@ def calibrate_inspector(
     paths: Sequence[str | os.PathLike[str]],
     *,
     false_alarm_rate: float | None = None,
+    page: int | None = None,
     on_image: Callable[[], object] = lambda: None,
 ) -> Inspector[PartDetector]:
     """Set the threshold of an inspector with good images that it has not seen: its rate is *promised*.
@@ -101,6 +112,8 @@ def calibrate_inspector(
         are not used.
     false_alarm_rate : float, optional
         As of `fit_inspector`. The default is the rate that was asked for when the inspector was fitted.
+    page : int, optional
+        Page of each TIFF, from 1. The default is the only one.
     on_image : function, optional
         Called after each image, for a progress bar.
 
@@ -114,21 +127,10 @@ def calibrate_inspector(
     DataError
         An image cannot be used, or there is none.
     """
-    given, detector = inspector.calibration, inspector.detector
+    given, read = inspector.calibration, partial(inspector.read, page=page)
     rate = (given.asked_rate or given.false_alarm_rate) if false_alarm_rate is None else false_alarm_rate
-    return replace(inspector, calibration=calibrate(_scores(detector, paths, on_image), rate))
-
-
-def _scores(
-    detector: PartDetector, paths: Sequence[str | os.PathLike[str]], on_image: Callable[[], object]
-) -> Iterator[float]:
-    return for_each(
-        paths,
-        detector.score,
-        smallest=detector.grid.smallest,
-        color=detector.channels == 3,
-        on_image=on_image,
-    )
+    scores = for_each(paths, inspector.detector.score, read=read, on_image=on_image)
+    return replace(inspector, calibration=calibrate(scores, rate))
 
 
 def _split(paths: list[Path], holdout: float | None, seed: int) -> tuple[list[Path], list[Path]]:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from metricad.data import images
+from metricad.data.levels import Levels
 from metricad.errors import DataError
 from metricad.inspection.interface import ImageJudge
 from metricad.scoring.calibration import Calibration
@@ -72,11 +73,15 @@ class Inspector(Generic[Judge]):
     calibration : Calibration
     fitted_on : dict
         Record for later: numbers of images, share held out, seed, and synthetic defects if used.
+    levels : Levels or None
+        Range of the levels of the good images' files, which every other file must have. None asks for none:
+        then a file is scaled by the range that it says, else by that of its type.
     """
 
     detector: Judge
     calibration: Calibration
     fitted_on: dict[str, Any] = field(default_factory=dict)
+    levels: Levels | None = None
 
     @property
     def threshold(self) -> float:
@@ -107,7 +112,7 @@ class Inspector(Generic[Judge]):
             score=found.score,
             threshold=self.threshold,
             percentile=self.calibration.percentile(found.score),
-            verdict=DEFECT if found.score > self.threshold else GOOD,
+            verdict=GOOD if found.score <= self.threshold else DEFECT,
             peak_row=row,
             peak_col=column,
             size_class=self.detector.score_name,
@@ -116,7 +121,12 @@ class Inspector(Generic[Judge]):
         return inspection, found.anomaly
 
     def inspect_files(
-        self, paths: Sequence[str | os.PathLike[str]], *, workers: int = 1, draw: Draw | None = None
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        workers: int = 1,
+        draw: Draw | None = None,
+        page: int | None = None,
     ) -> Iterator[tuple[Inspection, np.ndarray | None, np.ndarray | None]]:
         """Inspect image files. A bad file is reported, and inspection goes on with the next one.
 
@@ -130,6 +140,8 @@ class Inspector(Generic[Judge]):
         draw : function, optional
             Called with path, image and anomaly map in the same threads. Use it for slow work such as writing
             a heat map.
+        page : int, optional
+            Page of each TIFF, from 1. The default is the only one.
 
         Yields
         ------
@@ -152,17 +164,23 @@ class Inspector(Generic[Judge]):
 
         with ThreadPoolExecutor(max_workers=workers) as judges:
             judged: deque[Future[_Judged]] = deque()
-            for path, read in _read_ahead(paths, self._read, count=workers):
+            for path, read in _read_ahead(paths, partial(self.read, page=page), count=workers):
                 judged.append(judges.submit(judge, path, read))
                 if len(judged) > workers:
                     yield judged.popleft().result()
             while judged:
                 yield judged.popleft().result()
 
-    def _read(self, path: str | os.PathLike[str]) -> np.ndarray:
-        with self.detector.timer("read"):
+    def read(self, path: str | os.PathLike[str], *, page: int | None = None) -> np.ndarray:
+        """Read an image file as this inspector takes it; raises the errors of `images.read`."""
+        detector = self.detector
+        with detector.timer("read"):
             return images.read(
-                path, minimum_size=self.detector.grid.smallest, color=self.detector.channels == 3
+                path,
+                minimum_size=detector.grid.smallest,
+                color=detector.channels == 3,
+                levels=self.levels,
+                page=page,
             )
 
 
@@ -170,8 +188,7 @@ def for_each(
     paths: Sequence[str | os.PathLike[str]],
     use: Callable[[np.ndarray], T],
     *,
-    smallest: int,
-    color: bool = False,
+    read: Callable[[str | os.PathLike[str]], np.ndarray],
     on_image: Callable[[], object] = lambda: None,
 ) -> Iterator[T]:
     """Read image files one by one and yield the result of a function for each.
@@ -180,11 +197,9 @@ def for_each(
     ----------
     paths : sequence of path
     use : function
-        Called with each image, float32 (H, W), or (H, W, 3) if `color` is true, in [-1, 1].
-    smallest : int
-        Smallest allowed height and width, in pixels.
-    color : bool
-        Keep the channels of color images.
+        Called with each image.
+    read : function
+        Reads a file, such as `Inspector.read`.
     on_image : function, optional
         Called after each image, for a progress bar.
 
@@ -193,8 +208,8 @@ def for_each(
     DataError
         A file cannot be read, or `use` rejects its image. The message names the file.
     """
-    for path, read in _read_ahead(paths, partial(images.read, minimum_size=smallest, color=color)):
-        image = read.result()
+    for path, ahead in _read_ahead(paths, read):
+        image = ahead.result()
         try:
             yield use(image)
         except DataError as error:

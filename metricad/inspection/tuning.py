@@ -222,8 +222,7 @@ def tune_inspector(
     trials = for_each(
         paths,
         lambda image: measure(detector, image, rng=rng, each=defects_each),
-        smallest=detector.grid.smallest,
-        color=detector.channels == 3,
+        read=inspector.read,
         on_image=on_image,
     )
     found = choose(list(trials), choices(detector), rng=rng)

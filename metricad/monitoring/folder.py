@@ -37,7 +37,8 @@ class WatchedFolder:
 
     A file is identified by its path below the folder (with slashes), its size and its modification time. It
     is complete when size and time have not changed for `stable_seconds`. This is measured with the local
-    clock only, never against a file server's time. Hidden files and folders are ignored.
+    clock only, never against a file server's time. Hidden files and folders
+    are ignored, linked ones followed.
 
     Only files that are still in the folder are remembered. A file that leaves it and comes back is new.
 
@@ -131,16 +132,25 @@ class WatchedFolder:
                 del self.done[path]
 
 
-def _walk(folder: Path, below: str = "") -> Iterator[tuple[str, Identity]]:
+_KINDS = images.SUFFIXES | images.UNSUPPORTED  # the latter get a line, too: they were not judged
+
+
+def _walk(
+    folder: Path, below: str = "", above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, Identity]]:
+    status = (folder / below).stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link in a loop
+        return
     with os.scandir(folder / below) as entries:
         for entry in entries:
             path = below + entry.name
             if entry.name.startswith("."):
                 continue
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # entries may vanish at any time
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(folder, f"{path}/")
-                elif path[path.rfind(".") :].lower() in images.SUFFIXES:
+                if entry.is_dir():
+                    yield from _walk(folder, f"{path}/", above | {here})
+                elif path[path.rfind(".") :].lower() in _KINDS:
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):
                         yield path, Identity(status.st_size, status.st_mtime_ns)

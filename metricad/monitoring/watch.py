@@ -76,7 +76,11 @@ class Watch:
         self._resume()
 
     def run(
-        self, *, once: bool = False, stop: Callable[[], bool] = lambda: False
+        self,
+        *,
+        once: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        renew: Callable[[], Inspector[ImageJudge] | None] = lambda: None,
     ) -> Iterator[dict[str, Any]]:
         """Inspect the images in the folder and all that arrive; yield each line after it is written.
 
@@ -86,6 +90,8 @@ class Watch:
             Stop when the files present at the start are done. Files that change meanwhile are skipped.
         stop : function
             Returns whether to stop after the current image.
+        renew : function
+            Called between images; returns an inspector to go on with, or None to keep the one there is.
 
         Yields
         ------
@@ -102,6 +108,7 @@ class Watch:
         """
         first = self.folder.scan() if once else {}
         while not stop():
+            self._use(renew())
             began = time.thread_time()
             found = self.folder.scan()
             if once:
@@ -111,12 +118,19 @@ class Watch:
             for path in ready:
                 if stop():
                     return
+                self._use(renew())
                 record = self._inspect(path)
                 if record is not None:
                     yield record
             if once and not self.folder.waiting:
                 return
             _pause(max(INTERVAL, _REST * took), stop)
+
+    def _use(self, inspector: Inspector[ImageJudge] | None) -> None:
+        """Go on with another inspector, and with a drift test of its own."""
+        if inspector is not None:
+            self.inspector, self.drift_since = inspector, None
+            self.drift = DriftTest(inspector.calibration.scores, inspector.threshold, level=self.drift.level)
 
     def _resume(self) -> None:
         """Read the journal: mark unchanged files as done, and repeat the drift test."""
@@ -133,8 +147,7 @@ class Watch:
         """Inspect a waiting file and write its line; return None if it must wait or no longer exists."""
         file = self.folder.path / path
         try:
-            detector = self.inspector.detector
-            image = images.read(file, minimum_size=detector.grid.smallest, color=detector.channels == 3)
+            image = self.inspector.read(file)
             if not self.folder.is_unchanged(path):
                 return None
             found = self._judge(path, image)
@@ -156,7 +169,7 @@ class Watch:
         if self.maps is not None:
             anomaly_map = self.inspector.detector.on_pixels(distance_map, image)
             picture = images.overlay(image, anomaly_map, **self.inspector.map_scale())
-            images.write(self.maps / f"{path}.png", picture)
+            images.write(self.maps / images.map_name(Path(path)), picture)
         return inspection
 
     def _follow(self, record: Mapping[str, Any]) -> dict[str, Any]:

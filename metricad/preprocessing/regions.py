@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 import skimage
 
-from metricad.data import images
+from metricad.data import masks
 from metricad.errors import DataError
 from metricad.preprocessing import foreground
 
@@ -57,14 +57,14 @@ class MaskRegion:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a mask from an image file: pixels brighter than mid-gray are inside.
+        """Read a mask from an image file: pixels brighter than mid-gray are inside, see `masks.read`.
 
         Raises
         ------
         DataError
             The file is no image, or no pixel is brighter than mid-gray.
         """
-        mask = images.read(path) > 0
+        mask = masks.read(path, gray="outside")
         if not mask.any():
             raise DataError(
                 f"{path}: an empty mask: expected white where the part is, received no pixel brighter than "

@@ -97,6 +97,11 @@ def _on_what(study: Study, summary: Summary) -> str:
             f"Densities and baselines are fitted to {fitted} other good images of the surface; "
             f"{'none' if held_out == '0' else f'{held_out} more'} are held out for a threshold."
         )
+    counted = {(r.dataset, r.surface): r for r in results if r.masks is not None}.values()
+    if counted:
+        masks = sum(result.masks or 0 for result in counted)
+        defects = sum(result.test_defects for result in counted)
+        sentences.append(f"A mask that can be used was found for {masks} of {defects} defects.")
     return plain(" ".join(sentences))
 
 

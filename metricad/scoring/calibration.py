@@ -79,6 +79,11 @@ class Calibration:
         The threshold, if there are too few scores for the rate.
     asked_rate : float, optional
         The rate asked for, if the scores are too few for it.
+
+    Raises
+    ------
+    ValueError
+        The scores are not finite, not ascending, or too few for the rate.
     """
 
     scores: np.ndarray
@@ -86,6 +91,15 @@ class Calibration:
     is_held_out: bool = True
     tail: Tail | None = None
     asked_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        scores, enough = self.scores, 1 if self.tail is not None else needed(self.false_alarm_rate)
+        if scores.ndim != 1 or len(scores) < enough:
+            raise ValueError(f"scores of shape {scores.shape}; a rate needs a list of {enough} or more")
+        if not (np.isfinite(scores).all() and (scores[1:] >= scores[:-1]).all()):
+            raise ValueError("scores that are not finite numbers in ascending order")
+        if self.tail is not None and not scores[-1] <= self.tail.threshold < math.inf:
+            raise ValueError(f"a threshold of {self.tail.threshold} below the largest score")
 
     @property
     def threshold(self) -> float:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from metricad.data import datasets, images
+from metricad.data.levels import Levels
 from metricad.errors import DataError
 from metricad.training import triplets
 from tests.helpers import save
@@ -128,6 +129,23 @@ def test_masks_are_the_ground_truth_where_there_is_one(mvtec):
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 5, 7, 19)
     assert mask.sum() == 5 * 13
     assert all(sample.read_mask is None for sample in tile.test if not sample.is_defect)
+
+
+def test_the_range_of_levels_is_that_of_the_good_images_of_a_surface(mvtec):
+    """Also of images of a class, as training reads them."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 4096, (40, 40), dtype=np.uint16)
+    levels[0, 0] = 4095
+    for path in (mvtec / "tile").rglob("*.png"):
+        if "ground_truth" not in path.parts:
+            Image.fromarray(levels if "test" in path.parts else levels // 2 + 1).save(path)
+    surface = next(one for one in datasets.load(mvtec) if one.name == "tile")
+    np.testing.assert_allclose(surface.test[0].read(), levels / 2047.5 - 1, atol=1e-6)
+    fewer = datasets.with_levels(surface, Levels("uint16", 10))
+    with pytest.raises(DataError, match="a level of"):
+        fewer.test[0].read()
+    (texture,) = datasets.load(mvtec / "tile" / "train")
+    np.testing.assert_allclose(texture.fit[0].read(), (levels // 2 + 1) / 2047.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [1, 64, 255])

@@ -57,20 +57,25 @@ def test_jpeg_and_webp_lose_little(tmp_path):
         np.testing.assert_allclose(images.read(tmp_path / name), smooth / 127.5 - 1, atol=0.03)
 
 
-def test_alpha_is_dropped(tmp_path):
-    Image.fromarray(with_alpha(COLOR)).save(tmp_path / "rgba.png")
-    Image.fromarray(with_alpha(GRAY)).save(tmp_path / "la.png")
-    np.testing.assert_allclose(images.read(tmp_path / "rgba.png"), LUMINANCE, atol=1e-6)
-    np.testing.assert_allclose(images.read(tmp_path / "la.png"), GRAY / 127.5 - 1, atol=1e-6)
+@pytest.mark.parametrize("pixels", [COLOR, GRAY])
+def test_opaque_alpha_is_dropped_and_any_other_refused(tmp_path, pixels):
+    opaque = np.dstack([pixels, np.full(GRAY.shape, 255, np.uint8)])
+    Image.fromarray(pixels).save(tmp_path / "without.png")
+    Image.fromarray(opaque).save(tmp_path / "opaque.png")
+    Image.fromarray(with_alpha(pixels)).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(images.read(tmp_path / "opaque.png"), images.read(tmp_path / "without.png"))
+    with pytest.raises(DataError, match="transparent"):
+        images.read(tmp_path / "clear.png")
 
 
-@pytest.mark.parametrize("is_transparent", [True, False])
-def test_a_palette_is_looked_up(tmp_path, is_transparent):
+def test_a_palette_is_looked_up(tmp_path):
     picture = Image.fromarray(COLOR // 64 * 64).quantize(64)  # few enough colors for a palette to be exact
-    options = {"transparency": 3} if is_transparent else {}
-    picture.save(tmp_path / "i.png", **options)
+    picture.save(tmp_path / "i.png")
     expected = np.asarray(picture.convert("RGB")) / 255 @ [0.2125, 0.7154, 0.0721] * 2 - 1
     np.testing.assert_allclose(images.read(tmp_path / "i.png"), expected, atol=1e-6)
+    picture.save(tmp_path / "clear.png", transparency=3)
+    with pytest.raises(DataError, match="transparent"):
+        images.read(tmp_path / "clear.png")
 
 
 def test_black_and_white_is_minus_one_and_one(tmp_path):
@@ -156,8 +161,9 @@ def test_a_truncated_image_is_refused_or_whole_but_never_half(tmp_path, name):
 
 def test_pages_of_a_scan_are_not_taken_for_channels(tmp_path):
     tifffile.imwrite(tmp_path / "i.tif", np.stack([GRAY] * 5), photometric="minisblack")
-    with pytest.raises(DataError, match="expected one gray or color image"):
+    with pytest.raises(DataError, match="several pages"):
         images.read(tmp_path / "i.tif")
+    np.testing.assert_array_equal(images.read(tmp_path / "i.tif", page=2), images.from_uint8(GRAY))
 
 
 # 8-bit levels and sizes.
@@ -217,6 +223,17 @@ def test_folders_are_walked_in_order_and_only_for_visible_images(tmp_path):
     assert images.find([tmp_path]) == expected
 
 
+def test_a_file_that_cannot_be_read_is_an_error_of_that_image(tmp_path, monkeypatch):
+    (path,) = touch(tmp_path, "a.png")
+
+    def fail(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "read_bytes", fail)
+    with pytest.raises(DataError, match=r"a\.png: cannot be read: Permission denied"):
+        images.read(path)
+
+
 def test_a_folder_below_a_hidden_one_can_be_named(tmp_path):
     expected = touch(tmp_path, ".cache/a.png")
     assert images.find([tmp_path / ".cache"]) == expected
@@ -233,6 +250,42 @@ def test_missing_paths_are_refused_or_listed(tmp_path):
     with pytest.raises(DataError, match=r"missing\.png: no such file or folder"):
         images.find([known, missing])
     assert images.find([known, missing], missing_ok=True) == [known, missing]
+
+
+def test_linked_folders_and_files_are_followed_each_once(tmp_path):
+    elsewhere = touch(tmp_path / "elsewhere", "a.png", "b.png")
+    line = tmp_path / "line"
+    own = touch(line, "c.png")
+    (line / "drive").symlink_to(tmp_path / "elsewhere")
+    (line / "again").symlink_to(tmp_path / "elsewhere")
+    (line / "loop").symlink_to(line)
+    (line / "link.png").symlink_to(elsewhere[0])
+    (line / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    expected = [
+        line / "again" / "a.png",
+        line / "again" / "b.png",
+        line / "broken.png",
+        *own,
+        line / "link.png",
+    ]
+    assert images.find([line]) == expected
+    with pytest.raises(DataError, match="no such file"):
+        images.read(line / "broken.png")
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    touch(tmp_path, "a.png", "b.heic", "c.GIF", "notes.txt", "more.txt", "none", ".hidden.png", ".git/d.png")
+    found = images.search([tmp_path])
+    assert found.paths == [tmp_path / "a.png"]
+    assert found.others == [tmp_path / "b.heic", tmp_path / "c.GIF"]
+    assert found.left_out() == {".txt": 2, "": 1, "hidden": 2, ".heic": 1, ".gif": 1}
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="of a kind that is not read"):
+        images.find([tmp_path])
+    for path in found.others:
+        path.write_bytes(b"GIF89a")
+        with pytest.raises(DataError, match="a GIF file; expected PNG"):
+            images.read(path)
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
@@ -252,6 +305,34 @@ def test_names_of_maps_never_climb_out_of_their_folder(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert images.map_names(["../x.png", "y.png"]) == ["x.png.png", "here/y.png.png"]
+
+
+NAMES = [
+    "new\nline.png", "\udcff.png", "-leading.png", "\"quoted'.png", "a,b;c.png", "t\tab.png", "ü.png",
+    " .png", "x" * 251 + ".png", "y" * 251 + ".png", "ü" * 125 + ".png", "%s{}$(x).png", "a.png", "a.jpg",
+    "\x1b[31m.png",
+]  # fmt: skip
+
+
+def test_any_name_has_a_map_of_its_own(tmp_path):
+    paths = [tmp_path / "in" / name for name in NAMES]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(GRAY).save(path, "PNG")
+    assert set(images.find([tmp_path / "in"])) == set(paths)
+    names = images.map_names(paths)
+    assert len(set(names)) == len(paths)
+    for path, name in zip(paths, names, strict=True):
+        images.write(tmp_path / "out" / name, np.asarray(Image.open(path)))
+    assert len(list((tmp_path / "out").iterdir())) == len(paths)
+
+
+def test_maps_of_links_are_named_by_the_link(tmp_path):
+    (original,) = touch(tmp_path, "far/x.png")
+    links = [tmp_path / "a.png", tmp_path / "b.png"]
+    for link in links:
+        link.symlink_to(original)
+    assert images.map_names(links) == ["a.png.png", "b.png.png"]
 
 
 # Pictures.

@@ -174,6 +174,12 @@ def test_it_begins_with_what_was_run_on_what_and_how_to_read_it(said):
     assert "to 500 in the paper" in apart
 
 
+def test_it_says_for_how_many_defects_there_is_a_mask(study):
+    masked = [dataclasses.replace(result, masks=7) for result in study.results]
+    document = sections.build(dataclasses.replace(study, results=masked))
+    assert "A mask that can be used was found for 21 of 30 defects." in str(document)
+
+
 def test_it_says_how_far_from_the_paper(study, said):
     apart = next(iter(said.values())).split("\n")[3]
     for start, label, with_objects in (

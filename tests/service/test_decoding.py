@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metricad.data import images
+from metricad.data.picture import TooManyPixelsError, UnreadableError
 from metricad.errors import DataError
 from metricad.service import decoding
+from tests.data.test_decoding import EXACT
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (40, 50), dtype=np.uint8)
@@ -75,6 +77,13 @@ def test_as_a_file_is_read(name, tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_every_kind_of_file_is_read_as_from_disk_to_the_bit(tmp_path):
+    for content, _ in EXACT.values():
+        (tmp_path / "file").write_bytes(content)
+        expected = images.read(tmp_path / "file", color=True)
+        np.testing.assert_array_equal(decoding.decode(content, color=True), expected)
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.9])
 def test_truncated_is_refused_or_read_as_the_file_is(name, share, tmp_path):
@@ -112,7 +121,7 @@ def test_flipped_bytes_give_an_image_or_one_kind_of_error(name, changes):
 def test_pixels_are_counted_before_decoding(name):
     content = FILES[name]
     assert decoding.decode(content, most_pixels=2000).shape == (40, 50)
-    with pytest.raises(decoding.TooManyPixelsError, match=r"40×50 pixels are 2000; expected 1999 at most"):
+    with pytest.raises(TooManyPixelsError, match=r"40×50 pixels are 2000; expected 1999 at most"):
         decoding.decode(content, most_pixels=1999)
 
 
@@ -155,7 +164,7 @@ BOMBS = {
 def test_a_bomb_is_refused_by_its_header(name):
     tracemalloc.start()
     try:
-        with pytest.raises(decoding.TooManyPixelsError, match=r"expected 8000000 at most"):
+        with pytest.raises(TooManyPixelsError, match=r"expected 8000000 at most"):
             decoding.decode(BOMBS[name])
         assert tracemalloc.get_traced_memory()[1] < 2**21
     finally:
@@ -174,7 +183,7 @@ def test_a_strip_that_inflates_beyond_its_image_is_refused():
         content[tag.offset + 2 : tag.offset + 4] = struct.pack("<H", 4)  # a long, whatever it was
     tracemalloc.start()
     try:
-        with pytest.raises(decoding.UnreadableError, match="inflates beyond its size"):
+        with pytest.raises(UnreadableError, match="inflates beyond its size"):
             decoding.decode(bytes(content))
         assert tracemalloc.get_traced_memory()[1] < 2**21
     finally:
@@ -185,7 +194,7 @@ def test_many_strips_are_refused(monkeypatch):
     monkeypatch.setattr(decoding, "_MOST_SEGMENTS", 100)
     assert decoding.decode(tiff(np.zeros((100, 1), np.uint8), rowsperstrip=1)).shape == (100, 1)
     content = tiff(np.zeros((101, 1), np.uint8), rowsperstrip=1, compression="zlib")
-    with pytest.raises(decoding.UnreadableError, match="strips or tiles unlike"):
+    with pytest.raises(UnreadableError, match="strips or tiles unlike"):
         decoding.decode(content)
 
 
@@ -193,7 +202,7 @@ def test_a_jpeg_of_many_scans_is_refused():
     content = FILES["progressive.jpg"]
     last = content.rindex(b"\xff\xda")
     again = content[:-2] + 60 * content[last:-2] + content[-2:]
-    with pytest.raises(decoding.UnreadableError, match="more than 64 scans"):
+    with pytest.raises(UnreadableError, match="more than 64 scans"):
         decoding.decode(again)
 
 
@@ -203,17 +212,14 @@ def test_a_jpeg_of_many_scans_is_refused():
         (tiff(np.zeros((3, 40, 50), np.uint8), photometric="minisblack"), "several pages"),
         (encoded(GRAY, "PNG", save_all=True, append_images=[PIL.Image.fromarray(255 - GRAY)]), "several fr"),
         (encoded(GRAY, "WEBP", save_all=True, append_images=[PIL.Image.fromarray(255 - GRAY)]), "several fr"),
-        (encoded(COLOR, "JPEG", mode="CMYK"), "color mode CMYK; expected gray or RGB"),
-        (encoded(COLOR, "TIFF", mode="CMYK"), "color mode CMYK; expected gray or RGB"),
-        (encoded(GRAY, "TIFF", compression="packbits"), "TIFF compression 32773; expected none or deflate"),
-        (tiff(np.zeros((40, 50, 9), np.uint8), planarconfig="contig"), r"an array of shape \(40, 50, 9\)"),
+        (tiff(np.zeros((40, 50, 9), np.uint8), planarconfig="contig"), "9 channels"),
         (encoded(GRAY, "GIF"), "expected PNG, JPEG, BMP, TIFF, WEBP, PPM"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG"),
         (b"", "not a readable image"),
     ],
 )  # fmt: skip
 def test_what_is_not_one_ordinary_image_is_refused(content, says):
-    with pytest.raises(decoding.UnreadableError, match=says):
+    with pytest.raises(UnreadableError, match=says):
         decoding.decode(content)
 
 
