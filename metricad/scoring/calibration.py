@@ -38,6 +38,9 @@ often suggest, would give too many false alarms. The estimate is valid below 0.5
 RESAMPLES = 2000
 """Number of parametric bootstrap samples for the interval of an estimated rate."""
 
+FEWEST = 5
+"""Smallest number of good images to cross-validate; with fewer, their spread cannot be estimated."""
+
 SWITCH = 200
 """Largest number of good images that all fit; above it, some are held out for the threshold."""
 
@@ -244,10 +247,10 @@ def fit_tail(scores: np.ndarray, false_alarm_rate: float) -> Tail:
     start = scores[-count - 1]
     above = scores[-count:] - start
     shape, scale = _pareto(above[np.newaxis])
+    if scale[0] < np.finfo(np.float64).tiny:  # the scores of the tail are equal
+        return Tail(float(scores[-1]), 0.0, 1.0)
     share = false_alarm_rate * len(scores) / count
     threshold = max(float(scores[-1]), float(start + genpareto.isf(share, shape, scale=scale)[0]))
-    if scale[0] == 0:  # all scores of the tail are equal
-        return Tail(threshold, 0.0, 1.0)
     rng = np.random.default_rng(0)
     shapes, scales = _pareto(genpareto.rvs(shape, scale=scale, size=(RESAMPLES, count), random_state=rng))
     shares = rng.beta(count, len(scores) + 1 - count, RESAMPLES)
@@ -267,6 +270,14 @@ def _pareto(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return shape, mean * (1 - shape)
 
 
+def check_total(total: int) -> None:
+    """Raise DataError if there are too few good images to cross-validate."""
+    if total < FEWEST:
+        raise DataError(
+            f"{total} good images are too few to say how often there are false alarms; give {FEWEST} or more"
+        )
+
+
 def split(total: int, holdout: float | None) -> tuple[int, int]:
     """Return how many of `total` good images fit, and how many are held out for the threshold.
 
@@ -280,9 +291,10 @@ def split(total: int, holdout: float | None) -> tuple[int, int]:
     Raises
     ------
     DataError
-        None is left to fit or none is held out.
+        There are fewer than `FEWEST` to cross-validate, none is left to fit, or none is held out.
     """
     if holdout is None:
+        check_total(total)
         fit = total if total <= SWITCH else min(FIT_MOST, round(total * FIT_SHARE))
         return fit, total - fit
     if not 0 < holdout < 1:
