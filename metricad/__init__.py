@@ -9,6 +9,8 @@ first use, so that the command line can answer without TensorFlow.
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from metricad.errors import BundleError as BundleError
     from metricad.errors import DataError as DataError
     from metricad.errors import ExportError as ExportError
+    from metricad.errors import InspectorError as InspectorError
     from metricad.errors import MetricadError as MetricadError
     from metricad.errors import RunError as RunError
     from metricad.evaluation.candidates import of_name as published_method
@@ -56,6 +59,13 @@ if TYPE_CHECKING:
 
     __version__: str
 
+# OpenVINO and ONNX Runtime tell servers of their makers that they are used, with an identifier that they
+# keep on the disk. Without this module, and with these variables, they do neither. `runtimes` has more for
+# Windows.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # one in each version
+    os.environ[_name] = "1"
+
 _EXPORTS = {
     "BundleError": "errors",
     "DataError": "errors",
@@ -66,6 +76,7 @@ _EXPORTS = {
     "ForegroundRegion": "preprocessing.regions",
     "Inspection": "inspection.inspector",
     "Inspector": "inspection.inspector",
+    "InspectorError": "errors",
     "MaskRegion": "preprocessing.regions",
     "Method": "evaluation.protocol",
     "MetricadError": "errors",
@@ -111,6 +122,7 @@ __all__ = [
     "ForegroundRegion",
     "Inspection",
     "Inspector",
+    "InspectorError",
     "MaskRegion",
     "Method",
     "MetricadError",

@@ -14,6 +14,10 @@ class DataError(MetricadError):
     """An image, a folder or a data set cannot be used."""
 
 
+class InspectorError(DataError):
+    """An inspector fails on an image: it computes numbers that are not finite, or its runtime fails."""
+
+
 class RunError(MetricadError):
     """The folder of a training run is incomplete, damaged, or has other settings."""
 

@@ -32,7 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from metricad import files
-from metricad.deploy import exported, runtimes
+from metricad.deploy import exported, runtimes, sealed
 from metricad.reporting import markdown
 from metricad.reporting.document import Cell, Document, Section, Table
 from metricad.versions import versions
@@ -179,7 +179,7 @@ def write_network(model: "keras.Model", folder: Path) -> None:
     whole(np.zeros((1, smallest, smallest), np.float32))  # Keras exports no model that was never called
     paths = {format: place(folder, NETWORK, format) for format in SUFFIXES}
     paths["openvino"].mkdir()
-    paths["openvino"] /= runtimes.OPENVINO
+    paths["openvino"] /= sealed.OPENVINO
     settings = {
         "onnx": {"opset_version": 18},
         "openvino": {},
@@ -254,7 +254,8 @@ def open_all(
         yield "bundle", lambda pixels: detector.judge(pixels[0] * np.float32(2 / 255) - np.float32(1))
     openers = {"onnx": runtimes.open_onnx, "openvino": runtimes.open_openvino, "litert": runtimes.open_litert}
     for format, opener in openers.items():
-        _, run = opener(place(folder, name, format), threads=threads, workers=1)
+        path = place(folder, name, format)
+        _, run = opener(sealed.read(path), path, threads=threads, workers=1)
         yield format, run(["features"] if name == NETWORK else JUDGED)
 
 
@@ -277,7 +278,7 @@ def profile(path: Path, scope: Scope, threads: int) -> list[tuple[str, str, floa
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(path / runtimes.OPENVINO)
+    model = core.read_model(path / sealed.OPENVINO)
     model.reshape([1, scope.side, scope.side])
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",

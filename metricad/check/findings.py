@@ -14,7 +14,7 @@ import numpy as np
 from metricad.check import duplicates, light
 from metricad.check.facts import ImageFacts, read_detail, survey
 from metricad.check.light import Course
-from metricad.check.suspects import Suspects
+from metricad.scoring.suspects import Suspects
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from metricad.check import suspects
 from metricad.check.facts import ImageFacts
 from metricad.check.findings import Findings
 from metricad.check.light import Course
+from metricad.scoring import suspects
 
 FEW = 5
 """Number of good images that fitting takes at least."""

@@ -7,7 +7,6 @@ from functools import partial
 import keras
 import numpy as np
 
-from metricad.check import suspects
 from metricad.check.findings import Findings
 from metricad.data import images
 from metricad.data.levels import Levels
@@ -15,6 +14,7 @@ from metricad.data.sequence import ImageSequence
 from metricad.inspection import cross_validation
 from metricad.inspection.detector import PartDetector
 from metricad.preprocessing.regions import Region
+from metricad.scoring import suspects
 
 MOST = 200
 """Largest number of images that are cross-validated. Others are scored by a detector fitted to these."""

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from metricad.cli import console
+from metricad.cli.calibrate import calibrate
 from metricad.cli.check import check
 from metricad.cli.demo import demo
 from metricad.cli.detectability import detectability
@@ -46,6 +47,7 @@ for verb in (
     train,
     check,
     prototype,
+    calibrate,
     tune,
     inspect,
     detectability,

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.errors import DataError
 
 _COMMANDS = """
@@ -29,6 +30,8 @@ def demo(
 ) -> None:
     """Run all steps on four synthetic surfaces; takes one or two minutes."""
     from metricad.cli.app import app
+
+    files.check_writable(out, folder=True)
 
     run(out, invoke=lambda arguments: app(arguments, standalone_mode=False))
 

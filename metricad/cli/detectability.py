@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import UnseenGood
 from metricad.deploy.native_output import load_tensorflow
@@ -30,6 +31,7 @@ def detectability(
 
     Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
     """
+    files.check_writable(out, folder=True)
     paths = display.found(good)
     load_tensorflow()
     import numpy as np
@@ -61,7 +63,7 @@ def detectability(
         "inspector": part.name,
         "score": given.detector.score_name,
         "threshold": f"{given.threshold:.4g}",
-        "false-alarm rate": f"at most {given.calibration.false_alarm_rate:g}",
+        "false-alarm rate": f"{given.calibration.false_alarm_rate:.3g} {given.calibration.basis}",
         "defects of each size and contrast": str(repeats),
         "seed": str(seed),
     }

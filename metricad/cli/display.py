@@ -48,7 +48,7 @@ def found(paths: Iterable[Path]) -> list[Path]:
     """Find images, and say on standard error what was left out."""
     search = images.search(paths)
     left_out(search.left_out())
-    return search.paths
+    return search.readable()
 
 
 def left_out(counts: Counter[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import (
     DataDir,
@@ -80,6 +81,7 @@ def evaluate(
     networks = network or ([] if parts else [SHIPPED[0]])
     if method is None and (epochs is not None or weights is not None):
         raise typer.BadParameter("--epochs and --weights only apply to published methods: give --method")
+    files.check_writable(out)
     load_tensorflow()
     from metricad.evaluation import candidates, comparison
     from metricad.evaluation import results as records

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metricad import files
 from metricad.cli import display
-from metricad.cli.options import DataDir
-from metricad.deploy import Format, InputType, Precision
+from metricad.cli.options import DataDir, Sign
+from metricad.deploy import Format, InputType, Precision, sealed, signature
 from metricad.deploy.native_output import load_tensorflow
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from metricad.inspection.detector import PartDetector
     from metricad.inspection.inspector import Inspector
 
@@ -46,6 +49,7 @@ def export(
         typer.Option(help="Labeled surface, as for 'evaluate', to compare the AUROC.", show_default=False),
     ] = None,
     data_dir: DataDir = None,
+    sign: Sign = None,
 ) -> None:
     """Export an inspector to another runtime: one model from pixels to anomaly map, score and verdict.
 
@@ -58,6 +62,8 @@ def export(
     Example: metricad export part.metricad --out part.onnx
     """
     _check_precision(precision, good, compare, labelled)
+    key = None if sign is None else signature.read_private(sign)
+    files.check_writable(out, folder=not out.suffix)
     format = _BY_SUFFIX.get(out.suffix, Format.openvino) if format is None else format
     paths = display.found(good or compare or [])
     load_tensorflow()
@@ -68,6 +74,7 @@ def export(
     settings: dict[str, Any] = {"format": format, "input_type": input_type, "bundle": part}
     if precision is not Precision.float32:
         typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
+        _sign(out, key)
         return
     chosen = map(inspector.read, paths) if paths else None
     found = exporting.export(inspector, out, images=chosen, **settings)
@@ -75,6 +82,12 @@ def export(
         f"{out}: {format}, the same as {part.name} on {found.images} images; largest difference "
         f"{found.difference:.1e} of the score"
     )
+    _sign(out, key)
+
+
+def _sign(out: Path, key: "Ed25519PrivateKey | None") -> None:
+    if key is not None:
+        typer.echo(f"{signature.write(out, sealed.check(sealed.read(out), out), key)}: written")
 
 
 def _check_precision(

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import console, display
-from metricad.cli.options import (
-    Format,
-    Page,
-)
+from metricad.cli.options import Format, Page, Verify
 from metricad.data import images
 from metricad.deploy import loading, runtimes
 
@@ -36,10 +34,12 @@ def inspect(
     profile: Annotated[
         bool, typer.Option("--profile", help="Print the time of each stage on standard error.")
     ] = False,
+    verify: Verify = None,
 ) -> None:
     """Inspect images: score, threshold, percentile among good images, verdict, and position of the peak.
 
-    A file that cannot be read is reported. The other files are still inspected, and the exit status is 2.
+    A file that cannot be read or judged is reported. The other files are still inspected, and the exit
+    status is 2.
 
     Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
     """
@@ -47,7 +47,9 @@ def inspect(
     display.left_out(search.skipped)
     found = search.paths + search.others  # these are reported as errors: they were not judged
     workers = runtimes.cores() if workers is None else workers
-    inspector = loading.load(part, workers=workers)
+    if maps is not None:
+        files.check_writable(maps, folder=True)
+    inspector = loading.load(part, workers=workers, key=verify)
     names = dict(zip(found, images.map_names(found), strict=True))
 
     def draw(folder: Path, path: str | os.PathLike[str], image: "np.ndarray", anomaly: "np.ndarray") -> None:

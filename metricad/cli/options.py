@@ -18,9 +18,7 @@ Normals = Annotated[
 Holdout = Annotated[
     float, typer.Option(min=0, help="Share of the good images that is held out for the threshold.")
 ]
-FalseAlarmRate = Annotated[
-    float, typer.Option(help="Largest share of good images that may be called defects.")
-]
+FalseAlarmRate = Annotated[float, typer.Option(help="Share of good images that may be called defects.")]
 Bits = Annotated[
     int | None,
     typer.Option(
@@ -38,6 +36,22 @@ Page = Annotated[
 UnseenGood = Annotated[
     list[Path],
     typer.Argument(help="Images of good parts, or folders, not used for fitting."),
+]
+
+
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="METRICAD_VERIFY",
+        help="Public key: refuse parts that were not signed with its private key.",
+        show_default=False,
+    ),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        help="Private key (Ed25519, PEM): write a signature beside the file that is made.", show_default=False
+    ),
 ]
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
+
 
 def report(
     results: Annotated[list[Path], typer.Argument(help="Results written by 'metricad evaluate'.")],
@@ -19,6 +21,7 @@ def report(
 
     Example: metricad report results.json --out report/
     """
+    files.check_writable(out, folder=True)
     from metricad.evaluation import results as records
     from metricad.reporting import report as reports
 

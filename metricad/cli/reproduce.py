@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import (
     DataDir,
@@ -79,6 +80,8 @@ def reproduce(
     """
     chosen_units = None if units is None else read_numbers(units, int, "--units")
     chosen_seeds = None if seeds is None else read_numbers(seeds, int, "--seeds")
+    if not dry_run:
+        files.check_writable(out, folder=True)
     load_tensorflow()
     from metricad.reporting import report as reports
     from metricad.reproduction import grid as grids

@@ -9,15 +9,21 @@ import logging
 import os
 import signal
 import socket
+import stat
+import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metricad.deploy import loading
+from metricad.cli.options import Verify
+from metricad.deploy.loading import PartFile
 from metricad.errors import MetricadError
+from metricad.inspection.inspector import Inspector
+from metricad.inspection.interface import ImageJudge
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -27,6 +33,7 @@ _TOKEN = "METRICAD_TOKEN"  # name of the environment variable
 _SHORTEST_TOKEN = 16
 # Keep connections open between images of a line: simple clients would fail if they were closed meanwhile.
 _IDLE_SECONDS = 75
+_LOOK_SECONDS = 5.0  # between two looks whether a part was replaced
 _LAST_SECONDS = 30  # time for requests in progress when the service stops
 
 
@@ -60,8 +67,11 @@ def serve(
     log_requests: Annotated[
         bool, typer.Option("--log-requests", help="Log each request on standard error.")
     ] = False,
+    verify: Verify = None,
 ) -> None:
     """Inspect images that are sent over HTTP. Open the address in a browser for a test page.
+
+    SIGHUP loads all parts anew and drops no request; until then a replaced file changes nothing.
 
     Example: metricad serve part.metricad & curl -H 'Content-Type: image/png' --data-binary @image.png
     http://127.0.0.1:8000/parts/part/inspect
@@ -78,6 +88,9 @@ def serve(
             f"--host {host} allows access from other computers: give --token-file or {_TOKEN}, or "
             "--insecure to allow it without a token"
         )
+    asked = threading.Event()
+    if hasattr(signal, "SIGHUP"):  # not on every system
+        signal.signal(signal.SIGHUP, lambda *_: asked.set())
     with _bind(host, port) as listener:
         from metricad.service import app as service
         from metricad.service.judge import RequestLimits
@@ -93,12 +106,37 @@ def serve(
         # Without a token, only local host names are allowed. A web page whose name was redirected to this
         # computer uses another name, so it is refused.
         hosts = {"localhost", "127.0.0.1", "[::1]", host} if is_local and token is None else None
-        loaded = {name: loading.load(path, workers=workers) for name, path in names.items()}
+        files = {name: PartFile(path, workers=workers, key=verify) for name, path in names.items()}
+        loaded = {name: file.load() for name, file in files.items()}
         api = service.app(loaded, limits=limits, token=token, hosts=hosts)
+        threading.Thread(target=_renew, args=(files, api.state.judge.replace, asked), daemon=True).start()
         listener.listen()  # from now on, requests wait and are not refused
         secured = "" if token is None else ", with a token"
         typer.echo(f"serving {', '.join(names)} at {_address(listener)}{secured}")
         _run(api, listener, log_requests=log_requests)
+
+
+def _renew(
+    files: Mapping[str, PartFile],
+    replace: Callable[[str, Inspector[ImageJudge]], None],
+    asked: threading.Event,
+) -> None:
+    """Load parts anew when asked, each whole or not at all; tell on standard error which were replaced."""
+    while True:
+        is_asked = asked.wait(_LOOK_SECONDS)
+        asked.clear()
+        for name, file in files.items():
+            said = None
+            if is_asked:
+                try:
+                    replace(name, file.load())
+                    said = "loaded anew"
+                except Exception as error:  # whatever is wrong with it, the service goes on
+                    said = f"not loaded anew, the one before stays: {error}"
+            elif file.is_replaced():
+                said = "was replaced; the one that was loaded stays until SIGHUP"
+            if said is not None:
+                print(f"{file.path}: {' '.join(said.split())}", file=sys.stderr, flush=True)
 
 
 def _names(parts: Sequence[Path]) -> dict[str, Path]:
@@ -125,6 +163,8 @@ def _token(file: Path | None) -> str | None:
         raise MetricadError(
             f"{source}: no valid token; expected {_SHORTEST_TOKEN} or more ASCII characters without spaces"
         )
+    if file is not None and os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        print(f"warning: {file}: other users can read the token; chmod 600 it", file=sys.stderr)
     return token
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
 from metricad.cli.options import (
     DataDir,
@@ -76,6 +77,7 @@ def train(
         noise_strength=read_numbers(noise_strength, float, "--noise-strength", count=2),
         seed=seed,
     )
+    files.check_writable(out, folder=True)
     load_tensorflow()
     from metricad.training import runs, triplet_training
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from metricad import files
 from metricad.cli import display
-from metricad.cli.options import UnseenGood
+from metricad.cli.options import Sign, UnseenGood
+from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 
 
@@ -18,6 +20,7 @@ def tune(
         int, typer.Option(min=1, help="Number of synthetic defects on each image.")
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
+    sign: Sign = None,
 ) -> None:
     """Choose the image score with synthetic defects on good images, and calibrate the threshold again.
 
@@ -26,6 +29,8 @@ def tune(
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """
+    key = None if sign is None else signature.read_private(sign)
+    files.check_writable(out)
     paths = display.found(good)
     load_tensorflow()
     from metricad.inspection import bundle, tuning
@@ -36,6 +41,8 @@ def tune(
             given, paths, defects_each=defects_per_image, seed=seed, on_image=advance
         )
     bundle.save(tuned, out)
+    if key is not None:
+        signature.write(out, bundle.checksum(out), key)
     display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
     if found.choice == found.base:
@@ -46,6 +53,7 @@ def tune(
             f"{found.aurocs[found.base]:.3f} of {named[found.base]}"
         )
     typer.echo(
-        f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images, false-alarm rate "
-        f"at most {given.calibration.false_alarm_rate:g}"
+        f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images; false-alarm rate "
+        f"{tuned.calibration.false_alarm_rate:.3g} {tuned.calibration.basis}, as the same images chose the "
+        "score; 'metricad calibrate' promises one with others"
     )

@@ -11,7 +11,12 @@ from typing import Annotated
 
 import typer
 
-from metricad.deploy import loading
+from metricad import files
+from metricad.cli.options import Verify
+from metricad.deploy.loading import PartFile
+from metricad.errors import MetricadError
+from metricad.inspection.inspector import Inspector
+from metricad.inspection.interface import ImageJudge
 from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
 from metricad.monitoring.watch import Watch
@@ -49,12 +54,13 @@ def watch(
     once: Annotated[
         bool, typer.Option("--once", help="Inspect the images in the folder, then exit.")
     ] = False,
+    verify: Verify = None,
 ) -> None:
     """Inspect images as they arrive in a folder, write a JSON line for each, and report drift of scores.
 
     Each image is inspected once, even if the watch is stopped or killed and started again with the same
-    --out. Files that cannot be read get a line, too. SIGTERM or Ctrl-C stops the watch after the current
-    image.
+    --out. Files that cannot be read or judged get a line, too. SIGTERM or Ctrl-C stops the watch after the
+    current image. SIGHUP loads the part anew; until then a replaced file changes nothing.
 
     Example: metricad watch part.metricad line/ --out line.jsonl
     """
@@ -63,17 +69,21 @@ def watch(
         raise typer.BadParameter(
             f"--maps {maps} is in the watched folder, so maps would be inspected; give a folder outside of it"
         )
-    with _stopping() as stop:
-        inspector = loading.load(part)
+    files.check_writable(out)
+    if maps is not None:
+        files.check_writable(maps, folder=True)
+    with _stopping() as stop, _renewing(PartFile(part, key=verify)) as (load, renew):
+        inspector = load()
         with Journal(out) as journal:
             watching = Watch(inspector, watched, journal, drift_level=drift_level, maps=maps)
             if not once:
                 typer.echo(f"{folder}: watching; lines go to {out}, which has {watching.before}")
-            warned = _warn(watching)
+            warned = watching.drift if _warn(watching) else None
             verdicts: Counter[str] = Counter()
-            for record in watching.run(once=once, stop=stop):
+            for record in watching.run(once=once, stop=stop, renew=renew):
                 verdicts[record["verdict"]] += 1
-                warned = warned or _warn(watching)
+                if warned is not watching.drift and _warn(watching):
+                    warned = watching.drift
             counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("good", "defect", "error"))
             typer.echo(f"{out}: {verdicts.total()} images judged: {counts}")
 
@@ -89,6 +99,42 @@ def _warn(watching: Watch) -> bool:
             flush=True,
         )
     return drift.alarm is not None
+
+
+@contextlib.contextmanager
+def _renewing(
+    part: PartFile,
+) -> Iterator[tuple[Callable[[], Inspector[ImageJudge]], Callable[[], Inspector[ImageJudge] | None]]]:
+    """Yield functions that load the part, and that load it anew if SIGHUP came.
+
+    A part that cannot be loaded anew and one that was replaced are told on standard error.
+    """
+    asked: list[int] = []
+
+    def renew() -> Inspector[ImageJudge] | None:
+        if not asked:
+            if part.is_replaced():
+                say("was replaced; the one that was loaded stays until SIGHUP")
+            return None
+        asked.clear()
+        try:
+            inspector = part.load()
+        except (MetricadError, OSError) as error:
+            say(f"not loaded anew, the one before stays: {error}")
+            return None
+        say("loaded anew")
+        return inspector
+
+    def say(what: str) -> None:
+        print(f"{part.path}: {what}", file=sys.stderr, flush=True)
+
+    number = getattr(signal, "SIGHUP", None)  # not on every system
+    before = None if number is None else signal.signal(number, lambda *_: asked.append(1))
+    try:
+        yield part.load, renew
+    finally:
+        if number is not None:
+            signal.signal(number, before)
 
 
 @contextlib.contextmanager

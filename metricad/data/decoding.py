@@ -98,12 +98,14 @@ def decode(content: bytes, *, page: int | None = None, limits: DecodingLimits | 
     except PIL.Image.DecompressionBombError as error:  # of a WEBP, by Pillow
         raise TooManyPixelsError("more than 178 million pixels in a WEBP; save it as PNG or TIFF") from error
     except Exception as error:  # each format's decoder raises its own types of error
-        raise UnreadableError(f"not a readable image: damaged or truncated{_reason(error)}") from error
+        raise UnreadableError(f"not a readable image: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return f" ({words[:100]})" if words else ""
+    words = " ".join(str(error).split())[:100]
+    is_kind = re.search(r"support|unknown|cannot handle|requires|implement", words, re.IGNORECASE)
+    said = "damaged, or of a kind that is not supported" if is_kind else "damaged or truncated"
+    return f"{said} ({words})" if words else said
 
 
 def _reader(content: bytes) -> Callable[..., Picture]:

@@ -27,6 +27,8 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """Suffixes of files that a search finds; the content of a file tells its format."""
 
+_EXPECTED = f"expected files ending in {', '.join(sorted(suffix[1:] for suffix in SUFFIXES))}"
+
 UNSUPPORTED = frozenset(
     {
         ".arw", ".avif", ".bayer", ".cr2", ".cr3", ".dcm", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic",
@@ -206,14 +208,20 @@ class Found:
     others: list[Path]
     skipped: Counter[str]
 
+    def readable(self) -> list[Path]:
+        """Return `paths`; raise DataError if there are only `others`."""
+        if self.others and not self.paths:
+            raise DataError(f"{self.others[0]}: of a kind that is not read, as all images here; {_EXPECTED}")
+        return self.paths
+
     def left_out(self) -> Counter[str]:
         """Count all files that are not in `paths`, by suffix."""
         return self.skipped + Counter(path.suffix.lower() for path in self.others)
 
 
 def find(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> list[Path]:
-    """List image files, each once; see `search`."""
-    return search(paths, missing_ok=missing_ok).paths
+    """List image files, each once; see `search`. Raises DataError if all are of kinds that are not read."""
+    return search(paths, missing_ok=missing_ok).readable()
 
 
 def search(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False) -> Found:
@@ -240,8 +248,7 @@ def search(paths: Iterable[str | os.PathLike[str]], *, missing_ok: bool = False)
             inside = Found([], [], found.skipped)
             _walk(path, inside, set())
             if not inside.paths and not inside.others:
-                kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-                raise DataError(f"{path}: no images in this folder; expected files ending in {kinds}")
+                raise DataError(f"{path}: no images in this folder; {_EXPECTED}")
             found.paths.extend(inside.paths)
             found.others.extend(inside.others)
         else:
@@ -310,8 +317,8 @@ def overlay(
     )
     colors = colormaps[_COLORMAP](position)[..., :3]
     surface = (image + 1) / 2 if image.ndim == 3 else ((image + 1) / 2)[..., np.newaxis]
-    # Low map values leave the surface visible; high values get a strong color.
-    opacity = (0.1 + 0.6 * position)[..., np.newaxis]
+    # The lowest map values leave the image as it is; high values get a strong color.
+    opacity = (0.7 * position)[..., np.newaxis]
     picture = np.rint(255 * ((1 - opacity) * surface + opacity * colors)).astype(np.uint8)
     if threshold is not None:
         above = anomaly_map > threshold

@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str], *, gray: Literal["inside", "outside"] = "
     white = float(np.iinfo(levels.dtype).max) if levels.dtype.kind in "ui" else 1.0
     low, high = float(levels.min()), float(levels.max())
     if picture.is_negative:
-        levels, low, high = high + low - levels, low, high
+        levels = high + low - levels
     if picture.is_lossy:
         has_both = high - low >= _CONTRAST * white
         return levels > ((low + high) / 2 if has_both else white / 2)

@@ -20,9 +20,10 @@ import scipy
 import tensorflow as tf
 
 from metricad import files
-from metricad.deploy import exported, graph
+from metricad.deploy import exported, graph, sealed
 from metricad.deploy.metadata import KEY, Description
-from metricad.deploy.runtimes import DESCRIPTION, OPENVINO, PIXELS, Run
+from metricad.deploy.runtimes import PIXELS, Run
+from metricad.deploy.sealed import DESCRIPTION, OPENVINO
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
@@ -149,6 +150,7 @@ def export(
             )
         else:
             write(model, description.to_text(), temporary)
+        sealed.seal(temporary)
         _, run = exported.open_runtime(temporary)
         chosen = generated(description) if images is None else images
         return compare(inspector, description, run(graph.OUTPUTS), chosen)

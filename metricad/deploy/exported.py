@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from metricad.data.channels import to_channels
-from metricad.deploy import metadata, runtimes
+from metricad.deploy import metadata, runtimes, sealed
 from metricad.deploy.metadata import Description
 from metricad.deploy.runtimes import Run
-from metricad.errors import BundleError, DataError
+from metricad.errors import BundleError, DataError, InspectorError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import Judgement
 from metricad.inspection.timing import StageTimer
 from metricad.scoring import anomaly_maps
 
 _FILES = {".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert, ".xml": runtimes.open_openvino}
-_FOLDERS = {runtimes.OPENVINO: runtimes.open_openvino, "saved_model.pb": runtimes.open_saved_model}
+_FOLDERS = {sealed.OPENVINO: runtimes.open_openvino, "saved_model.pb": runtimes.open_saved_model}
 _JUDGED = ("score", "peak", "source", "distance_map")
 _STEP = 1e-3  # tolerance for whole gray levels, because of rounding
 
@@ -45,10 +45,28 @@ class ExportedDetector:
         """Judge an image; see `ImageJudge`."""
         pixels = to_pixels(image, self._description)
         with self.timer("network and distance"):
-            found = self._run(pixels)
-        row, column = (int(each) for each in found["peak"][0])
-        source = self._description.sources[int(found["source"][0])]
-        return Judgement(float(found["score"][0]), (row, column), source, found["distance_map"][0])
+            try:
+                found = {name: value[0] for name, value in self._run(pixels).items()}
+            except MemoryError:
+                raise
+            except Exception as error:  # each runtime raises its own types of error
+                raise InspectorError(
+                    f"the runtime failed ({_line(error)}); export the inspector again"
+                ) from error
+        row, column = (int(each) for each in found["peak"])
+        number, sources = int(found["source"]), self._description.sources
+        is_inside = 0 <= row < image.shape[0] and 0 <= column < image.shape[1]
+        judged = Judgement(
+            float(found["score"]),
+            (row, column),
+            sources[number] if 0 <= number < len(sources) else "",
+            found["distance_map"],
+        )
+        if not (is_inside and judged.source):
+            raise InspectorError(
+                "the runtime returned an impossible peak or source; export the inspector again"
+            )
+        return judged
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Resample an anomaly map to pixels; see `ImageJudge`."""
@@ -70,7 +88,11 @@ def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
 
 
 def load(
-    path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    check: Callable[[str], None] | None = None,
 ) -> Inspector[ExportedDetector]:
     """Load an inspector written by 'metricad export'.
 
@@ -82,19 +104,25 @@ def load(
         Number of images that will be inspected at once.
     threads : int, optional
         Total number of processor cores to use; all by default.
+    check : function, optional
+        Called with the checksum before anything is opened; raises BundleError to refuse the part.
 
     Raises
     ------
     BundleError
         The file is missing, damaged or not from metricad, or its runtime is not installed.
     """
-    found, run = open_runtime(path, workers=workers, threads=threads)
+    found, run = open_runtime(path, workers=workers, threads=threads, check=check)
     detector = ExportedDetector(found, run(_JUDGED))
     return Inspector(detector, found.calibration, dict(found.facts), found.levels)
 
 
 def open_runtime(
-    path: str | os.PathLike[str], *, workers: int = 1, threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    check: Callable[[str], None] | None = None,
 ) -> tuple[Description, Callable[[Sequence[str]], Run]]:
     """Open an exported file: return its `Description` and a function from output names to a `Run`.
 
@@ -109,13 +137,23 @@ def open_runtime(
             f"{path}: expected a file that ends in {', '.join(_FILES)}, or a folder of 'metricad export'"
         )
     try:
-        text, run = opener(path, threads=runtimes.cores() if threads is None else threads, workers=workers)
+        contents = sealed.read(path)
+        digest = sealed.check(contents, path)
+        if check is not None:
+            check(digest)
+        threads = runtimes.cores() if threads is None else threads
+        text, run = opener(contents, path, threads=threads, workers=workers)
     except BundleError:
         raise
     except Exception as error:  # each runtime raises its own types of error
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"{path}: damaged, or no model of its kind ({reason}); export it again") from error
+        raise BundleError(
+            f"{path}: damaged, or no model of its kind ({_line(error)}); export it again"
+        ) from error
     return metadata.read(text, path), run
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
@@ -124,7 +162,8 @@ def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
     Raises
     ------
     DataError
-        The image is too small, has another size than the part, or has more than 8 bits where 8 are expected.
+        The image is too small, has another size than the part, holds numbers that are not finite, or has
+        more than 8 bits where 8 are expected.
     """
     image = to_channels(image, found.channels)
     image = image[..., 0] if found.channels == 1 else image
@@ -134,6 +173,8 @@ def to_pixels(image: np.ndarray, found: Description) -> np.ndarray:
         raise DataError(
             f"expected an image of {_sizes(allowed)} pixels, received {image.shape[0]}×{image.shape[1]}"
         )
+    if not np.isfinite(image).all():
+        raise DataError("holds numbers that are not finite; expected gray levels or colors")
     levels = (image[np.newaxis] + np.float32(1)) * np.float32(127.5)
     if found.input_type == "float32":
         return levels

@@ -66,7 +66,7 @@ def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") ->
     placed = OnPixels(detector.features.sources[0].place, name="on_pixels")(found["anomaly"], image)
     outputs = Verdict(
         inspector.threshold, (detector.grid.stride, detector.grid.middle), mask, name="verdict"
-    )(found["score"], found["place"], found["source"], found["anomaly"], placed)
+    )(found["score"], found["place"], found["source"], found["anomaly"], placed, image)
     return keras.Model(pixels, outputs, name="inspector")
 
 
@@ -130,17 +130,28 @@ class Verdict(keras.layers.Layer):
         self.threshold, self.grid, self.mask = threshold, grid, mask
 
     def call(
-        self, score: tf.Tensor, place: tf.Tensor, source: tf.Tensor, anomaly: tf.Tensor, placed: tf.Tensor
+        self,
+        score: tf.Tensor,
+        place: tf.Tensor,
+        source: tf.Tensor,
+        anomaly: tf.Tensor,
+        placed: tf.Tensor,
+        image: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Compare the score with the threshold, and convert the peak to pixels."""
         stride, first = self.grid
+        # A defect is what is not good, so that NaN is one, also NaN pixels that a runtime drops on the way.
+        # Optimizers turn `not <=` into `>`, which NaN is not; they do not look through this product.
+        is_good = tf.cast(score <= np.float32(self.threshold), tf.float32)
+        is_finite = tf.cast(tf.abs(image) <= image.dtype.max, tf.float32)
+        is_good *= tf.reduce_min(is_finite, axis=(1, 2, 3))
         if self.mask is not None:
             least = tf.reduce_min(anomaly, axis=(1, 2), keepdims=True)
             placed = tf.where(tf.constant(self.mask), placed, least)
         return {
             "anomaly_map": placed,
             "distance_map": anomaly,
-            "is_defect": score > np.float32(self.threshold),
+            "is_defect": tf.logical_not(tf.cast(is_good, tf.bool)),
             "peak": place * stride + first,
             "score": score,
             "source": source,
@@ -153,6 +164,7 @@ class Verdict(keras.layers.Layer):
         source_shape: tuple[int | None, ...],
         anomaly_shape: tuple[int | None, ...],
         placed_shape: tuple[int | None, ...],
+        image_shape: tuple[int | None, ...],
     ) -> dict[str, tuple[int | None, ...]]:
         """Return the shapes of the outputs."""
         return {

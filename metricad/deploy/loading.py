@@ -1,32 +1,81 @@
 """Load inspectors from disk: bundles and exports."""
 
 import os
+from functools import partial
+from pathlib import Path
 
-from metricad.deploy import exported, native_output
+from metricad.deploy import exported, native_output, sealed, signature
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
 
 
-def load(path: str | os.PathLike[str], *, workers: int = 1) -> Inspector[ImageJudge]:
+def load(
+    path: str | os.PathLike[str], *, workers: int = 1, key: str | os.PathLike[str] | None = None
+) -> Inspector[ImageJudge]:
     """Load a bundle (a .metricad file) or a file or folder written by 'metricad export'.
 
-    TensorFlow is imported only for a bundle or a SavedModel.
+    Its files are read whole and stay closed: what happens to them later does not matter. TensorFlow is
+    imported only for a bundle or a SavedModel.
 
     Parameters
     ----------
     path : path
     workers : int
         Number of images that will be inspected at once; a runtime divides the processor cores among them.
+    key : path, optional
+        File of a public key; only a part with its signature is loaded then.
 
     Raises
     ------
     BundleError
-        The file is missing, damaged or of an unknown version, or its runtime is not installed.
+        The file is missing, damaged, of an unknown version or not signed, or its runtime is not installed.
     """
+    check = None if key is None else partial(signature.check, path, key=signature.read_public(key))
     if exported.needs_tensorflow(path):
         native_output.load_tensorflow()
     if exported.is_exported(path):
-        return exported.load(path, workers=workers)
+        return exported.load(path, workers=workers, check=check)
     from metricad.inspection import bundle
 
-    return bundle.load(path)
+    return bundle.load(path) if check is None else bundle.load(path, check=check)
+
+
+class PartFile:
+    """A part on disk: loads it whole, again when asked, and notices when its files are replaced.
+
+    Parameters
+    ----------
+    path, workers, key
+        Parameters and errors of `load`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        workers: int = 1,
+        key: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._load = partial(load, path, workers=workers, key=key)
+        self._stamp = self._now()
+
+    def load(self) -> Inspector[ImageJudge]:
+        """Load the part as it is now on disk."""
+        self._stamp = self._now()
+        return self._load()
+
+    def is_replaced(self) -> bool:
+        """Whether the files have changed since they were loaded or since this was last true."""
+        before, self._stamp = self._stamp, self._now()
+        return self._stamp != before
+
+    def _now(self) -> list[tuple[str, int, int, int] | None]:
+        found: list[tuple[str, int, int, int] | None] = []
+        for name, file in sealed.parts_of(self.path).items():
+            try:
+                status = file.stat()
+                found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append(None)
+        return found

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from metricad import files
 from metricad.data.levels import Levels
-from metricad.deploy import InputType
+from metricad.deploy import InputType, Precision
+from metricad.deploy.sealed import UNSEALED
 from metricad.errors import BundleError
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
@@ -21,8 +24,9 @@ KEY = "metricad"
 """Key of the text in formats that have their own metadata."""
 
 FORMAT_VERSION = 1
-
 """Version of the description's format."""
+
+_LARGEST = 2**16  # side of an image in pixels
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Description:
             {
                 "format": "metricad-export",
                 "format_version": FORMAT_VERSION,
-                "threshold": self.calibration.threshold,
-                "false_alarm_rate": self.calibration.false_alarm_rate,
+                "checksum": UNSEALED,
+                **self.calibration.record(),
                 "calibration_scores": self.calibration.scores.tolist(),
                 "grid": asdict(self.grid),
                 "score": self.score,
@@ -121,36 +125,68 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
     if not text:
         raise BundleError(f"{path}: not written by 'metricad export'; expected a file that was")
     try:
-        found = json.loads(text)
+        found = files.parse_json(text)
         version = found.pop("format_version")
         if version != FORMAT_VERSION:
             newer = isinstance(version, int) and version > FORMAT_VERSION
             advice = "a newer metricad wrote it: upgrade this one" if newer else "export it again"
             raise BundleError(f"{path}: export format {version}, expected {FORMAT_VERSION}; {advice}")
+        del found["checksum"]
         sizes, mask = found.pop("sizes"), found.pop("mask")
         scores = np.array(found.pop("calibration_scores"), np.float64)
-        calibration = Calibration(scores, found.pop("false_alarm_rate"))
-        if calibration.threshold != found["threshold"]:
-            raise ValueError(f"scores with the threshold {calibration.threshold}, not {found['threshold']}")
-        if found["input_type"] not in list(InputType):
-            raise ValueError(f"unknown input type {found['input_type']!r}")
-        return Description(
+        calibration = Calibration.restore(scores, found)
+        made = Description(
             calibration=calibration,
             grid=FeatureGrid(**found.pop("grid")),
             score=checked(found.pop("score")),
             center=float(found.pop("center")),
             spread=float(found.pop("spread")),
             sources=tuple(found.pop("sources")),
-            channels=int(found.pop("channels")),
-            input_type=found.pop("input_type"),
-            precision=found.pop("precision"),
+            channels=found.pop("channels"),
+            input_type=InputType(found.pop("input_type")).value,
+            precision=Precision(found.pop("precision")).value,
             sizes=None if sizes is None else (tuple(sizes[0]), tuple(sizes[1])),
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
             levels=Levels.from_dict(found.pop("levels")),
-            facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
+            facts={
+                name: fact
+                for name, fact in found.items()
+                if name != "format" and name not in calibration.record()
+            },
         )
-    except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
-        raise BundleError(f"{path}: a damaged description ({error!r}); export it again") from error
+        _check(made)
+        return made
+    except BundleError:
+        raise
+    except Exception as error:  # wrong types raise errors of many types
+        raise BundleError(f"{path}: a damaged description ({_short(error)}); export it again") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(repr(error).split())[:200]
+
+
+def _check(found: Description) -> None:
+    """Raise ValueError for values that the annotations of a description do not allow."""
+    grid = found.grid
+    sides = (
+        grid.stride,
+        grid.smallest,
+        grid.tile_step,
+        *(side for pair in found.sizes or () for side in pair),
+    )
+    is_possible = (
+        all(type(side) is int and 0 < side <= _LARGEST for side in sides)
+        and all(least <= most for least, most in found.sizes or ())
+        and len(found.sizes or (1, 1)) == 2
+        and math.isfinite(grid.first)
+        and type(grid.reach) is int
+        and found.channels in (1, 3)
+        and found.spread > 0
+        and all(isinstance(source, str) for source in found.sources)
+    )
+    if not is_possible:
+        raise ValueError("a number that is out of its range")
 
 
 def precision(text: str | None) -> str | None:
@@ -167,5 +203,9 @@ def _pack(mask: np.ndarray) -> dict[str, object]:
 
 
 def _unpack(shape: list[int], bits: str) -> np.ndarray:
-    flat = np.frombuffer(zlib.decompress(base64.b64decode(bits)), np.uint8)
-    return np.unpackbits(flat)[: shape[0] * shape[1]].reshape(shape).astype(bool)
+    height, width = shape
+    if not (0 < height <= _LARGEST and 0 < width <= _LARGEST):
+        raise ValueError(f"a mask of {height}×{width} pixels")
+    count = (height * width + 7) // 8
+    flat = np.frombuffer(zlib.decompressobj().decompress(base64.b64decode(bits), count), np.uint8)
+    return np.unpackbits(flat)[: height * width].reshape(height, width).astype(bool)

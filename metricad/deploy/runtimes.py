@@ -1,10 +1,14 @@
-"""Runtimes for exported files. Only SavedModel needs TensorFlow."""
+"""Runtimes for exported files. Only SavedModel needs TensorFlow.
+
+They are given the contents of the files and keep none of them open. So a file can be replaced or truncated
+while its model runs.
+"""
 
 import contextlib
 import os
+import tempfile
 import threading
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +16,11 @@ import numpy as np
 
 from metricad.deploy import metadata, native_output
 from metricad.deploy.metadata import KEY
+from metricad.deploy.sealed import DESCRIPTION, LITERT, OPENVINO, WEIGHTS
 from metricad.errors import BundleError
 
 PIXELS = "pixels"
 """Name of the input."""
-
-OPENVINO = "model.xml"
-"""File name of an OpenVINO model in its folder; the weights are in a second file there."""
-
-DESCRIPTION = "metricad.json"
-"""File name of the description, in a folder or in a zip archive appended to a model."""
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Function from pixels (N, H, W) or (N, H, W, 3) to the requested outputs by name. Thread-safe."""
@@ -32,12 +31,15 @@ Opened = tuple[str | None, Callable[[Sequence[str]], Run]]
 _SHAPES = 4  # number of image sizes that OpenVINO compiles a plan for; compiling is slow
 
 
-def open_onnx(path: Path, *, threads: int, workers: int) -> Opened:
+def open_onnx(contents: Mapping[str, bytes], path: Path, *, threads: int, workers: int) -> Opened:
     """Open an ONNX file with ONNX Runtime on the CPU.
 
     Parameters
     ----------
+    contents : mapping of str to bytes
+        The files, as `sealed.read` returns them.
     path : Path
+        Where they come from, for errors.
     threads : int
         Total number of processor cores to use.
     workers : int
@@ -45,10 +47,12 @@ def open_onnx(path: Path, *, threads: int, workers: int) -> Opened:
     """
     with _installed("onnxruntime", path):
         import onnxruntime
+    onnxruntime.disable_telemetry_events()  # on Windows; see metricad/__init__.py for other systems
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads // workers)
     options.log_severity_level = 3  # errors only: the other messages are about its optimizer
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (content,) = contents.values()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(outputs: Sequence[str]) -> Run:
         names = list(outputs)
@@ -57,8 +61,8 @@ def open_onnx(path: Path, *, threads: int, workers: int) -> Opened:
     return session.get_modelmeta().custom_metadata_map.get(KEY), run
 
 
-def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
-    """Open an OpenVINO model on the CPU: its folder or the .xml file in it; see `open_onnx`.
+def open_openvino(contents: Mapping[str, bytes], path: Path, *, threads: int, workers: int) -> Opened:
+    """Open an OpenVINO model on the CPU; see `open_onnx`.
 
     It runs in float32 unless it was exported with less. Without this setting OpenVINO would use lower
     precision wherever the processor supports it.
@@ -66,7 +70,7 @@ def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
     with _installed("openvino", path):
         import openvino
     core = openvino.Core()
-    model = core.read_model(path / OPENVINO if path.is_dir() else path)
+    model = core.read_model(contents[OPENVINO], contents[WEIGHTS])
     text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if metadata.precision(text) == "bfloat16" else "f32",
@@ -103,16 +107,11 @@ def open_openvino(path: Path, *, threads: int, workers: int) -> Opened:
     return text, run
 
 
-def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
+def open_litert(contents: Mapping[str, bytes], path: Path, *, threads: int, workers: int) -> Opened:
     """Open a LiteRT (TensorFlow Lite) file; see `open_onnx`."""
     with _installed("ai_edge_litert", path):
         from ai_edge_litert.interpreter import Interpreter
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(DESCRIPTION).decode("utf-8")
-    except (zipfile.BadZipFile, KeyError):
-        text = None
-    content = path.read_bytes()
+    content, text = contents[LITERT], contents.get(DESCRIPTION, b"").decode("utf-8")
 
     def interpreter() -> Interpreter:
         return Interpreter(model_content=content, num_threads=max(1, threads // workers))
@@ -140,11 +139,17 @@ def open_litert(path: Path, *, threads: int, workers: int) -> Opened:
     return text, run
 
 
-def open_saved_model(path: Path, *, threads: int, workers: int) -> Opened:
-    """Open a SavedModel folder with TensorFlow, which must be installed and chooses its own threads."""
+def open_saved_model(contents: Mapping[str, bytes], path: Path, *, threads: int, workers: int) -> Opened:
+    """Open a SavedModel with TensorFlow, which must be installed and chooses its own threads."""
     with _installed("tensorflow", path):
         import tensorflow as tf
-    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    with tempfile.TemporaryDirectory() as folder:  # TensorFlow reads files only
+        for name, content in contents.items():
+            file = Path(folder, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        model = tf.saved_model.load(folder)
+    signature = model.signatures["serving_default"]
 
     def run(outputs: Sequence[str]) -> Run:
         def infer(pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -153,8 +158,7 @@ def open_saved_model(path: Path, *, threads: int, workers: int) -> Opened:
 
         return infer
 
-    text = path / DESCRIPTION
-    return text.read_text(encoding="utf-8") if text.is_file() else None, run
+    return contents.get(DESCRIPTION, b"").decode("utf-8"), run
 
 
 def cores() -> int:

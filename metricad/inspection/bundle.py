@@ -7,10 +7,11 @@ versions of the software that wrote it, the settings, and the SHA-256 of every o
 import hashlib
 import io
 import json
+import math
 import os
+import struct
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ from metricad.versions import versions
 FORMAT = "metricad-bundle"
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
+_MOST_BYTES = 2**31
+_MOST_DIRECTORY = 2**20
+_MOST_MANIFEST = 2**24
+_FREE, _GROWTH = 2**28, 20  # bytes; masks are packed more densely than 20 to 1, and are small
+_END = b"PK\x05\x06"  # signature of a zip's last record, which is 22 bytes long and may be followed by a note
 _LAYERS = {
     one.__name__: one
     for one in (MeanDistance, GaussianMixture, PositionalGaussian, Standardize, Fuse, ImageScore)
@@ -80,10 +86,7 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
         "settings": detector.settings,
         "layers": {key: _describe_layer(layer) for key, layer in layers.items()},
         "region": None if region is None else _describe(region),
-        "calibration": {
-            "false_alarm_rate": inspector.calibration.false_alarm_rate,
-            "threshold": inspector.threshold,
-        },
+        "calibration": inspector.calibration.record(),
         "levels": None if inspector.levels is None else inspector.levels.to_dict(),
         "fitted_on": inspector.fitted_on,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
@@ -94,38 +97,53 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
             archive.writestr(name, content)
 
 
-def load(path: str | os.PathLike[str]) -> Inspector[PartDetector]:
+def load(
+    path: str | os.PathLike[str], *, check: Callable[[str], None] | None = None
+) -> Inspector[PartDetector]:
     """Load an inspector from a bundle.
+
+    Parameters
+    ----------
+    path : path
+    check : function, optional
+        Called with the SHA-256 of the file before anything is made of it; raises BundleError to refuse it.
 
     Raises
     ------
     BundleError
         The file is missing, is no bundle, is damaged, or has a version that this metricad does not know.
     """
-    manifest, members = _read(Path(path))
-    arrays = {name.removesuffix(".npy"): _from_bytes(content, path) for name, content in members.items()}
+    manifest, members = _read(Path(path), check)
     try:
-        network = factory.build(manifest["network"]["architecture"], manifest["network"]["units"])
-        network.set_weights(_below(arrays, "network"))
-        layers = {key: _restore_layer(one, _below(arrays, key)) for key, one in manifest["layers"].items()}
-        region = manifest["region"]
-        if region is not None:
-            region = _restore_region(region, {k: arrays[f"region/{k}"] for k in region.pop("arrays")})
-        detector = PartDetector(
-            network,
-            manifest["kind"],
-            metric=manifest["layers"]["density0"].get("metric", "euclidean"),
-            region=region,
-            score=layers["score"].score,
-        )
-        detector.prepare(**manifest["settings"])
-        detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
-        detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
-        calibration = Calibration(arrays["calibration/scores"], manifest["calibration"]["false_alarm_rate"])
-        levels = Levels.from_dict(manifest["levels"])
-        return Inspector(detector, calibration, manifest["fitted_on"], levels)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path}: incomplete or contradictory bundle ({error!r}); make it again") from error
+        arrays = {name.removesuffix(".npy"): _from_bytes(content) for name, content in members.items()}
+        return _restore(manifest, arrays)
+    except Exception as error:  # wrong types and numbers raise errors of many types
+        reason = " ".join(repr(error).split())[:200]
+        raise BundleError(f"{path}: incomplete or contradictory bundle ({reason}); make it again") from error
+
+
+def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Inspector[PartDetector]:
+    settings, region, fitted_on = (manifest[key] for key in ("settings", "region", "fitted_on"))
+    if not isinstance(fitted_on, dict):
+        raise TypeError("fitted_on is no object")
+    network = _restore_network(manifest["network"], _below(arrays, "network"))
+    layers = {key: _restore_layer(one, _below(arrays, key)) for key, one in manifest["layers"].items()}
+    if region is not None:
+        region = _restore_region(region, {k: arrays[f"region/{k}"] for k in region.pop("arrays")})
+    detector = PartDetector(
+        network,
+        manifest["kind"],
+        metric=manifest["layers"]["density0"].get("metric", "euclidean"),
+        region=region,
+        score=layers["score"].score,
+    )
+    detector.prepare(**_checked(settings))
+    detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
+    if "fuse" in layers and layers["fuse"].kinds != tuple(one.kind for one in detector.features.sources):
+        raise ValueError("kinds of feature maps that this network does not have")
+    detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
+    calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
+    return Inspector(detector, calibration, fitted_on, Levels.from_dict(manifest["levels"]))
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -133,30 +151,63 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(Path(path))[0]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a bundle's file, in hexadecimal digits."""
+    return hashlib.sha256(files.read_whole(path, most_bytes=_MOST_BYTES)).hexdigest()
+
+
+def _read(path: Path, check: Callable[[str], None] | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not path.is_file():
         raise BundleError(f"{path}: no such file; make a bundle with 'metricad prototype'")
     try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read(_MANIFEST))
+        content = files.read_whole(path, most_bytes=_MOST_BYTES)
+        if check is not None:
+            check(hashlib.sha256(content).hexdigest())
+        _check_directory(content)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _check_sizes(archive, len(content))
+            manifest = files.parse_json(archive.read(_MANIFEST))
             if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
                 raise BundleError(f"{path}: a zip file, but no metricad bundle")
             _check_version(manifest.get("format_version"), path)
             members = {name: archive.read(name) for name in manifest["sha256"]}
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        EOFError,
-        OSError,
-        RuntimeError,  # a flipped bit can mark a member as encrypted or change its compression method
-        zlib.error,
-    ) as error:
-        raise BundleError(f"{path}: no metricad bundle, or a damaged one ({error}); make it again") from error
-    for name, digest in manifest["sha256"].items():
+            sums = {name: manifest["sha256"][name] for name in members}
+    except BundleError:
+        raise
+    except Exception as error:  # each kind of damage raises its own type of error
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{path}: no metricad bundle, or a damaged one ({reason}); make it again"
+        ) from error
+    for name, digest in sums.items():
         if hashlib.sha256(members[name]).hexdigest() != digest:
             raise BundleError(f"{path}: damaged: the checksum of {name} is wrong; make the bundle again")
     return manifest, members
+
+
+def _check_directory(content: bytes) -> None:
+    """Raise ValueError if the directory of a zip is larger than that of any bundle; it is read whole."""
+    end = content.rfind(_END)
+    if end < 0 or len(content) < end + 22:
+        raise ValueError("no zip file")
+    (size,) = struct.unpack_from("<I", content, end + 12)
+    if size > _MOST_DIRECTORY:
+        raise ValueError(f"a directory of {size} bytes; {_MOST_DIRECTORY} at most are read")
+
+
+def _check_sizes(archive: zipfile.ZipFile, packed: int) -> None:
+    """Raise ValueError before anything is unpacked if the members declare more than a bundle can hold.
+
+    No more than the declared size of a member is ever unpacked.
+    """
+    members = archive.infolist()
+    total, most = sum(member.file_size for member in members), _FREE + _GROWTH * packed
+    if total > most:
+        raise ValueError(f"members of {total} bytes in {packed}; {most} at most are read")
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        raise ValueError("a member with an unknown compression method")
+    if archive.getinfo(_MANIFEST).file_size > _MOST_MANIFEST:
+        raise ValueError("a manifest that is too large")
 
 
 def _check_version(version: object, path: Path) -> None:
@@ -182,11 +233,47 @@ def _describe_layer(layer: keras.layers.Layer) -> dict[str, object]:
     return {"layer": type(layer).__name__, **config}
 
 
+def _restore_network(description: Mapping[str, Any], weights: list[np.ndarray]) -> keras.Model:
+    architecture, units = description["architecture"], description["units"]
+    # Every network has more weights than that. So nothing is built that is much larger than the arrays.
+    if type(units) is not int or 10 * units**2 > sum(array.size for array in weights):
+        raise ValueError(f"a network of {units!r} units with too few weights")
+    network = factory.build(architecture, units)
+    network.set_weights(weights)
+    return network
+
+
 def _restore_layer(description: Mapping[str, Any], weights: list[np.ndarray]) -> keras.layers.Layer:
     settings = dict(description)
-    layer = _LAYERS[settings.pop("layer")](**settings)
+    kind = _LAYERS[settings.pop("layer")]
+    expected = _shapes(kind, settings)
+    if expected != [array.shape for array in weights]:
+        raise ValueError(f"arrays of other shapes than {expected} for {kind.__name__}")
+    layer = kind(**settings)
     layer.set_weights(weights)
     return layer
+
+
+def _shapes(kind: type[keras.layers.Layer], settings: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Return the shapes of a layer's weights without making them, as they could be huge."""
+    shapes: list[tuple[int, ...]] = []
+
+    def add_weight(_: object, shape: tuple[int, ...], **__: object) -> None:
+        shapes.append(tuple(shape))
+
+    type(kind.__name__, (kind,), {"add_weight": add_weight})(**settings)
+    return shapes
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the types of a detector's settings."""
+    shape = settings.get("shape", [1, 1])
+    sides = [settings["channels"], *shape]
+    if not (len(shape) == 2 and all(type(side) is int and side > 0 for side in sides)):
+        raise ValueError(f"channels or a shape that are no numbers: {sides}")
+    if settings["channels"] not in (1, 3) or not isinstance(settings["is_halved"], bool):
+        raise ValueError("settings out of their range")
+    return dict(settings)
 
 
 def _describe(region: Region) -> dict[str, object]:
@@ -213,11 +300,20 @@ def _to_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _from_bytes(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
+def _from_bytes(content: bytes) -> np.ndarray:
+    """Read an array as `np.save` writes it, if its header says what is there."""
     try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
+        file = io.BytesIO(content)
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("an unknown version")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        is_whole = math.prod(shape) * dtype.itemsize == len(content) - start
     except Exception as error:  # NumPy's header parser raises many types of error
-        raise BundleError(f"{path}: holds something that is no plain array; not read") from error
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BundleError(f"{path}: holds numbers that are not finite; make the bundle again")
+        raise ValueError("no plain array") from error
+    if dtype.kind not in "biuf" or min(shape, default=0) < 0 or not is_whole:
+        raise ValueError("no plain array, or one of another size than it says")
+    array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if is_fortran else "C")
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError("numbers that are not finite")
     return array

@@ -22,18 +22,15 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.density.mean import MeanDistance
-from metricad.errors import DataError
 from metricad.inspection import fit_detector
 from metricad.inspection.fit_detector import Learned
 from metricad.inspection.model import OnOneGrid
+from metricad.scoring.calibration import check_total
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 
 if TYPE_CHECKING:
     from metricad.inspection.detector import PartDetector
-
-FEWEST = 5
-"""Smallest number of good images to cross-validate; with fewer, their spread cannot be estimated."""
 
 ONE_OUT = 30
 """Largest number of images of which each is a fold of its own."""
@@ -62,14 +59,11 @@ def folds(count: int, *, seed: int = 0, groups: Sequence[int] | None = None) -> 
     Raises
     ------
     DataError
-        There are fewer than `FEWEST` groups.
+        There are fewer than `calibration.FEWEST` groups.
     """
     _, group = np.unique(np.arange(count) if groups is None else groups, return_inverse=True)
     total = int(group.max(initial=-1)) + 1
-    if total < FEWEST:
-        raise DataError(
-            f"cross-validation needs {FEWEST} good images or more, received {total}; give more images"
-        )
+    check_total(total)
     order = np.arange(total) if total <= ONE_OUT else np.random.default_rng(seed).permutation(total) % FOLDS
     return order[group]
 
@@ -117,9 +111,7 @@ def _of_fold(
     """Yield the scores of a fold's images by a detector without them."""
     name, _ = learned.choose(without=out)
     densities = []
-    for k, (source, fitted) in enumerate(
-        zip(detector.features.sources, learned.candidates[name].fitted, strict=True)
-    ):
+    for k, fitted in enumerate(learned.candidates[name].fitted):
         if isinstance(fitted, fit_detector.Positional):
             maps = (
                 (found[k], detector.inside(image, found[k].shape[:2], k))
@@ -162,7 +154,7 @@ def _of_means(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.
 def _features(
     detector: "PartDetector", images: Sequence[np.ndarray], numbers: np.ndarray
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    for _, image in fit_detector.ahead(images, numbers):
+    for _, image in fit_detector.ahead(images, numbers.tolist()):
         yield image, detector.feature_maps(image)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.data.channels import channels_of, to_luminance
-from metricad.density.mixture import WEIGHT, GaussianMixture
+from metricad.density.mixture import WEIGHT, GaussianMixture, MixtureMoments
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
@@ -337,7 +337,7 @@ class Mixtures:
         self._vectors, self._images, self._seed = sample.vectors, sample.images, seed
         self._own_fold = folds[self._images]
         self._count = int(folds.max()) + 1
-        self._members: dict[int, np.ndarray] = {}
+        self._moments: dict[int, MixtureMoments] = {}  # by number of components
         self._likelihoods: dict[int, np.ndarray] = {}  # by number of components, of each image
         self._names = np.unique(self._images)
         everything = np.ones(len(self._vectors), bool)
@@ -353,15 +353,16 @@ class Mixtures:
     def without(self, images: Collection[int]) -> GaussianMixture:
         """Choose the number of components and fit a mixture without some images.
 
-        The components start from those that were fitted to all images: clustering anew takes much longer.
+        Vectors keep the component that they have in the mixture of all images: clustering anew takes much
+        longer.
         """
-        kept = ~np.isin(self._images, list(images))
-        number = self._choose(kept)
-        if number not in self._members:
-            full = self.full if number == self.number else self._fitted(number, np.ones(len(kept), bool))
-            self._members[number] = full.members(self._vectors)
-        empty = GaussianMixture(self._vectors.shape[1], number)
-        return empty.fit(self._vectors[kept], members=self._members[number][kept])
+        left_out = np.isin(self._images, list(images))
+        number = self._choose(~left_out)
+        if number not in self._moments:
+            everything = np.ones(len(left_out), bool)
+            full = self.full if number == self.number else self._fitted(number, everything)
+            self._moments[number] = MixtureMoments(full, self._vectors)
+        return self._moments[number].without(left_out)
 
     def _fitted(self, number: int, chosen: np.ndarray) -> GaussianMixture:
         return GaussianMixture(self._vectors.shape[1], number).fit(self._vectors[chosen], seed=self._seed)

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from metricad.data.channels import to_luminance
+from metricad.errors import InspectorError
 from metricad.inspection.timing import StageTimer
 from metricad.networks.feature_grid import FeatureGrid
 
@@ -46,12 +47,25 @@ class Judgement:
         Name of the feature map that contributes most there.
     anomaly : float32 (h', w')
         The anomaly map on the feature grid.
+
+    Raises
+    ------
+    InspectorError
+        The score or a value of the map is not finite. So no verdict can come from it.
     """
 
     score: float
     peak: tuple[int, int]
     source: str
     anomaly: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.score) and np.isfinite(self.anomaly).all()):
+            raise InspectorError(
+                f"the inspector computed numbers that are not finite (score {self.score:g}), so there is no "
+                "verdict; it is damaged, its network has diverged, or the image holds such numbers: make or "
+                "export it again"
+            )
 
 
 class ImageJudge(Protocol):
@@ -72,7 +86,15 @@ class ImageJudge(Protocol):
         """Number of channels that the model uses: 1 or 3."""
 
     def judge(self, image: np.ndarray) -> Judgement:
-        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; raise DataError if it does not fit."""
+        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1].
+
+        Raises
+        ------
+        DataError
+            The image does not fit.
+        InspectorError
+            The inspector fails on it.
+        """
 
     def on_pixels(self, anomaly: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Resample an anomaly map (h', w') to the pixels of its image: float32 (H, W)."""

@@ -10,11 +10,22 @@ from typing import Any, Self
 
 import portalocker
 
+from metricad import files
 from metricad.errors import DataError
 
 _BEGINNING = b'{"time": '  # start of each line, as `Watch` writes it; other files are not journals
 _BINARY = getattr(os, "O_BINARY", 0)  # for systems with a text mode of files, such as Windows
-_NEEDED = {"time", "path", "threshold", "score", "verdict", "size", "mtime_ns"}
+_NUMBER, _COUNT = (int, float), (int,)
+_NEEDED: dict[str, tuple[type, ...]] = {
+    "time": (str,),
+    "path": (str,),
+    "verdict": (str,),
+    "size": _COUNT,
+    "mtime_ns": _COUNT,
+    "score": (*_NUMBER, type(None)),
+    "threshold": (*_NUMBER, type(None)),
+}
+_LONGEST = 2**20  # bytes of a line; paths have a few thousand at most
 
 
 class Journal:
@@ -69,8 +80,8 @@ class Journal:
         end = 0
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
+                if not line.endswith(b"\n") and len(line) < _LONGEST:
                     break
                 yield self._parsed(line, number)
                 end += len(line)
@@ -131,12 +142,10 @@ class Journal:
             )
 
     def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            record = json.loads(line)
-            if record.keys() >= _NEEDED:
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            record = files.parse_json(line)
+            if all(type(record[key]) in types for key, types in _NEEDED.items()):
                 return record
-        except (ValueError, AttributeError):
-            pass
         raise DataError(
             f"{self.path}: line {number} is not from 'metricad watch'; repair it, or give another --out"
         )

@@ -76,7 +76,11 @@ class Watch:
         self._resume()
 
     def run(
-        self, *, once: bool = False, stop: Callable[[], bool] = lambda: False
+        self,
+        *,
+        once: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        renew: Callable[[], Inspector[ImageJudge] | None] = lambda: None,
     ) -> Iterator[dict[str, Any]]:
         """Inspect the images in the folder and all that arrive; yield each line after it is written.
 
@@ -86,6 +90,8 @@ class Watch:
             Stop when the files present at the start are done. Files that change meanwhile are skipped.
         stop : function
             Returns whether to stop after the current image.
+        renew : function
+            Called between images; returns an inspector to go on with, or None to keep the one there is.
 
         Yields
         ------
@@ -102,6 +108,7 @@ class Watch:
         """
         first = self.folder.scan() if once else {}
         while not stop():
+            self._use(renew())
             began = time.thread_time()
             found = self.folder.scan()
             if once:
@@ -111,12 +118,19 @@ class Watch:
             for path in ready:
                 if stop():
                     return
+                self._use(renew())
                 record = self._inspect(path)
                 if record is not None:
                     yield record
             if once and not self.folder.waiting:
                 return
             _pause(max(INTERVAL, _REST * took), stop)
+
+    def _use(self, inspector: Inspector[ImageJudge] | None) -> None:
+        """Go on with another inspector, and with a drift test of its own."""
+        if inspector is not None:
+            self.inspector, self.drift_since = inspector, None
+            self.drift = DriftTest(inspector.calibration.scores, inspector.threshold, level=self.drift.level)
 
     def _resume(self) -> None:
         """Read the journal: mark unchanged files as done, and repeat the drift test."""

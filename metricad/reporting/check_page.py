@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from metricad.check import summary
 from metricad.check.facts import ImageFacts
 from metricad.check.findings import Findings
-from metricad.check.suspects import APART
 from metricad.check.unseen import Shown
 from metricad.reporting import figures, report
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import plain
+from metricad.scoring.suspects import APART
 
 _ACROSS = 3  # images in a row of the contact sheet; readable on a phone
 _ROWS = 3  # rows of images in one picture

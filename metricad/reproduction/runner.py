@@ -190,7 +190,7 @@ def work(cell: Cell, place: Place) -> None:
     """Do one cell. Files are written completely or not at all; interrupted training continues."""
     folder = Path(place.out) / cell.folder
     for leftover in folder.glob(f"{files.PARTIAL}*"):  # left over from a killed process
-        leftover.unlink()
+        shutil.rmtree(leftover, ignore_errors=True)
     if cell.surface is None:
         _train(cell, place, folder)
     else:

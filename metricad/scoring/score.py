@@ -74,9 +74,9 @@ class ImageScore(keras.layers.Layer):
         Returns
         -------
         dict
-            ``score`` (N,); ``place`` int32 (N, 2), row and column of the peak; ``source`` int32 (N,), the
-            source that contributes most to the values that are averaged; ``anomaly`` (N, h, w), outside the
-            region of interest with its smallest value inside.
+            ``score`` (N,), NaN if any value of the map is not finite; ``place`` int32 (N, 2), row and column
+            of the peak; ``source`` int32 (N,), the source that contributes most to the values that are
+            averaged; ``anomaly`` (N, h, w), outside the region of interest with its smallest value inside.
         """
         batch, rows, columns = (tf.shape(anomaly)[axis] for axis in (0, 1, 2))
         known = tf.where(inside > 0.0, anomaly, anomaly.dtype.max)
@@ -103,6 +103,9 @@ class ImageScore(keras.layers.Layer):
         if share:
             looked = tf.nn.avg_pool2d(tf.expand_dims(judged, -1), AREA, 1, "SAME")
             looked = tf.reshape(looked, (batch, rows, columns)) * inside
+        # Some runtimes drop NaN when they sort, so a score could come from the other values.
+        is_finite = tf.cast(tf.abs(anomaly) <= anomaly.dtype.max, tf.float32)
+        statistic = tf.where(tf.reduce_min(is_finite, axis=(1, 2)) > 0.5, statistic, np.float32(np.nan))
         peak = tf.argmax(tf.reshape(looked, (batch, -1)), axis=1, output_type=tf.int32)
         return {
             "anomaly": judged + least,

@@ -127,7 +127,9 @@ class Standardize(keras.layers.Layer):
         """Compute standard scores (N, h, w, sources) from distances of the same shape."""
         size = tf.shape(distances)[1:3]
         center, spread = (self._at(each, size) for each in (self.center, self.spread))
-        return (tf.math.log(tf.maximum(distances, LEAST)) - center) / spread
+        # Not `maximum`, which drops NaN in some runtimes: that would be the best of all scores.
+        raised = tf.where(distances <= LEAST, LEAST, distances)
+        return (tf.math.log(raised) - center) / spread
 
     def _at(self, learned: keras.Variable, size: tf.Tensor) -> tf.Tensor:
         """Return the learned statistics at each feature of a map of this size: (h, w, sources)."""

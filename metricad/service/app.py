@@ -10,6 +10,7 @@ browser does not post an image type to it from another site. It refuses all othe
 
 import functools
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import resources
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from starlette.exceptions import HTTPException
 
 from metricad.data.decoding import FORMATS
 from metricad.data.picture import TooManyPixelsError, UnreadableError
-from metricad.errors import DataError
+from metricad.errors import DataError, InspectorError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
 from metricad.service.decoding import MEDIA_TYPES
@@ -31,6 +32,8 @@ from metricad.service.limiter import BusyError
 from metricad.service.middleware import RequestMiddleware
 from metricad.service.prometheus import CONTENT_TYPE
 from metricad.service.schemas import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
+
+log = logging.getLogger(__name__)
 
 # Static files, not templates: the page gets names and limits from /parts, which may need the token.
 _PAGE = {
@@ -74,7 +77,7 @@ def app(
     Returns
     -------
     FastAPI
-        The application. Run it in one process only.
+        The application. Run it in one process only. Its ``state.judge`` can replace inspectors.
     """
     judge = Judge(parts, limits=limits or RequestLimits())
     # FastAPI's own documentation pages load scripts from the internet, which production computers often
@@ -90,7 +93,7 @@ def app(
         redirect_slashes=False,
         responses=refused(421, 500),
     )
-    api.state.metrics = judge.metrics
+    api.state.metrics, api.state.judge = judge.metrics, judge
     for kind in (HTTPException, RequestValidationError, BusyError, DataError):
         api.add_exception_handler(kind, _refuse)
     for path, (name, media_type) in _PAGE.items():
@@ -184,6 +187,8 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     """Answer a refused request with a JSON error."""
     status, reason, message, headers = _explained(error)
     request.app.state.metrics.rejected.labels(reason).inc()
+    if isinstance(error, InspectorError):
+        log.error("part %s: %s", request.state.part, error)
     return problem(status, message, headers)
 
 
@@ -205,6 +210,8 @@ def _explained(error: Exception) -> tuple[int, str, str, Mapping[str, str] | Non
             return 413, "pixels", str(error), None
         case UnreadableError():
             return 422, "unreadable", str(error), None
+        case InspectorError():
+            return 500, "inspector", str(error), None
         case DataError():
             return 422, "unsuitable", str(error), None
         case _:

@@ -15,8 +15,8 @@ import PIL.Image
 from fastapi import Request
 
 from metricad.data import images
-from metricad.errors import DataError
-from metricad.inspection.inspector import Inspection, Inspector
+from metricad.errors import DataError, InspectorError
+from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
 from metricad.service import decoding, request_body
 from metricad.service.limiter import WorkerQueue
@@ -96,12 +96,34 @@ class Judge:
             self._not_ready = ""
 
     def _first_image(self, name: str) -> None:
-        detector = self.parts[name].detector
+        self._try(self.parts[name])
+
+    def _try(self, inspector: Inspector[ImageJudge]) -> None:
+        """Judge an image; raise InspectorError if that fails."""
+        detector = inspector.detector
         size = (detector.grid.smallest, detector.grid.smallest, *([3] if detector.channels == 3 else []))
         # A part with a mask or positions accepts only its own size. Then the network has run before the
         # error.
-        with contextlib.suppress(DataError):
-            self._draw(name, *self._judge(name, np.zeros(size, np.float32))[1:])
+        try:
+            image = np.zeros(size, np.float32)
+            self._draw(inspector, inspector.inspect(image)[1], image)
+        except InspectorError:
+            raise
+        except DataError:
+            pass
+
+    def replace(self, name: str, inspector: Inspector[ImageJudge]) -> None:
+        """Use another inspector for a part, for all requests that begin afterwards.
+
+        Call it in a thread of its own: the inspector judges one image first.
+
+        Raises
+        ------
+        InspectorError
+            The inspector fails. The one before stays.
+        """
+        self._try(inspector)
+        self.parts[name] = inspector
 
     def check_ready(self) -> None:
         """Raise Refusal until every part has judged an image."""
@@ -115,6 +137,9 @@ class Judge:
                 name=name,
                 threshold=inspector.threshold,
                 false_alarm_rate=inspector.calibration.false_alarm_rate,
+                rate_basis=inspector.calibration.basis.value,
+                rate_interval=inspector.calibration.interval,
+                statement=inspector.calibration.describe(),
                 smallest=inspector.detector.grid.smallest,
                 fitted_on=inspector.fitted_on,
             )
@@ -144,7 +169,12 @@ class Judge:
     def verdict(self, name: str, content: bytes) -> Verdict:
         """Inspect an image file and return the verdict."""
         began = time.perf_counter()
-        found = self._judge(name, self._decode(name, content))[0]
+        inspector = self.parts[name]  # one for the whole request, as it may be replaced meanwhile
+        try:
+            found, _ = inspector.inspect(self._decode(inspector, content))
+        except InspectorError:
+            self.metrics.verdicts.labels(name, "error").inc()
+            raise
         self.metrics.verdicts.labels(name, found.verdict).inc()
         return Verdict.model_validate(
             {
@@ -156,6 +186,8 @@ class Judge:
                 "peak": {"row": found.peak_row, "column": found.peak_col},
                 "size_class": found.size_class,
                 "source": found.source,
+                "false_alarm_rate": found.false_alarm_rate,
+                "rate_basis": found.rate_basis,
                 "version": self.version,
                 "milliseconds": round(1000 * (time.perf_counter() - began), 3),
             }
@@ -163,10 +195,11 @@ class Judge:
 
     def picture(self, name: str, content: bytes) -> bytes:
         """Draw the anomaly map of an image file; return a PNG file."""
-        return self._draw(name, *self._judge(name, self._decode(name, content))[1:])
-
-    def _decode(self, name: str, content: bytes) -> np.ndarray:
         inspector = self.parts[name]
+        image = self._decode(inspector, content)
+        return self._draw(inspector, inspector.inspect(image)[1], image)
+
+    def _decode(self, inspector: Inspector[ImageJudge], content: bytes) -> np.ndarray:
         return decoding.decode(
             content,
             smallest=inspector.detector.grid.smallest,
@@ -175,12 +208,7 @@ class Judge:
             levels=inspector.levels,
         )
 
-    def _judge(self, name: str, image: np.ndarray) -> tuple[Inspection, np.ndarray, np.ndarray]:
-        inspection, anomaly = self.parts[name].inspect(image)
-        return inspection, anomaly, image
-
-    def _draw(self, name: str, anomaly: np.ndarray, image: np.ndarray) -> bytes:
-        inspector = self.parts[name]
+    def _draw(self, inspector: Inspector[ImageJudge], anomaly: np.ndarray, image: np.ndarray) -> bytes:
         anomaly_map = inspector.detector.on_pixels(anomaly, image)
         picture = images.overlay(image, anomaly_map, **inspector.map_scale())
         file = io.BytesIO()

@@ -78,6 +78,13 @@ class RequestMiddleware:
             message = f"host {host!r}: this service is for its own computer only; expected {expected}"
             await problem(421, message)(scope, exchange.receive, exchange.send)
             return
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may read another end of the body from it, and take the rest for the next request.
+            self.metrics.rejected.labels("length").inc()
+            message = "Content-Length and Transfer-Encoding together; expected one of them: send it again so"
+            await problem(400, message)(scope, exchange.receive, exchange.send)
+            return
         await self.app(scope, exchange.receive, exchange.send)
 
     def _record(self, scope: Scope, exchange: "_Exchange") -> None:

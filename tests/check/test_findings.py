@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metricad.check import check, summary
-from metricad.check.suspects import Suspects
+from metricad.scoring.suspects import Suspects
 from tests.helpers import save
 
 

@@ -205,7 +205,7 @@ def test_twelve_bits_from_good_images_to_verdicts(run_metricad, run_folder, good
     assert "gray images of 12 bits" in done.out
     rows = [
         [json.loads(line) for line in run_metricad("inspect", *given, "--format", "jsonl").out.splitlines()]
-        for given in ((part, good_folder), (out, tmp_path / "deep"))
+        for given in ((part, good_folder / "000.png"), (out, deep["000.png"]))
     ]
     for eight, twelve in zip(*rows, strict=True):
         assert twelve["score"] == pytest.approx(eight["score"], rel=0.01)
@@ -383,7 +383,7 @@ def test_a_folder_that_holds_something_is_not_trained_into(refused, tmp_path):
     (run / "notes.txt").write_bytes(OLD)
     assert f"{run}: exists and is not empty" in refused(*train_options(run, source))
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
-    assert f"{run / 'notes.txt'}: exists" in refused(*train_options(run / "notes.txt", source))
+    assert f"{run / 'notes.txt'}: is a file" in refused(*train_options(run / "notes.txt", source))
     assert (run / "notes.txt").read_bytes() == OLD
 
 
@@ -562,7 +562,7 @@ def test_a_bundle_with_a_pickle(refused_bundle, part, tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.array([Trap(tmp_path / "sprung")], dtype=object), allow_pickle=True)
     path = repack(part, tmp_path / "a.metricad", prototype__mean=buffer.getvalue())
-    assert "no plain array; not read" in refused_bundle(path)
+    assert "no plain array" in refused_bundle(path)
     assert not (tmp_path / "sprung").exists()
     np.load(io.BytesIO(buffer.getvalue()), allow_pickle=True)
     assert (tmp_path / "sprung").exists()  # the trap does work
@@ -905,5 +905,5 @@ def test_a_folder_where_a_file_should_be(refused, good_folder, run_folder, tmp_p
     out = tmp_path / "folder"
     out.mkdir()
     message = refused("prototype", good_folder, "--out", out, "--network", run_folder, *ENOUGH)
-    assert message == f"error: {out}: Is a directory\n"
+    assert message.startswith(f"error: {out}: is a folder")
     assert not list(out.iterdir())

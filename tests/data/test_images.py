@@ -279,6 +279,9 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert found.paths == [tmp_path / "a.png"]
     assert found.others == [tmp_path / "b.heic", tmp_path / "c.GIF"]
     assert found.left_out() == {".txt": 2, "": 1, "hidden": 2, ".heic": 1, ".gif": 1}
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="of a kind that is not read"):
+        images.find([tmp_path])
     for path in found.others:
         path.write_bytes(b"GIF89a")
         with pytest.raises(DataError, match="a GIF file; expected PNG"):

@@ -9,7 +9,7 @@ import pytest
 
 from metricad.deploy import export, exported, graph
 from metricad.deploy.metadata import Description
-from metricad.errors import BundleError, DataError, ExportError
+from metricad.errors import BundleError, DataError, ExportError, InspectorError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.networks import residual
@@ -174,7 +174,7 @@ def test_an_export_that_says_something_else_is_not_kept(fitted, written, tmp_pat
 
 def test_an_older_file_stays_when_its_successor_is_refused(fitted, written, tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"older")
-    with pytest.raises(ExportError, match="the exported score differs by nan"):
+    with pytest.raises(InspectorError):
         export.export(moved(fitted, np.nan), tmp_path / "a.onnx", format="onnx")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]
 

@@ -14,9 +14,9 @@ import pytest
 
 from metricad.data import images
 from metricad.data.levels import Levels
-from metricad.deploy import exported
+from metricad.deploy import exported, sealed
 from metricad.deploy.metadata import KEY, Description
-from metricad.errors import BundleError, DataError
+from metricad.errors import BundleError, DataError, InspectorError
 from metricad.inspection import bundle
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring.calibration import Calibration
@@ -66,8 +66,7 @@ def test_something_else_under_such_a_name_is_refused(tmp_path, name, content):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     line = refusal(path if path.parent == tmp_path else path.parent)
-    assert line.startswith("damaged, or no model of its kind (")
-    assert line.endswith("); export it again")
+    assert line.startswith(("not written by 'metricad export'", "damaged, or no model of its kind ("))
 
 
 @pytest.fixture
@@ -107,20 +106,35 @@ def test_a_model_without_a_description_is_not_ours(copy, tmp_path):
     assert refusal(path) == expected
 
 
+WRONG = "damaged, or files of several exports are mixed: the checksum is wrong; export it again"
+
+
 @pytest.mark.parametrize(
     ("format", "member"),
     [
         ("onnx", None),
+        ("litert", None),
         ("openvino", "model.xml"),
         ("openvino", "model.bin"),
         ("saved-model", "saved_model.pb"),
+        ("saved-model", "metricad.json"),
+        ("saved-model", "variables/variables.data-00000-of-00001"),
     ],
 )
-def test_a_truncated_model_is_refused(copy, format, member):
+def test_one_flipped_bit_anywhere_is_noticed(copy, format, member):
     path = copy(format)
     file = path / member if member else path
-    file.write_bytes(file.read_bytes()[:-3000])
-    assert refusal(path).startswith("damaged, or no model of its kind (")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    assert refusal(path) == WRONG
+
+
+def test_a_truncated_model_is_refused(copy):
+    path = copy("onnx")
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(BundleError):
+        exported.load(path)
 
 
 def test_an_openvino_model_without_its_numbers_is_refused(copy):
@@ -130,10 +144,11 @@ def test_an_openvino_model_without_its_numbers_is_refused(copy):
 
 
 def test_a_litert_model_that_is_damaged_is_refused_when_it_is_opened(copy, tmp_path):
-    """Its description lies behind it and may be whole."""
+    """Also when its checksum is right."""
     content = copy("litert").read_bytes()
     damaged = tmp_path / "damaged.tflite"
     damaged.write_bytes(bytes(64) + content[64:])
+    sealed.seal(damaged)
     assert refusal(damaged).startswith("damaged, or no model of its kind (")
 
 
@@ -145,12 +160,14 @@ def test_a_newer_description_is_refused_with_what_to_do(copy):
     text = path / "metricad.json"
     newer = json.dumps(json.loads(text.read_text()) | {"format_version": 2})
     text.write_text(newer)
+    sealed.seal(path)
     assert refusal(path) == expected
     path = copy("onnx")
     model = onnx.load(path)
     del model.metadata_props[:]
     model.metadata_props.add(key=KEY, value=newer)
     onnx.save(model, path)
+    sealed.seal(path)
     assert refusal(path) == expected
 
 
@@ -322,6 +339,32 @@ def test_openvino_is_given_a_plan_for_four_sizes_and_one_for_all_others(
         assert set(verdicts) == {"good", "defect"}
     assert len(planned) == len(set(planned)) == 5
     assert planned[-1] == "[?,?,?,3]"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_a_defect_to_any_program_and_an_error_to_ours(
+    free_export, format, value
+):
+    """The graph is given them as pixels, which is what a damaged weight makes of all that follows it."""
+    description, opened = exported.open_runtime(free_export(format))
+    pixels = np.full((1, *description.smallest, 3), 100, np.float32)
+    pixels[0, 30, 30] = value
+    assert opened(("is_defect",))(pixels)["is_defect"].tolist() == [True]
+    image = np.full((*description.smallest, 3), value, np.float32)
+    with pytest.raises(DataError):
+        exported.load(free_export(format)).inspect(image)
+
+
+def test_a_runtime_that_fails_is_an_error_of_the_image(free_export, mixed):
+    description, _ = exported.open_runtime(free_export("onnx"))
+    image = images.read(mixed[0], color=True)
+    good = {"score": [0.0], "peak": [(3, 3)], "source": [0], "distance_map": [np.zeros((2, 2))]}
+    assert exported.ExportedDetector(description, lambda pixels: good).judge(image).score == 0
+    for changed in ({"score": [np.nan]}, {"peak": [(-1, 3)]}, {"source": [99]}, {"score": []}):
+        detector = exported.ExportedDetector(description, lambda pixels, bad=good | changed: bad)
+        with pytest.raises(InspectorError):
+            detector.judge(image)
 
 
 def test_the_file_in_an_openvino_folder_will_do(free_export, mixed):

@@ -230,7 +230,7 @@ def test_a_member_that_claims_to_be_encrypted_is_refused(content, tmp_path):
     path = tmp_path / "a.metricad"
     directory = content.index(b"PK\x01\x02")
     path.write_bytes(content[: directory + 8] + b"\x01" + content[directory + 9 :])
-    with pytest.raises(BundleError, match=r"damaged one .*encrypted"):
+    with pytest.raises(BundleError, match=r"damaged one"):
         bundle.load(path)
 
 
@@ -301,12 +301,15 @@ class Bomb:
         b"\x93NUMPY\x01\x00\x40\x00{'descr': '<f4', 'fortran_order': False, 'shape': (" + b" " * 40,
         b"\x93NUMPY\x09\x00",
         b"",
+        npy(np.ones(9)).replace(b"(9,)", b"(999999999999,)"),
+        npy(np.ones(9))[:-8],
+        npy(np.array(["text"])),
     ],
-    ids=["object array", "pickle", "open bracket", "unknown version", "empty"],
+    ids=["object array", "pickle", "open bracket", "unknown version", "empty", "huge", "short", "text"],
 )
 def test_nothing_but_plain_arrays_is_read(part, tmp_path, content):
     path = repack(part, tmp_path / "a.metricad", calibration__scores=content)
-    with pytest.raises(BundleError, match="no plain array; not read"):
+    with pytest.raises(BundleError, match="no plain array"):
         bundle.load(path)
 
 
@@ -355,6 +358,15 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
             }
         },
         {"calibration": {}},
+        {"calibration": {"false_alarm_rate": 0.1, "threshold": 0.0}},
+        {"calibration": {"false_alarm_rate": [0.1], "threshold": 0.0}},
+        {"fitted_on": None},
+        {"network": {"architecture": "staar2018", "units": 10**6}},
+        {"network": {"architecture": ["staar2018"], "units": 4}},
+        {"layers": [1, 2]},
+        {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 10**18, "metric": "euclidean"}}},
+        {"settings": {"channels": True, "curve": "linear", "is_halved": False}},
+        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shape": [96]}},
         {"region": {"kind": "oracle", "arrays": []}},
         {"region": {"kind": "mask", "arrays": ["mask"]}},
         {"region": {"kind": "foreground", "arrays": [], "margin": -1}},

@@ -118,7 +118,7 @@ def test_a_network_that_has_diverged_is_refused(paths):
     diverged.get_layer("features").set_weights(
         [np.full_like(weights, np.nan) for weights in diverged.get_layer("features").get_weights()]
     )
-    with pytest.raises(DataError, match="the network has diverged"):
+    with pytest.raises(DataError, match="network has diverged"):
         fit_inspector(paths, diverged, false_alarm_rate=0.1, holdout=0.3)
 
 

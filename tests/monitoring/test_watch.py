@@ -440,6 +440,26 @@ def test_a_line_of_something_else_among_ours_is_named(out):
     assert out.read_bytes().endswith(b"oops\n" + whole[:10])
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("path", ["a.png"]),
+        ("score", "high"),
+        ("score", float("nan")),
+        ("threshold", True),
+        ("size", None),
+        ("size", 1.5),
+        ("time", 3),
+    ],
+)
+def test_a_line_with_something_else_in_it_is_named(out, field, value):
+    written(out, 1)
+    [record] = lines(out)
+    out.write_text(json.dumps(record | {field: value}) + "\n")
+    with pytest.raises(DataError, match="line 1 is not from 'metricad watch'"), Journal(out) as journal:
+        list(journal.records())
+
+
 def test_two_watches_cannot_write_one_file(out):
     with Journal(out), pytest.raises(DataError, match="another watch is writing this file"):
         Journal(out)

@@ -150,7 +150,7 @@ def test_what_is_done_is_not_done_again(unbroken, grid, finished):
     shutil.rmtree(finished / "evaluations" / "h2-0" / "novel-crossed")
     shutil.rmtree(finished / "networks" / "h2-objects-0")
     (finished / "networks" / "h2-objects-0").mkdir()
-    (finished / "networks" / "h2-objects-0" / ".partial-1-x").write_text("left by a process that was killed")
+    (finished / "networks" / "h2-objects-0" / ".partial-x").mkdir()  # left by a process that was killed
     log = Log()
     _, missing = runner.reproduce(grid, finished, jobs=1, progress=log.progress())
     assert missing == []

@@ -25,6 +25,7 @@ import tifffile
 import uvicorn
 from fastapi.testclient import TestClient
 
+from metricad.cli import serve
 from metricad.data import images
 from metricad.errors import DataError
 from metricad.service import app, http_protocol, judge, middleware, schemas
@@ -483,6 +484,14 @@ def test_what_is_no_http_is_refused_in_the_same_shape(small, request_bytes):
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
 
 
+def test_two_ways_to_say_the_length_are_refused_and_end_the_connection(small):
+    both = head(IMAGE, "Content-Length: 4", "Transfer-Encoding: chunked") + b"0\r\n\r\n"
+    answer = small.raw(both + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.lower().count(b"connection: close") == 1
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_bytes_after_the_stated_length_do_not_spoil_the_answer(small):
     content = picture()
     answer = small.raw(head(IMAGE, f"Content-Length: {len(content)}") + content + b"\0\0\0\r\n\r\n")
@@ -613,6 +622,7 @@ def served(part, tmp_path_factory):
     """A process of its own: its address, and how it ended."""
     folder = tmp_path_factory.mktemp("serve")
     (folder / "token").write_text(f"{TOKEN}\n")
+    (folder / "token").chmod(0o600)
     command = [sys.executable, "-m", "metricad", "serve", str(part), "--port", "0"]
     command += ["--token-file", str(folder / "token")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -676,7 +686,17 @@ def test_a_bad_token_is_refused(refused, part, tmp_path, monkeypatch, token):
     (tmp_path / "token").write_text(token)
     assert "expected 16 or more ASCII" in refused("serve", part, "--token-file", tmp_path / "token")
     monkeypatch.setenv("METRICAD_TOKEN", token)
-    assert "METRICAD_TOKEN: no good token" in refused("serve", part)
+    assert "METRICAD_TOKEN: no valid token" in refused("serve", part)
+
+
+def test_a_token_that_others_can_read_is_warned_of(tmp_path, capfd):
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o640)
+    assert serve._token(tmp_path / "token") == TOKEN
+    assert "chmod 600" in capfd.readouterr().err
+    (tmp_path / "token").chmod(0o600)
+    serve._token(tmp_path / "token")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_missing_token_file_is_named(refused, part, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metricad.check import suspects
+from metricad.scoring import suspects
 
 
 @pytest.mark.parametrize("draw", ["normal", "exponential", "gumbel"])
