@@ -80,7 +80,11 @@ def _candidates(coarse: np.ndarray) -> list[tuple[int, int]]:
     if count <= _FEW:
         pairs = [(one, other) for one in range(count) for other in range(one + 1, count)]
         total = coarse.sum(axis=0)
-        return [pair for pair in pairs if _likeness(*_rest(*coarse[list(pair)], total, count)) >= LIKE]
+        return [
+            (one, other)
+            for one, other in pairs
+            if _likeness(*_rest(coarse[one], coarse[other], total, count)) >= LIKE
+        ]
     rest = coarse - coarse.mean(axis=0)
     rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     found = set()

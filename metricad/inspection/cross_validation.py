@@ -39,13 +39,21 @@ FOLDS = 10
 """Number of folds of more images."""
 
 
-def folds(count: int, *, seed: int = 0, groups: Sequence[int] | None = None) -> np.ndarray:
+def folds(
+    count: int,
+    *,
+    number: int | None = None,
+    seed: int = 0,
+    groups: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
     """Assign images to folds: each its own fold up to `ONE_OUT`, above that `FOLDS` random ones.
 
     Parameters
     ----------
     count : int
         Number of images.
+    number : int, optional
+        Another number of folds, which are random.
     seed : int
         Seed of the random folds.
     groups : sequence of int, optional
@@ -64,8 +72,9 @@ def folds(count: int, *, seed: int = 0, groups: Sequence[int] | None = None) -> 
     _, group = np.unique(np.arange(count) if groups is None else groups, return_inverse=True)
     total = int(group.max(initial=-1)) + 1
     check_total(total)
-    order = np.arange(total) if total <= ONE_OUT else np.random.default_rng(seed).permutation(total) % FOLDS
-    return order[group]
+    if number is None and total <= ONE_OUT:
+        return group
+    return np.random.default_rng(seed).permutation(total)[group] % (number or FOLDS)
 
 
 def fit(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ FEWER = 6
 FEWEST = 8
 """Number of scores from which on their spread is known well enough."""
 
-ROUNDS = 3
+ROUNDS = 2
 """Largest number of times that suspects are left out and the rest is scored anew: strong defects among the
 good images hide weaker ones."""
 
@@ -52,9 +52,10 @@ class Suspects:
     Attributes
     ----------
     numbers : list of int
-        Images that stand apart, highest score first.
+        Images that stand apart, the farthest first.
     scores : float64 (n,)
         Score of each image by a model that has not seen it; of the suspects, in the round that found them.
+        The last call of `score` had all other images.
     distances : float64 (n,)
         The same as distances above the median; see `distances`.
     """
@@ -75,7 +76,7 @@ def find(count: int, score: Callable[[np.ndarray], np.ndarray], *, rounds: int =
         Takes the numbers of some images, in ascending order; returns the score of each by a model that was
         fitted to others of these.
     rounds : int
-        Largest number of calls of `score`.
+        Largest number of times that images are left out; `score` is called once more.
 
     Returns
     -------
@@ -83,25 +84,21 @@ def find(count: int, score: Callable[[np.ndarray], np.ndarray], *, rounds: int =
     """
     rest = np.arange(count)
     scores, apart = np.full(count, np.nan), np.full(count, np.nan)
-    for _ in range(rounds):
+    for left in range(rounds, -1, -1):
         scores[rest] = score(rest)
         apart[rest] = distances(scores[rest])
         found = stand_out(scores[rest])
-        if not found.any():
+        if not found.any() or not left:
             break
         rest = rest[~found]
     numbers = np.setdiff1d(np.arange(count), rest)
     return Suspects(numbers[np.argsort(-apart[numbers], kind="stable")].tolist(), scores, apart)
 
 
-def rates(count: int, left_out: int) -> tuple[float, float]:
-    """Return the expected false-alarm rate if `left_out` of `count` good images are left out of fitting.
+def rate(count: int, left_out: int) -> float:
+    """Return the smallest false-alarm rate that `count` good images allow if some were left out as suspects.
 
-    Returns
-    -------
-    float
-        If they are good, they are alarms: (k + 1) / (n + 1).
-    float
-        If a person has confirmed that they are defects: 1 / (n − k + 1).
+    These count as alarms, because they may be good: (k + 1) / (n + 1). If a person has confirmed that they
+    are defects, they are no good images, and it is the rate of n − k images with none left out.
     """
-    return (left_out + 1) / (count + 1), 1 / (count - left_out + 1)
+    return (left_out + 1) / (count + 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from metricad.check import check, unseen
+from metricad.inspection import cross_validation
 from metricad.networks import hypercolumn
 from tests.helpers import save, scratched, texture
 
@@ -11,9 +12,11 @@ pytestmark = pytest.mark.tf
 
 
 def test_a_scratched_part_is_found_where_it_is_scratched(tmp_path, monkeypatch):
-    monkeypatch.setattr(unseen, "MOST", 12)
+    monkeypatch.setattr(unseen, "MOST", 10)
+    monkeypatch.setattr(cross_validation, "ONE_OUT", 0)
+    monkeypatch.setattr(cross_validation, "FOLDS", 2)
     rng = np.random.default_rng(0)
-    for number in range(14):
+    for number in range(12):
         save(tmp_path / f"{number:02}.png", texture(rng, side=68))
     path = save(tmp_path / "scratched.png", scratched(texture(rng, side=68), 30, 20, side=12))
     found, sheet = unseen.score(check(sorted(tmp_path.iterdir())), hypercolumn.build(2, seed=1))

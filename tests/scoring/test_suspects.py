@@ -57,5 +57,5 @@ def test_a_clean_set_is_scored_once():
 
 
 def test_suspects_count_as_alarms_until_confirmed():
-    assert suspects.rates(99, 0) == (0.01, 0.01)
-    assert suspects.rates(99, 4) == (0.05, 1 / 96)
+    assert suspects.rate(99, 0) == 0.01
+    assert suspects.rate(99, 4) == 0.05
