@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,45 @@ def test_no_image_is_both_fitted_and_held_out(total, holdout):
     assert fitted == sorted(fitted)
 
 
+def test_without_a_holdout_all_of_few_images_fit_and_of_many_every_fifth_two_calibrate():
+    paths = [Path(f"{number:04}.png") for number in range(1000)]
+    assert fit._split(paths[:200], None, seed=0) == ([], paths[:200])
+    held_out, fitted = fit._split(paths[:300][::-1], None, seed=0)
+    assert (len(held_out), len(fitted)) == (120, 180)
+    assert sorted(held_out + fitted) == paths[:300]
+    assert fitted == sorted(fitted)
+    assert all(sum(path in fitted for path in paths[i : i + 10]) in (5, 6, 7) for i in range(290))
+    assert len(fit._split(paths, None, seed=0)[1]) == 500
+
+
+def test_all_images_fit_and_cross_validated_scores_set_the_threshold(model, paths):
+    seen = []
+    made = fit_inspector(paths[:8], model, on_image=lambda: seen.append(1))
+    assert len(seen) > 8
+    assert made.calibration.basis == "expected"
+    assert made.calibration.false_alarm_rate == 1 / 9
+    assert made.fitted_on == {"fit_images": 8, "held_out_images": 0, "seed": 0, "folds": 8}
+    whole = PartDetector(model, "mean").fit([images.read(path) for path in paths[:8]])
+    np.testing.assert_array_equal(made.detector.densities[0].mean.numpy(), whole.densities[0].mean.numpy())
+    assert made.threshold == made.calibration.scores[-1] > whole.score(images.read(paths[0]))
+    found, _ = made.inspect(new_part())
+    assert (found.false_alarm_rate, found.rate_basis) == (1 / 9, "expected")
+
+
+def test_calibrate_promises_from_these_images_alone(model, paths):
+    made = fit_inspector(paths[:8], model)
+    again = fit.calibrate_inspector(made, paths[8:])
+    expected = sorted(made.detector.score(made.read(path)) for path in paths[8:])
+    np.testing.assert_array_equal(again.calibration.scores, expected)
+    assert again.calibration.basis == "promised"
+    assert (again.calibration.false_alarm_rate, again.calibration.asked_rate) == (1 / 23, 0.01)
+    loose = fit.calibrate_inspector(again, paths[8:], false_alarm_rate=0.2)
+    assert loose.calibration.false_alarm_rate == 0.2
+    assert loose.threshold < again.threshold
+    with pytest.raises(DataError):
+        fit.calibrate_inspector(made, [])
+
+
 def test_the_same_folder_given_twice_does_not_hold_out_what_is_fitted(good_folder):
     assert len(images.find([good_folder, good_folder])) == GOOD_IMAGES
 
@@ -109,8 +149,8 @@ def test_a_bad_image_among_the_good_is_named(model, paths, tmp_path):
 
 
 def test_too_few_images_are_refused_before_any_is_read(model):
-    with pytest.raises(DataError, match="needs at least 9 held-out good images"):
-        fit_inspector(["nowhere.png"] * 5, model, false_alarm_rate=0.1)
+    with pytest.raises(DataError, match="4 good images are too few"):
+        fit_inspector(["nowhere.png"] * 4, model)
 
 
 def test_a_network_that_has_diverged_is_refused(paths):

@@ -210,7 +210,7 @@ def test_one_score_fewer_has_no_tail():
 def test_estimated_rates_are_near_those_of_known_distributions():
     rng = np.random.default_rng(0)
     for distribution in (stats.norm, stats.gamma(3), stats.expon):
-        made = [calibrate(distribution.rvs(60, random_state=rng), 0.01) for _ in range(100)]
+        made = [calibrate(distribution.rvs(size=60, random_state=rng), 0.01) for _ in range(100)]
         rates = distribution.sf([one.threshold for one in made])
         assert 0.005 < np.mean(rates) < 0.02
         # Small samples make tails look lighter than they are, so some intervals are too low.
