@@ -108,8 +108,7 @@ def prototype(
     paths = [path for path in paths if path not in defects]
     needed(false_alarm_rate)  # refuses a number that is no rate
     fit_count, held_out = split(len(paths), holdout)
-    # Without held-out images, all are read a second time.
-    reads = fit_count + (held_out or fit_count)
+    reads = 2 * fit_count + held_out  # once to fit to, once to score
     groups = _look_at(paths, page)
     load_tensorflow()
     from metricad.inspection import bundle, fit
@@ -134,7 +133,8 @@ def prototype(
             page=page,
             on_image=advance,
         )
-    made = replace(made, fitted_on={**made.fitted_on, "confirmed_defects": len(defects)})
+    if defects:
+        made = replace(made, fitted_on={**made.fitted_on, "confirmed_defects": len(defects)})
     bundle.save(made, out)
     if key is not None:
         signature.write(out, bundle.checksum(out), key)
@@ -148,7 +148,7 @@ def prototype(
         f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g}; "
         f"{made.calibration.describe()}"
     )
-    if names := counts["suspects"]:
+    if names := counts.get("suspects"):
         rest = len(made.calibration.scores) - len(names)
         typer.echo(
             f"{len(names)} of {len(paths)} good images stand apart and are left out: {', '.join(names)}. "

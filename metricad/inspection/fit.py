@@ -88,7 +88,7 @@ def fit_inspector(
     """
     needed(false_alarm_rate)
     group = dict(zip(map(Path, paths), range(len(paths)) if groups is None else groups, strict=True))
-    held_out, fitted = _split(list(map(Path, paths)), holdout, group, seed)
+    held_out, fitted = _split(list(map(Path, paths)), holdout, seed, group)
     own = np.array([group[path] for path in fitted])
     # Suspects are not looked for among so few that leaving some out would leave too few.
     rounds = 0 if keeps_suspects or len(set(own.tolist())) < 2 * FEWEST else suspects.ROUNDS
@@ -139,7 +139,9 @@ def fit_inspector(
         scores[apart] = [detector.score(image) for image in good(np.flatnonzero(apart))]
         record["folds"] = int(folds.max()) + 1
     calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
-    return Inspector(detector, calibrated, {**record, "suspects": names}, levels)
+    if names:
+        record["suspects"] = names
+    return Inspector(detector, calibrated, record, levels)
 
 
 def _calibrated(
@@ -197,7 +199,7 @@ def calibrate_inspector(
 
 
 def _split(
-    paths: list[Path], holdout: float | None, group: Mapping[Path, int], seed: int
+    paths: list[Path], holdout: float | None, seed: int, group: Mapping[Path, int] | None = None
 ) -> tuple[list[Path], list[Path]]:
     """Split images into those held out and those to fit to.
 
@@ -213,6 +215,8 @@ def _split(
         order = np.random.default_rng(seed).permutation(len(paths))
         rest, chosen = np.sort(order[:held_out]), np.sort(order[held_out:])
     fitted = [paths[i] for i in chosen]
+    if group is None:
+        return [paths[i] for i in rest], fitted
     shared = {group[path] for path in fitted}
     fitted += [paths[i] for i in rest if group[paths[i]] in shared]
     return [paths[i] for i in rest if group[paths[i]] not in shared], fitted

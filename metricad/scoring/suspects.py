@@ -27,9 +27,11 @@ def distances(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     """Express scores as distances above their median, in standard deviations of the upper half.
 
     The spread is that of the upper half, because scores of good images are skewed. It comes from its median,
-    so that up to a quarter of all scores may be those of defects.
+    so that up to a quarter of all scores may be those of defects. All are NaN if a score is not finite.
     """
     scores = np.asarray(scores, np.float64)
+    if not np.isfinite(scores).all():
+        return np.full(len(scores), np.nan)
     above = scores - np.median(scores)
     spread = np.median(above[above >= 0]) / _NORMAL
     return above / max(spread, float(np.finfo(np.float64).tiny))
