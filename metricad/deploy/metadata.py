@@ -135,6 +135,7 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
         sizes, mask = found.pop("sizes"), found.pop("mask")
         scores = np.array(found.pop("calibration_scores"), np.float64)
         calibration = Calibration.restore(scores, found)
+        known = {"format", *calibration.record()}
         made = Description(
             calibration=calibration,
             grid=FeatureGrid(**found.pop("grid")),
@@ -148,11 +149,7 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
             sizes=None if sizes is None else (tuple(sizes[0]), tuple(sizes[1])),
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
             levels=Levels.from_dict(found.pop("levels")),
-            facts={
-                name: fact
-                for name, fact in found.items()
-                if name != "format" and name not in calibration.record()
-            },
+            facts={name: fact for name, fact in found.items() if name not in known},
         )
         _check(made)
         return made

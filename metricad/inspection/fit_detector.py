@@ -64,27 +64,36 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> tuple["Look",
     detector.settings.pop("shape", None)
     look = Look.at(detector, images)
     detector.prepare(channels=look.channels, **look.settings())
-    learned = learn(detector, images)
+    return look, use(detector, learn(detector, images))
+
+
+def use(detector: "PartDetector", learned: "Learned") -> "Learned":
+    """Choose a density, fit standard scores, fusion and image score, and put all into the detector."""
     name, detector.likelihood_gain = learned.choose()
     detector.densities = learned.candidates[name].densities
     if name == "positional":
         detector.settings["shape"] = learned.image_shape
     detector.assemble(*standardized(detector, learned.distances(name), learned.insides))
-    return look, learned
+    return learned
 
 
 def standardized(
     detector: "PartDetector", distances: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
 ) -> tuple[Standardize, Fuse, ImageScore]:
     """Fit standard scores, fusion and image score to distances in images that the densities have not seen."""
-    shapes = {one.shape for one in distances}
-    *size, number = next(iter(shapes))
-    standardize = Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
+    standardize = empty_standardize(distances)
     scores = standardize.adapt_and_score(distances, insides)
     kinds = [source.kind for source in detector.features.sources]
     fuse = Fuse(kinds, name="fuse").adapt(scores, insides)
     anomalies = [keras.ops.convert_to_numpy(fuse(one[np.newaxis]))[0].sum(axis=-1) for one in scores]
     return standardize, fuse, ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
+
+
+def empty_standardize(distances: Sequence[np.ndarray]) -> Standardize:
+    """Make the layer of standard scores for distances of these shapes."""
+    shapes = {one.shape for one in distances}
+    *size, number = next(iter(shapes))
+    return Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
 
 
 @dataclass(frozen=True)

@@ -183,13 +183,15 @@ class Calibration:
         LookupError, TypeError, ValueError
             The record is incomplete, or contradicts itself or the scores.
         """
-        tail = None
+        tail, interval = None, record["rate_interval"]
         if record["rate_basis"] == Basis.estimated:
-            tail = Tail(float(record["threshold"]), *map(float, record["rate_interval"]))
+            tail = Tail(float(record["threshold"]), *map(float, interval))
         is_held_out, asked = record["is_held_out"], record["asked_rate"]
         found = cls(scores, float(record["false_alarm_rate"]), is_held_out, tail, asked)
         if not isinstance(is_held_out, bool) or found.basis != record["rate_basis"]:
             raise ValueError(f"a rate that is {found.basis}, not {record['rate_basis']}")
+        if len(scores) != record["calibration_images"]:
+            raise ValueError(f"{len(scores)} scores of {record['calibration_images']} images")
         if found.threshold != record["threshold"]:
             raise ValueError(f"scores with the threshold {found.threshold}, not {record['threshold']}")
         return found

@@ -80,7 +80,7 @@ def test_the_detector_is_that_of_a_plain_fit_and_its_own_scores_are_lower(networ
         for weights, expected in zip(one.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_array_equal(weights, expected)
     last = cross_validation._score(
-        detector, detector.densities, good[-1], detector.feature_maps(good[-1]), *layers(detector)[-3:]
+        detector, detector.densities, good[-1], detector.feature_maps(good[-1]), detector.standardize
     )
     assert found.argmax() == len(good) - 1
     assert found[-1] > 2 * last  # unlike the others, it would hide in a model that has seen it
