@@ -119,6 +119,28 @@ class Findings:
         return found
 
 
+@dataclass(frozen=True)
+class Shown:
+    """One image of the contact sheet.
+
+    Attributes
+    ----------
+    path : str
+    distance : float
+        How far its score is above the median, see `suspects.distances`.
+    is_suspect : bool
+    image : float32 (H, W) or (H, W, 3) in [-1, 1]
+    anomaly_map : float32 (H, W)
+        By a detector that was fitted to the images that are not shown.
+    """
+
+    path: str
+    distance: float
+    is_suspect: bool
+    image: np.ndarray
+    anomaly_map: np.ndarray
+
+
 def check(
     good: Sequence[str | os.PathLike[str]],
     test: Sequence[str | os.PathLike[str]] = (),

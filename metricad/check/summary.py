@@ -32,21 +32,11 @@ def rows(found: Findings) -> list[tuple[str, str]]:
     return [(name, said) for name, said in lines if said]
 
 
-def brief(found: Findings) -> list[str]:
-    """Return at most three lines for those who fit; one line if there is nothing to look at."""
-    kinds = [
-        _counted(each)
-        for each in (
-            (f"{image.height}×{image.width}" for image in found.readable),
-            (image.levels for image in found.readable),
-            (image.color for image in found.readable),
-        )
-    ]
-    first = f"{len(found.good)} good images: {'; '.join(kinds)}"
+def unusual(found: Findings) -> list[str]:
+    """Return one line about duplicates and light for those who fit; none if nothing is unusual."""
     said = [f"duplicates: {_duplicates(found)}"] if found.sets(found.near) else []
     said += [_light(found)] if _light(found) else []
-    lines = [first, "; ".join(said)] if said else [first]
-    return [*lines, f"suspects: {_suspects(found)}"] if found.suspects and found.suspects.numbers else lines
+    return [f"{'; '.join(said)}; see 'metricad check'"] if said else []
 
 
 def advice(found: Findings) -> list[str]:

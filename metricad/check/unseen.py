@@ -1,13 +1,13 @@
 """Score good images by detectors that have not seen them, and draw where suspects differ from the rest."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import keras
 import numpy as np
 
-from metricad.check.findings import Findings
+from metricad.check.findings import Findings, Shown
 from metricad.data import images
 from metricad.data.levels import Levels
 from metricad.data.sequence import ImageSequence
@@ -24,28 +24,6 @@ SHOWN = 24
 
 UNUSUAL = 4
 """Number of images with a heat map if there are no suspects: those with the highest scores."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One image of the contact sheet.
-
-    Attributes
-    ----------
-    path : str
-    distance : float
-        How far its score is above the median, see `suspects.distances`.
-    is_suspect : bool
-    image : float32 (H, W) or (H, W, 3) in [-1, 1]
-    anomaly_map : float32 (H, W)
-        By a detector that was fitted to the images that are not shown.
-    """
-
-    path: str
-    distance: float
-    is_suspect: bool
-    image: np.ndarray
-    anomaly_map: np.ndarray
 
 
 def score(

@@ -11,7 +11,7 @@ from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
 
 if TYPE_CHECKING:
-    from metricad.check.unseen import Shown
+    from metricad.check.findings import Shown
 
 
 def check(

@@ -1,6 +1,5 @@
 """`metricad prototype`: fit an inspector to images of good parts."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,7 +108,7 @@ def prototype(
     needed(false_alarm_rate)  # refuses a number that is no rate
     fit_count, held_out = split(len(paths), holdout)
     reads = 2 * fit_count + held_out  # once to fit to, once to score
-    groups = _look_at(paths, page)
+    groups, unusual = _look_at(paths, page)
     load_tensorflow()
     from metricad.inspection import bundle, fit
     from metricad.training.loading import load_network
@@ -148,6 +147,8 @@ def prototype(
         f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g}; "
         f"{made.calibration.describe()}"
     )
+    for line in unusual:
+        typer.echo(line)
     if names := counts.get("suspects"):
         rest = len(made.calibration.scores) - len(names)
         typer.echo(
@@ -157,10 +158,15 @@ def prototype(
         )
 
 
-def _look_at(paths: Sequence[Path], page: int | None) -> list[int] | None:
-    """Check the files and say on standard error what was found.
+def _look_at(paths: Sequence[Path], page: int | None) -> tuple[list[int] | None, list[str]]:
+    """Check the files.
 
-    Returns the groups of near duplicates, or None if there are too few different images to tell them apart.
+    Returns
+    -------
+    list of int or None
+        Groups of near duplicates; None if there are too few to cross-validate.
+    list of str
+        What is unusual, in at most one line.
     """
     from metricad.check import check, summary
 
@@ -168,10 +174,9 @@ def _look_at(paths: Sequence[Path], page: int | None) -> list[int] | None:
         found = check(paths, page=page, on_image=advance)
     if found.unreadable:
         raise DataError(f"{found.unreadable[0].path}: {found.unreadable[0].problem}")
-    for line in summary.brief(found):
-        print(line, file=sys.stderr)
     group = {image.path: int(number) for image, number in zip(found.good, found.near, strict=True)}
-    return [group[str(path)] for path in paths] if len(set(group.values())) >= FEWEST else None
+    is_enough = len(set(group.values())) >= FEWEST
+    return [group[str(path)] for path in paths] if is_enough else None, summary.unusual(found)
 
 
 def _confirmed(listed: Path | None, paths: Sequence[Path]) -> set[Path]:

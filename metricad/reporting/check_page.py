@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from metricad.check import summary
 from metricad.check.facts import ImageFacts
-from metricad.check.findings import Findings
-from metricad.check.unseen import Shown
+from metricad.check.findings import Findings, Shown
 from metricad.reporting import figures, report
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import plain

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metricad.check import check
-from metricad.check.unseen import Shown
+from metricad.check.findings import Shown
 from metricad.reporting import check_page
 from tests.helpers import save
 
