@@ -143,6 +143,7 @@ __all__ = [
     "auroc",
     "auroc_interval",
     "calibrate_inspector",
+    "check_images",
     "combine_evaluations",
     "evaluate",
     "export_inspector",

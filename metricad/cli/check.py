@@ -1,5 +1,6 @@
 """`metricad check`: look at good images before an inspector is fitted."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 from metricad.cli import display
 from metricad.cli.options import Bits, Page
 from metricad.deploy.native_output import load_tensorflow
+from metricad.errors import DataError
 from metricad.networks import SHIPPED
 
 if TYPE_CHECKING:
@@ -62,10 +64,14 @@ def check(
         from metricad.check import unseen
         from metricad.training.loading import load_network
 
-        with display.progress("suspects", 4 * len(found.usable)) as advance:
-            found, sheet = unseen.score(
-                found, load_network(network), is_gray=gray, page=page, seed=seed, on_image=advance
-            )
+        loaded = load_network(network)
+        try:
+            with display.progress("suspects", 4 * len(found.usable)) as advance:
+                found, sheet = unseen.score(
+                    found, loaded, is_gray=gray, page=page, seed=seed, on_image=advance
+                )
+        except DataError as error:  # an image that no inspector takes; the rest of the check is still of use
+            print(f"suspects are not scored: {error}", file=sys.stderr)
     display.lines(summary.rows(found))
     for step in summary.advice(found):
         typer.echo(f"→ {step}")
