@@ -140,15 +140,8 @@ def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str)
         [one.name, one.role, one.network, one.units, one.seed, one.settings, one.epochs, one.threshold]
         for one in task.methods
     ]
-    words = [
-        methods,
-        asdict(protocol),
-        is_embedded,
-        identity,
-        versions(),
-        task.surface.dataset,
-        task.surface.name,
-    ]
+    surface = task.surface
+    words = [methods, asdict(protocol), is_embedded, identity, versions(), surface.dataset, surface.name]
     digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
     for sample in (*surface.fit, *surface.test):
         digest.update(json.dumps([sample.name, sample.kind]).encode())
