@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from metricad.evaluation.protocol import evaluate as evaluate
     from metricad.inspection.bundle import save as save_inspector
     from metricad.inspection.detector import PartDetector as PartDetector
+    from metricad.inspection.fit import calibrate_inspector as calibrate_inspector
     from metricad.inspection.fit import fit_inspector as fit_inspector
     from metricad.inspection.inspector import Inspection as Inspection
     from metricad.inspection.inspector import Inspector as Inspector
@@ -91,6 +92,7 @@ _EXPORTS = {
     "Tuning": "inspection.tuning",
     "auroc": "metrics.image",
     "auroc_interval": "metrics.image",
+    "calibrate_inspector": "inspection.fit",
     "combine_evaluations": ("evaluation.comparison", "study"),
     "evaluate": "evaluation.protocol",
     "export_inspector": ("deploy.export", "export"),
@@ -138,6 +140,7 @@ __all__ = [
     "__version__",
     "auroc",
     "auroc_interval",
+    "calibrate_inspector",
     "combine_evaluations",
     "evaluate",
     "export_inspector",

@@ -170,7 +170,7 @@ def inspect(scope: Scope) -> list[Row]:
     model = network.build(UNITS, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         paths = _render(Path(folder), 60, size=lambda _: scope.side)
-        part = fit_inspector(paths[:30], model, false_alarm_rate=0.2)
+        part = fit_inspector(paths[:30], model, false_alarm_rate=0.2, holdout=0.2)
         pixels = tf.constant(images.read(paths[0])[np.newaxis, :, :, np.newaxis])
         bare_network = tf.function(lambda: model(pixels, training=False), jit_compile=False)
         bare_network()
@@ -325,7 +325,7 @@ def tell(**found):
 
 _FIT = """
 name, path, *good = sys.argv[1:]
-part = fit_inspector(good, load_shipped_network(name), false_alarm_rate=0.5)
+part = fit_inspector(good, load_shipped_network(name), false_alarm_rate=0.5, holdout=0.2)
 if path:
     save_inspector(part, path)
 tell(components=measuring.components(part.detector), is_halved=part.detector.settings["is_halved"])

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from metricad.cli import console
+from metricad.cli.calibrate import calibrate
 from metricad.cli.demo import demo
 from metricad.cli.detectability import detectability
 from metricad.cli.evaluate import evaluate
@@ -44,6 +45,7 @@ def metricad(
 for verb in (
     train,
     prototype,
+    calibrate,
     tune,
     inspect,
     detectability,

@@ -63,7 +63,7 @@ def detectability(
         "inspector": part.name,
         "score": given.detector.score_name,
         "threshold": f"{given.threshold:.4g}",
-        "false-alarm rate": f"at most {given.calibration.false_alarm_rate:g}",
+        "false-alarm rate": f"{given.calibration.false_alarm_rate:.3g} {given.calibration.basis}",
         "defects of each size and contrast": str(repeats),
         "seed": str(seed),
     }

@@ -18,9 +18,7 @@ Normals = Annotated[
 Holdout = Annotated[
     float, typer.Option(min=0, help="Share of the good images that is held out for the threshold.")
 ]
-FalseAlarmRate = Annotated[
-    float, typer.Option(help="Largest share of good images that may be called defects.")
-]
+FalseAlarmRate = Annotated[float, typer.Option(help="Share of good images that may be called defects.")]
 Page = Annotated[
     int | None,
     typer.Option(min=1, help="Page to read of each TIFF, from 1.", show_default="the only one"),

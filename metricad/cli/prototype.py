@@ -13,7 +13,7 @@ from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 from metricad.networks import SHIPPED
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
-from metricad.scoring.calibration import check_split
+from metricad.scoring.calibration import needed, split
 
 
 def prototype(
@@ -41,8 +41,14 @@ def prototype(
         bool, typer.Option("--gray", help="Use only the luminance, also of color images.")
     ] = False,
     false_alarm_rate: FalseAlarmRate = 0.01,
-    holdout: Annotated[float, typer.Option(help="Share of the images held out for the threshold.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for the choice of held-out images.")] = 0,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the images held out from fitting: they promise the false-alarm rate.",
+            show_default="none of up to 200 images, two fifths of more",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, held-out images and fitting.")] = 0,
     mask: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +79,10 @@ def prototype(
 ) -> None:
     """Make an inspector from images of good parts: fit a density to their features, set a threshold.
 
+    Up to 200 images all fit, and scores by cross-validation set the threshold. Of more, some are held out.
+    The last line says what the threshold stands for: a false-alarm rate promised (by held-out images),
+    expected (by cross-validation, no guarantee) or estimated (if there are too few images for the rate).
+
     Example: metricad prototype parts/good/ --out part.metricad
     """
     if preset is PartPreset.paper:
@@ -85,14 +95,17 @@ def prototype(
     files.check_writable(out)
     region = _region(mask, foreground=foreground, margin=margin)
     paths = display.found(good)
-    check_split(len(paths), holdout=holdout, false_alarm_rate=false_alarm_rate)
+    needed(false_alarm_rate)  # refuses a number that is no rate
+    fit_count, held_out = split(len(paths), holdout)
+    # Without held-out images, all are read a second time.
+    reads = fit_count + (held_out or fit_count)
     load_tensorflow()
     from metricad.inspection import bundle, fit
     from metricad.training.loading import load_network
 
     # --metric only applies to the mean density.
     wanted = Kind.mean if kind is None and metric is not None else kind
-    with display.turned(), display.progress("good parts", len(paths)) as advance:
+    with display.turned(), display.progress("good parts", reads) as advance:
         made = fit.fit_inspector(
             paths,
             load_network(network),
@@ -117,8 +130,8 @@ def prototype(
     depth = f" of {made.levels.bits} bits" if made.levels and made.levels.bits not in (None, 8) else ""
     typer.echo(
         f"{out}: {detector.description}{why}, from {counts['fit_images']} "
-        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g} from "
-        f"{counts['held_out_images']} held-out images, false-alarm rate at most {false_alarm_rate:g}"
+        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g}; "
+        f"{made.calibration.describe()}"
     )
 
 

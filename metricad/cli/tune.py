@@ -53,6 +53,7 @@ def tune(
             f"{found.aurocs[found.base]:.3f} of {named[found.base]}"
         )
     typer.echo(
-        f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images, false-alarm rate "
-        f"at most {given.calibration.false_alarm_rate:g}"
+        f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images; false-alarm rate "
+        f"{tuned.calibration.false_alarm_rate:.3g} {tuned.calibration.basis}, as the same images chose the "
+        "score; 'metricad calibrate' promises one with others"
     )

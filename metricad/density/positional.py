@@ -89,9 +89,9 @@ class PositionalMoments:
     def __init__(self) -> None:
         self.count = 0
 
-    def update(self, features: np.ndarray, inside: np.ndarray | None = None) -> None:
+    def update(self, features: np.ndarray, inside: np.ndarray | None = None, *, sign: int = 1) -> None:
         """Add one feature map, float32 (h, w, d). Only features `inside`, bool (h, w), are in the
-        covariance.
+        covariance. With `sign` -1, a map that was added before is taken out again.
         """
         if not self.count:
             self._origin = features.copy()
@@ -99,13 +99,13 @@ class PositionalMoments:
             self._inside_count = np.zeros((*features.shape[:2], 1))
             self._products = np.zeros(2 * features.shape[2:])  # of features inside, summed over positions
         away = features - self._origin
-        self._sum += away
+        self._sum += sign * away
         if inside is not None:
             away *= inside[..., np.newaxis]
-        self._inside_sum += away
-        self._inside_count += 1 if inside is None else inside[..., np.newaxis]
-        self._products += _product(away, away)
-        self.count += 1
+        self._inside_sum += sign * away
+        self._inside_count += sign * (1 if inside is None else inside[..., np.newaxis])
+        self._products += sign * _product(away, away)
+        self.count += sign
 
     def __add__(self, other: "PositionalMoments") -> "PositionalMoments":
         both = copy.deepcopy(self if self.count else other)

@@ -96,8 +96,7 @@ class Description:
                 "format": "metricad-export",
                 "format_version": FORMAT_VERSION,
                 "checksum": UNSEALED,
-                "threshold": self.calibration.threshold,
-                "false_alarm_rate": self.calibration.false_alarm_rate,
+                **self.calibration.record(),
                 "calibration_scores": self.calibration.scores.tolist(),
                 "grid": asdict(self.grid),
                 "score": self.score,
@@ -135,9 +134,8 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
         del found["checksum"]
         sizes, mask = found.pop("sizes"), found.pop("mask")
         scores = np.array(found.pop("calibration_scores"), np.float64)
-        calibration = Calibration(scores, found.pop("false_alarm_rate"))
-        if calibration.threshold != found["threshold"]:
-            raise ValueError(f"scores with the threshold {calibration.threshold}, not {found['threshold']}")
+        calibration = Calibration.restore(scores, found)
+        known = {"format", *calibration.record()}
         made = Description(
             calibration=calibration,
             grid=FeatureGrid(**found.pop("grid")),
@@ -151,7 +149,7 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
             sizes=None if sizes is None else (tuple(sizes[0]), tuple(sizes[1])),
             mask=None if mask is None else MaskRegion(_unpack(**mask)),
             levels=Levels.from_dict(found.pop("levels")),
-            facts={name: fact for name, fact in found.items() if name not in ("format", "threshold")},
+            facts={name: fact for name, fact in found.items() if name not in known},
         )
         _check(made)
         return made

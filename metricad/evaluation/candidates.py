@@ -161,6 +161,7 @@ def of_bundle(path: str | os.PathLike[str]) -> Method:
         threshold=inspector.threshold,
         false_alarm_rate=inspector.calibration.false_alarm_rate,
         levels=inspector.levels,
+        rate_basis=str(inspector.calibration.basis),
     )
 
 

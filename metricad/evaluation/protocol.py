@@ -59,6 +59,8 @@ class Method:
         Whether the detector is already fitted, as one from a bundle.
     threshold, false_alarm_rate : float, optional
         Those of a bundle; other methods are calibrated with held-out images.
+    rate_basis : {"promised", "expected", "estimated"}
+        What the rate of a bundle is based on; see `calibration.Basis`.
     levels : Levels, optional
         Range of the levels of image files that a bundle was fitted to.
     """
@@ -77,6 +79,7 @@ class Method:
     settings: dict[str, Any] = field(default_factory=dict)
     epochs: int = 0
     levels: Levels | None = None
+    rate_basis: str = "promised"
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def evaluate(
             test_normals=sum(not sample.is_defect for sample in surface.test),
             test_defects=sum(sample.is_defect for sample in surface.test),
             threshold=thresholds[k],
-            false_alarm_rate=_promised(method, thresholds[k], protocol),
+            false_alarm_rate=_rate(method, thresholds[k], protocol),
             **_image_metrics(surface, method, scores[k]),
             pixel_auroc=pixels[k].auroc(),
             aupro=pixels[k].aupro(),
@@ -191,6 +194,7 @@ def evaluate(
             architecture=method.architecture,
             settings=method.settings,
             masks=masks,
+            rate_basis=method.rate_basis,
         )
         is_judged = method.role in ("trained", "bundle", "compared")
         is_shown = is_judged and (pictured is None or method.name in pictured)
@@ -341,7 +345,7 @@ def _thresholds(
     ]
 
 
-def _promised(method: Method, threshold: float | None, protocol: Protocol) -> float | None:
+def _rate(method: Method, threshold: float | None, protocol: Protocol) -> float | None:
     if method.is_fitted:
         return method.false_alarm_rate
     return None if threshold is None else protocol.false_alarm_rate

@@ -37,7 +37,7 @@ class Result:
     test_normals, test_defects : int
         Numbers of test images.
     threshold, false_alarm_rate : float or None
-        Threshold of the score and the false-alarm rate it guarantees; None without enough held-out images.
+        Threshold of the score and its false-alarm rate; None without enough held-out images.
     auroc, average_precision, f1_max, fpr_at_95_tpr : float
         See `metrics`.
     pixel_auroc, aupro : float or None
@@ -50,6 +50,8 @@ class Result:
         Settings of a published method.
     masks : int or None
         Number of defects whose mask was found and used for the pixel metrics; None in old results.
+    rate_basis : {"promised", "expected", "estimated"}
+        What the false-alarm rate is based on; see `calibration.Basis`.
     """
 
     dataset: str
@@ -76,6 +78,7 @@ class Result:
     architecture: str | None = None  # missing in old results, which only had the paper's network
     settings: dict[str, Any] = field(default_factory=dict)
     masks: int | None = None
+    rate_basis: str = "promised"
 
     @property
     def defect(self) -> list[bool]:

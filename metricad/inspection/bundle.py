@@ -86,10 +86,7 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
         "settings": detector.settings,
         "layers": {key: _describe_layer(layer) for key, layer in layers.items()},
         "region": None if region is None else _describe(region),
-        "calibration": {
-            "false_alarm_rate": inspector.calibration.false_alarm_rate,
-            "threshold": inspector.threshold,
-        },
+        "calibration": inspector.calibration.record(),
         "levels": None if inspector.levels is None else inspector.levels.to_dict(),
         "fitted_on": inspector.fitted_on,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
@@ -145,10 +142,7 @@ def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> I
     if "fuse" in layers and layers["fuse"].kinds != tuple(one.kind for one in detector.features.sources):
         raise ValueError("kinds of feature maps that this network does not have")
     detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
-    stated = manifest["calibration"]
-    calibration = Calibration(arrays["calibration/scores"], stated["false_alarm_rate"])
-    if calibration.threshold != stated["threshold"]:
-        raise ValueError(f"scores with the threshold {calibration.threshold}, not {stated['threshold']}")
+    calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
     return Inspector(detector, calibration, fitted_on, Levels.from_dict(manifest["levels"]))
 
 

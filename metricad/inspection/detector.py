@@ -121,7 +121,6 @@ class PartDetector:
         """
         if not len(images):
             raise ValueError("no images to fit to; expected at least one good image")
-        self.settings.pop("shape", None)
         if self.kind == "mean":
             empty = [MeanDistance(source.dimensions, metric=self.metric) for source in self.features.sources]
             self.densities = [density.adapt(self._seen(images, k)) for k, density in enumerate(empty)]

@@ -5,7 +5,8 @@ features of a bounded number of images. The kept images are then judged by densi
 folds. So standard scores come only from images that the density has not seen.
 """
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.data.channels import channels_of, to_luminance
-from metricad.density.mixture import WEIGHT, GaussianMixture
+from metricad.density.mixture import WEIGHT, GaussianMixture, MixtureMoments
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
@@ -50,70 +51,174 @@ one scale must stay fast.
 """
 
 
-def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> None:
-    """Fit a detector of any kind except the mean; see `PartDetector.fit`."""
+def fit(detector: "PartDetector", images: Sequence[np.ndarray]) -> tuple["Look", "Learned"]:
+    """Fit a detector of any kind except the mean; see `PartDetector.fit`.
+
+    Returns
+    -------
+    Look, Learned
+        What was learned on the way, for `cross_validation`.
+    """
     if detector.kind == "positional" and len(images) < FOLDS:
         raise DataError("a positional density needs two good images or more, received one; give more images")
-    detector.likelihood_gain = None
-    _prepare(detector, [images[i] for i in _some(len(images), intensity.IMAGES, detector.seed)])
-    folds = np.random.default_rng(detector.seed).permutation(len(images)) % min(FOLDS, len(images))
-    learned = _learn(detector, images, folds)
-    candidates = _candidates(detector, learned, folds)
-    judged: dict[str, list[np.ndarray]] = {name: [] for name in candidates}
-    likelihoods: dict[str, list[float]] = {name: [] for name in candidates}
-    for number, (fold, features) in enumerate(learned.kept):
-        if number == CHOOSING and len(judged) > 1:
-            name, detector.likelihood_gain = _choose(likelihoods)
-            judged = {name: judged[name]}
-        for name, distances in judged.items():
-            found, likelihood = candidates[name].judged(features, fold)
-            distances.append(found)
-            likelihoods[name].append(likelihood)
-    if len(judged) > 1:
-        name, detector.likelihood_gain = _choose(likelihoods)
-    else:
-        (name,) = judged
-    detector.densities = candidates[name].densities
+    detector.settings.pop("shape", None)
+    look = Look.at(detector, images)
+    detector.prepare(channels=look.channels, **look.settings())
+    return look, use(detector, learn(detector, images))
+
+
+def use(detector: "PartDetector", learned: "Learned") -> "Learned":
+    """Choose a density, fit standard scores, fusion and image score, and put all into the detector."""
+    name, detector.likelihood_gain = learned.choose()
+    detector.densities = learned.candidates[name].densities
     if name == "positional":
         detector.settings["shape"] = learned.image_shape
-    _standardize(detector, judged[name], learned.insides)
+    detector.assemble(*standardized(detector, learned.distances(name), learned.insides))
+    return learned
 
 
-def _standardize(
+def standardized(
     detector: "PartDetector", distances: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
-) -> None:
+) -> tuple[Standardize, Fuse, ImageScore]:
     """Fit standard scores, fusion and image score to distances in images that the densities have not seen."""
-    shapes = {one.shape for one in distances}
-    *size, number = next(iter(shapes))
-    standardize = Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
+    standardize = empty_standardize(distances)
     scores = standardize.adapt_and_score(distances, insides)
     kinds = [source.kind for source in detector.features.sources]
     fuse = Fuse(kinds, name="fuse").adapt(scores, insides)
     anomalies = [keras.ops.convert_to_numpy(fuse(one[np.newaxis]))[0].sum(axis=-1) for one in scores]
-    score = ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
-    detector.assemble(standardize, fuse, score)
+    return standardize, fuse, ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
+
+
+def empty_standardize(distances: Sequence[np.ndarray]) -> Standardize:
+    """Make the layer of standard scores for distances of these shapes."""
+    shapes = {one.shape for one in distances}
+    *size, number = next(iter(shapes))
+    return Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What channels, intensity transform and halving are chosen from: some good images.
+
+    Attributes
+    ----------
+    numbers : int (n,)
+        Numbers of these images.
+    sides : int (n,)
+        Their shorter sides in pixels.
+    squares : list of (float64, float64)
+        What `intensity.squares` returns for each.
+    channels : {1, 3}
+    """
+
+    numbers: np.ndarray
+    sides: np.ndarray
+    squares: list[tuple[np.ndarray, np.ndarray]]
+    channels: int
+
+    @classmethod
+    def at(cls, detector: "PartDetector", images: Sequence[np.ndarray]) -> "Look":
+        """Look at some good images; raise DataError if gray and color images are mixed."""
+        numbers = _some(len(images), intensity.IMAGES, detector.seed)
+        found = [images[i] for i in numbers]
+        channels = 1 if detector.is_gray else channels_of(found)
+        if channels == 3 and any(image.ndim == 2 for image in found):
+            gray = sum(image.ndim == 2 for image in found)
+            raise DataError(
+                f"gray and color images are mixed: {gray} of {len(found)} good images are gray; give images "
+                "of one kind, or --gray to inspect the luminance alone"
+            )
+        light = [to_luminance(image) for image in found]
+        where = [None if detector.region is None else detector.region.region(one) for one in light]
+        squares = [intensity.squares(one, inside) for one, inside in zip(light, where, strict=True)]
+        return cls(numbers, np.array([min(one.shape[:2]) for one in found]), squares, channels)
+
+    def settings(self, without: Collection[int] = ()) -> dict[str, object]:
+        """Choose intensity transform and halving, from all images or without some."""
+        used = np.flatnonzero(~np.isin(self.numbers, list(without)))
+        curve = intensity.IntensityTransform().fit([self.squares[i] for i in used]).curve
+        return {"curve": curve, "is_halved": float(np.median(self.sides[used])) >= LARGE}
+
+
+class Learned:
+    """Densities fitted to good images, and good images judged by densities that have not seen them.
+
+    Attributes
+    ----------
+    candidates : dict of str to Candidate
+    numbers : int (n,)
+        Numbers of the kept images, in the order in which they are judged.
+    insides : list of bool (h, w) or None
+        Region of interest of each.
+    image_shape : (int, int)
+        Height and width of the images, if all have one size.
+    """
+
+    def __init__(self, passed: "_Pass", candidates: "dict[str, Candidate]") -> None:
+        self.candidates = candidates
+        self.numbers = np.array(passed.numbers)
+        self.insides = passed.insides
+        self.image_shape = passed.image_shape
+        self._kept = passed.kept
+        self._distances: dict[str, list[np.ndarray]] = {name: [] for name in candidates}
+        self._likelihoods: dict[str, list[float]] = {name: [] for name in candidates}
+
+    def distances(self, name: str, count: int | None = None) -> list[np.ndarray]:
+        """Judge the first `count` kept images, all by default, with one candidate: float32 (h', w', sources)
+        each.
+        """
+        found = self._distances[name]
+        for fold, features in self._kept[len(found) : count]:
+            distances, likelihood = self.candidates[name].judged(features, fold)
+            found.append(distances)
+            self._likelihoods[name].append(likelihood)
+        return found
+
+    def choose(self, without: Collection[int] = ()) -> tuple[str, float | None]:
+        """Choose a candidate, with all images or without some.
+
+        The positional density is chosen if good images that it has not seen are more likely under it by one
+        standard error.
+
+        Returns
+        -------
+        str
+            Name of the candidate.
+        float or None
+            Mean log likelihood under it minus that under the other; None if there is no other.
+        """
+        if len(self.candidates) == 1:
+            return next(iter(self.candidates)), None
+        for name in self.candidates:
+            self.distances(name, CHOOSING)
+        used = ~np.isin(self.numbers[:CHOOSING], list(without))
+        ours, others = (np.array(self._likelihoods[name][: len(used)]) for name in ("positional", "mixture"))
+        gains = (ours - others)[used]
+        mean = float(gains.mean())
+        if mean > gains.std() / np.sqrt(len(gains)):
+            return "positional", mean
+        return "mixture", -mean
 
 
 @dataclass
-class _Learned:
+class _Pass:
     """Result of the first pass: a sample for each source and, if images have one size, positional moments."""
 
     samples: list[VectorSample]
     moments: list[list[PositionalMoments]] | None  # of each source and fold
     image_shape: tuple[int, ...] | None
     kept: list[tuple[int, list[np.ndarray]]]  # fold and float16 features of images, in a random order
+    numbers: list[int]  # of the kept images
     insides: list[np.ndarray | None]  # mask of the region of interest of each kept image
 
 
-class _Candidate:
+class Candidate:
     """A density for each source, and for each fold the densities fitted without it."""
 
-    def __init__(
-        self, sources: Sequence[Source], pairs: Sequence[tuple[keras.layers.Layer, list[keras.layers.Layer]]]
-    ) -> None:
-        self.densities = [full for full, _ in pairs]
-        self._sources = sources
-        self._by_fold = list(zip(*(by for _, by in pairs), strict=True))
+    def __init__(self, sources: Sequence[Source], fitted: "Sequence[Mixtures | Positional]") -> None:
+        self.densities = [one.full for one in fitted]
+        self.fitted = fitted
+        self._by_fold = list(zip(*(one.by_fold for one in fitted), strict=True))
         self._on_one_grid = OnOneGrid(sources)
 
     def judged(self, features: Sequence[np.ndarray], fold: int) -> tuple[np.ndarray, float]:
@@ -134,23 +239,14 @@ class _Candidate:
         return self._on_one_grid.call(distances).numpy()[0], float(tf.reduce_mean(likelihood))
 
 
-def _prepare(detector: "PartDetector", look: Sequence[np.ndarray]) -> None:
-    """Choose channels, intensity transform and halving from some good images."""
-    channels = 1 if detector.is_gray else channels_of(look)
-    if channels == 3 and any(image.ndim == 2 for image in look):
-        gray = sum(image.ndim == 2 for image in look)
-        raise DataError(
-            f"gray and color images are mixed: {gray} of {len(look)} good images are gray; give images of "
-            "one kind, or --gray to inspect the luminance alone"
-        )
-    light = [to_luminance(image) for image in look]
-    where = [None if detector.region is None else detector.region.region(one) for one in light]
-    curve = intensity.IntensityTransform().adapt(zip(light, where, strict=True)).curve
-    is_halved = float(np.median([min(image.shape[:2]) for image in look])) >= LARGE
-    detector.prepare(channels=channels, curve=curve, is_halved=is_halved)
+def learn(detector: "PartDetector", images: Sequence[np.ndarray]) -> Learned:
+    """Fit all candidate densities to images, with the settings of the detector."""
+    folds = np.random.default_rng(detector.seed).permutation(len(images)) % min(FOLDS, len(images))
+    passed = _pass(detector, images, folds)
+    return Learned(passed, _candidates(detector, passed, folds))
 
 
-def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> _Learned:
+def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> _Pass:
     """First pass over all images: sample features, sum up positional moments, keep some images."""
     sources = detector.features.sources
     rngs = np.random.default_rng(detector.seed).spawn(len(sources))
@@ -190,25 +286,32 @@ def _learn(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.nda
     if moments is not None and len(images) < 2 * FOLDS and detector.kind == "auto":
         moments = None  # too few images to estimate a mean at each position
     ranks = sorted(kept)
-    return _Learned(samples, moments, shape, [kept[k] for k in ranks], [insides[k] for k in ranks])
+    return _Pass(
+        samples,
+        moments,
+        shape,
+        [kept[k] for k in ranks],
+        [int(order[k]) for k in ranks],
+        [insides[k] for k in ranks],
+    )
 
 
-def _candidates(detector: "PartDetector", learned: _Learned, folds: np.ndarray) -> dict[str, _Candidate]:
+def _candidates(detector: "PartDetector", passed: _Pass, folds: np.ndarray) -> dict[str, Candidate]:
     """Fit all candidate densities: to all images, and to all images outside each fold."""
     sources = detector.features.sources
     found = {}
     mixed = {
-        k: _mixture(sample, _tried(detector, source, k), folds, detector.seed)
-        for k, (source, sample) in enumerate(zip(sources, learned.samples, strict=True))
+        k: Mixtures(sample, _tried(detector, source, k), folds, detector.seed)
+        for k, (source, sample) in enumerate(zip(sources, passed.samples, strict=True))
         if not (detector.kind == "positional" and source.kind == NETWORK)
     }
     if detector.kind != "positional":
-        found["mixture"] = _Candidate(sources, list(mixed.values()))
-    if learned.moments is not None:
-        found["positional"] = _Candidate(
+        found["mixture"] = Candidate(sources, list(mixed.values()))
+    if passed.moments is not None:
+        found["positional"] = Candidate(
             sources,
             [
-                _positional(learned.moments[k]) if source.kind == NETWORK else mixed[k]
+                Positional(passed.moments[k]) if source.kind == NETWORK else mixed[k]
                 for k, source in enumerate(sources)
             ],
         )
@@ -224,77 +327,105 @@ def _tried(detector: "PartDetector", source: Source, number: int) -> tuple[int, 
     return FINE if number == 0 else COARSE
 
 
-def _mixture(
-    sample: VectorSample, numbers: Sequence[int], folds: np.ndarray, seed: int
-) -> tuple[GaussianMixture, list[GaussianMixture]]:
-    """Fit mixtures to a sample and to its part outside each fold; choose the number of components.
+class Mixtures:
+    """Mixtures fitted to a sample and to its part outside each fold; chooses the number of components.
 
     Of all numbers tried, the best is the one under which held-out images are most likely. The smallest number
     within one standard error of it, over images, is chosen. A number is tried only if each component has at
     least `WEIGHT` vectors on average; with fewer it would have no covariance of its own.
+
+    Attributes
+    ----------
+    full : GaussianMixture
+        Fitted to all vectors.
+    by_fold : list of GaussianMixture
+        Fitted without each fold.
     """
-    vectors, images = sample.vectors, sample.images
-    own_fold = folds[images]
-    size = vectors.shape[1]
 
-    def fitted(number: int, chosen: np.ndarray) -> GaussianMixture:
-        return GaussianMixture(size, number).fit(vectors[chosen], seed=seed)
+    def __init__(self, sample: VectorSample, numbers: Sequence[int], folds: np.ndarray, seed: int) -> None:
+        self._vectors, self._images, self._seed = sample.vectors, sample.images, seed
+        self._own_fold = folds[self._images]
+        self._count = int(folds.max()) + 1
+        self._moments: dict[int, MixtureMoments] = {}  # by number of components
+        self._likelihoods: dict[int, np.ndarray] = {}  # by number of components, of each image
+        self._names = np.unique(self._images)
+        everything = np.ones(len(self._vectors), bool)
+        if self._count == 1:
+            self.number = 1
+            self.full = self._fitted(1, everything)
+            self.by_fold = [self.full]
+            return
+        tried = {number: self._try(number) for number in self._possible(numbers, everything)}
+        self.number = self._choose(everything)
+        self.full, self.by_fold = self._fitted(self.number, everything), tried[self.number]
 
-    everything = np.ones(len(vectors), bool)
-    count = int(folds.max()) + 1
-    if count == 1:
-        full = fitted(1, everything)
-        return full, [full]
-    least = min(np.sum(own_fold != fold) for fold in range(count))
-    numbers = [number for number in numbers if number == numbers[0] or number * WEIGHT <= least]
-    tried, means, errors = {}, [], []
-    for number in numbers:
-        tried[number] = [fitted(number, own_fold != fold) for fold in range(count)]
-        likelihood = np.zeros(len(vectors))
-        for fold, density in enumerate(tried[number]):
-            found = density.log_likelihood(vectors[None, None, own_fold == fold])
-            likelihood[own_fold == fold] = keras.ops.convert_to_numpy(found)[0, 0]
-        by_image = (
-            np.bincount(images, likelihood)[np.unique(images)] / np.unique(images, return_counts=True)[1]
+    def without(self, images: Collection[int]) -> GaussianMixture:
+        """Choose the number of components and fit a mixture without some images.
+
+        Vectors keep the component that they have in the mixture of all images: clustering anew takes much
+        longer.
+        """
+        left_out = np.isin(self._images, list(images))
+        number = self._choose(~left_out)
+        if number not in self._moments:
+            everything = np.ones(len(left_out), bool)
+            full = self.full if number == self.number else self._fitted(number, everything)
+            self._moments[number] = MixtureMoments(full, self._vectors)
+        return self._moments[number].without(left_out)
+
+    def _fitted(self, number: int, chosen: np.ndarray) -> GaussianMixture:
+        return GaussianMixture(self._vectors.shape[1], number).fit(self._vectors[chosen], seed=self._seed)
+
+    def _possible(self, numbers: Sequence[int], chosen: np.ndarray) -> list[int]:
+        least = min(np.sum(chosen & (self._own_fold != fold)) for fold in range(self._count))
+        return [number for number in numbers if number == numbers[0] or number * WEIGHT <= least]
+
+    def _try(self, number: int) -> list[GaussianMixture]:
+        tried = [self._fitted(number, self._own_fold != fold) for fold in range(self._count)]
+        likelihood = np.zeros(len(self._vectors))
+        for fold, density in enumerate(tried):
+            own = self._own_fold == fold
+            found = density.log_likelihood(self._vectors[None, None, own])
+            likelihood[own] = keras.ops.convert_to_numpy(found)[0, 0]
+        total = np.bincount(self._images, likelihood)[self._names]
+        self._likelihoods[number] = total / np.unique(self._images, return_counts=True)[1]
+        return tried
+
+    def _choose(self, chosen: np.ndarray) -> int:
+        """Choose the number of components with the images of the chosen vectors."""
+        if not self._likelihoods:
+            return self.number
+        numbers = self._possible(list(self._likelihoods), chosen)
+        used = np.isin(self._names, self._images[chosen])
+        by_image = [self._likelihoods[number][used] for number in numbers]
+        means = [each.mean() for each in by_image]
+        errors = [each.std() / np.sqrt(len(each)) for each in by_image]
+        best = int(np.argmax(means))
+        return next(
+            number for number, mean in zip(numbers, means, strict=True) if mean >= means[best] - errors[best]
         )
-        means.append(by_image.mean())
-        errors.append(by_image.std() / np.sqrt(len(by_image)))
-    best = int(np.argmax(means))
-    enough = next(k for k, mean in enumerate(means) if mean >= means[best] - errors[best])
-    chosen = numbers[enough]
-    return fitted(chosen, everything), tried[chosen]
 
 
-def _positional(parts: Sequence[PositionalMoments]) -> tuple[PositionalGaussian, list[PositionalGaussian]]:
-    """Fit the positional density to all images, and to all images outside each fold."""
-    total = sum(parts[1:], parts[0])
-    size = total.mean.shape
+class Positional:
+    """Positional density fitted to all images, and to all images outside each fold."""
 
-    def fitted(moments: PositionalMoments) -> PositionalGaussian:
-        return PositionalGaussian(size[2], size[:2]).fit(moments)
+    def __init__(self, parts: Sequence[PositionalMoments]) -> None:
+        self._total = sum(parts[1:], parts[0])
+        self.full = _positional(self._total)
+        rests = [[one for one in parts if one is not part] for part in parts]
+        self.by_fold = [_positional(sum(rest[1:], rest[0])) if rest else self.full for rest in rests]
 
-    if len(parts) == 1:
-        full = fitted(total)
-        return full, [full]
-    rests = [[one for one in parts if one is not part] for part in parts]
-    return fitted(total), [fitted(sum(rest[1:], rest[0])) for rest in rests]
+    def without(self, maps: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> PositionalGaussian:
+        """Fit the density without some of the feature maps, given with their masks."""
+        left = copy.deepcopy(self._total)
+        for features, inside in maps:
+            left.update(features, inside, sign=-1)
+        return _positional(left)
 
 
-def _choose(likelihoods: dict[str, list[float]]) -> tuple[str, float]:
-    """Choose the positional density if held-out images are more likely under it by one standard error.
-
-    Returns
-    -------
-    str
-        Name of the density.
-    float
-        Mean log likelihood under the chosen density minus that under the other.
-    """
-    gains = np.subtract(likelihoods["positional"], likelihoods["mixture"])
-    mean = float(gains.mean())
-    if mean > gains.std() / np.sqrt(len(gains)):
-        return "positional", mean
-    return "mixture", -mean
+def _positional(moments: PositionalMoments) -> PositionalGaussian:
+    *size, dimensions = moments.mean.shape
+    return PositionalGaussian(dimensions, (size[0], size[1])).fit(moments)
 
 
 def name_of(images: Sequence[np.ndarray], number: int) -> str:

@@ -35,7 +35,7 @@ class Inspection:
     threshold : float
         The verdict is ``defect`` if the score is above it.
     percentile : float
-        Percentage of held-out good images with the same score or a lower one.
+        Percentage of the good images that set the threshold with the same score or a lower one.
     verdict : {"good", "defect", "error"}
     peak_row, peak_col : int
         Center pixel of the area with the largest anomaly.
@@ -44,6 +44,10 @@ class Inspection:
         the score suits.
     source : str
         Kind of feature map that contributes most to the score.
+    false_alarm_rate : float
+        Share of good images that the threshold calls defects.
+    rate_basis : {"promised", "expected", "estimated"}
+        What this rate is based on, see `calibration.Basis`.
     error : str or None
         Why the image could not be inspected.
     """
@@ -57,6 +61,8 @@ class Inspection:
     peak_col: int | None = None
     size_class: str | None = None
     source: str | None = None
+    false_alarm_rate: float | None = None
+    rate_basis: str | None = None
     error: str | None = None
 
 
@@ -117,6 +123,8 @@ class Inspector(Generic[Judge]):
             peak_col=column,
             size_class=self.detector.score_name,
             source=found.source,
+            false_alarm_rate=self.calibration.false_alarm_rate,
+            rate_basis=str(self.calibration.basis),
         )
         return inspection, found.anomaly
 

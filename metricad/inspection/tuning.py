@@ -232,8 +232,8 @@ def tune_inspector(
 def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) -> Inspector[PartDetector]:
     """Return an inspector with the chosen score, calibrated again at the same false-alarm rate.
 
-    The threshold is set with the same good images that were used to choose the score. This hardly shifts
-    their scores: the choice is among few scores, by how well defects are separated.
+    The threshold is set with the same good images that were used to choose the score. So its rate is only
+    expected. The choice hardly shifts their scores: it is among few, by how well defects are separated.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
     return replace(
         inspector,
         detector=detector,
-        calibration=calibrate(scores, inspector.calibration.false_alarm_rate),
+        calibration=calibrate(scores, inspector.calibration.false_alarm_rate, is_held_out=False),
         fitted_on={**inspector.fitted_on, "tuned_on": made},
     )
 

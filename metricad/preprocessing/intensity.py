@@ -6,7 +6,7 @@ it. The standard deviation is proportional to the b-th power of the mean (Taylor
 slope of the logarithm of the local standard deviation over that of the local mean.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import keras
@@ -52,7 +52,10 @@ class IntensityTransform(keras.layers.Layer):
         images : iterable of (float32 (H, W) in [-1, 1], bool (H, W) or None)
             Good images, and the mask of pixels to use; None for all.
         """
-        squares = [_squares(image, inside) for image, inside in images]
+        return self.fit([squares(image, inside) for image, inside in images])
+
+    def fit(self, squares: Sequence[tuple[np.ndarray, np.ndarray]]) -> Self:
+        """Choose the curve from what `squares` returned for each good image."""
         means, deviations = (np.concatenate(each) for each in zip(*squares, strict=True))
         seen = (deviations > FLAT) & (means > DARK)
         means, deviations = np.log(means[seen]), np.log(deviations[seen])
@@ -78,7 +81,7 @@ class IntensityTransform(keras.layers.Layer):
         return {**super().get_config(), "curve": self.curve}
 
 
-def _squares(image: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def squares(image: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean and standard deviation of light in each square that lies inside the mask: float64 (n,)."""
     light = _cut((image.astype(np.float64) + 1) / 2)
     if inside is not None:

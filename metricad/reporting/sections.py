@@ -321,7 +321,8 @@ _METRICS = (
     "Medians over the seeds. AP is the average precision, F1-max the best F1 of all thresholds, FPR at 95 % "
     "TPR the share of good images above the threshold that finds 95 % of the defects. Pixel AUROC and AUPRO "
     "(per-region overlap up to 30 % false positives) are computed from the maps. The last three columns are "
-    "for the calibrated threshold: the rate of false alarms that it promises on new good images, and the "
+    "for the calibrated threshold: the rate of false alarms that it promises on new good images (or that "
+    "cross-validation expects, or a fitted tail estimates), and the "
     "rates of false alarms and missed defects on the test images."
 )
 _HOW_TO_READ_EMBEDDINGS = (

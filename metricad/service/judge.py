@@ -137,6 +137,9 @@ class Judge:
                 name=name,
                 threshold=inspector.threshold,
                 false_alarm_rate=inspector.calibration.false_alarm_rate,
+                rate_basis=inspector.calibration.basis.value,
+                rate_interval=inspector.calibration.interval,
+                statement=inspector.calibration.describe(),
                 smallest=inspector.detector.grid.smallest,
                 fitted_on=inspector.fitted_on,
             )
@@ -183,6 +186,8 @@ class Judge:
                 "peak": {"row": found.peak_row, "column": found.peak_col},
                 "size_class": found.size_class,
                 "source": found.source,
+                "false_alarm_rate": found.false_alarm_rate,
+                "rate_basis": found.rate_basis,
                 "version": self.version,
                 "milliseconds": round(1000 * (time.perf_counter() - began), 3),
             }

@@ -10,6 +10,12 @@ from starlette.exceptions import HTTPException
 COME_BACK = {"Retry-After": "1"}
 """Header of an error that is temporary."""
 
+_RATE = "Share of good images called defects."
+_BASIS = (
+    "promised: held-out images set the threshold; expected: cross-validated scores did, no guarantee; "
+    "estimated: a fitted tail of the scores did, no guarantee."
+)
+
 
 class Problem(BaseModel):
     """Why a request was refused."""
@@ -33,7 +39,7 @@ class Verdict(BaseModel):
     )
     threshold: float = Field(description="Images with a score above it are defects.")
     percentile: float = Field(
-        ge=0, le=100, description="Percentage of held-out good images with this score or a lower one."
+        ge=0, le=100, description="Percentage of calibration images with this score or a lower one."
     )
     verdict: Literal["good", "defect"]
     peak: Peak
@@ -41,6 +47,8 @@ class Verdict(BaseModel):
         description="Image score: the maximum of the map, or the mean of this share of its largest values."
     )
     source: str = Field(description="Kind of feature map that contributes most to the score.")
+    false_alarm_rate: float = Field(description=_RATE)
+    rate_basis: Literal["promised", "expected", "estimated"] = Field(description=_BASIS)
     version: str = Field(description="Version of metricad.")
     milliseconds: float = Field(ge=0, description="Time of decoding and inspection, without the upload.")
 
@@ -50,9 +58,14 @@ class Part(BaseModel):
 
     name: str
     threshold: float
-    false_alarm_rate: float = Field(description="Largest share of good images called defects.")
+    false_alarm_rate: float = Field(description=_RATE)
+    rate_basis: Literal["promised", "expected", "estimated"] = Field(description=_BASIS)
+    rate_interval: tuple[float, float] | None = Field(
+        description="95 % interval of this inspector's rate; null if it is only expected."
+    )
+    statement: str = Field(description="What the threshold stands for, in one sentence.")
     smallest: int = Field(description="Smallest allowed height and width of an image, in pixels.")
-    fitted_on: dict[str, Any] = Field(description="Numbers of good images, held-out share and seed.")
+    fitted_on: dict[str, Any] = Field(description="Numbers of good images, and seed.")
 
 
 class Parts(BaseModel):

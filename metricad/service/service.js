@@ -84,6 +84,7 @@ function show(verdict, name) {
     Score: number(verdict.score),
     Threshold: number(verdict.threshold),
     Percentile: `${number(verdict.percentile)} % of good images have this score or a lower one`,
+    "False alarms": `${number(100 * verdict.false_alarm_rate)} % ${verdict.rate_basis}`,
     Peak: `row ${verdict.peak.row}, column ${verdict.peak.column}`,
     Time: `${number(verdict.milliseconds)} ms`,
   };

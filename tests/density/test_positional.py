@@ -183,3 +183,18 @@ def test_a_copy_with_its_weights_gives_the_same_distances():
     copy.set_weights(layer.get_weights())
     np.testing.assert_array_equal(copy(maps[0][None]), layer(maps[0][None]))
     assert layer.compute_output_shape((7, 6, 5, 4)) == (7, 6, 5)
+
+
+def test_moments_without_a_map_are_those_of_the_others():
+    rng = np.random.default_rng(0)
+    maps = rng.normal(2, 1, (5, 4, 3, 2)).astype(np.float32)
+    insides = rng.random((5, 4, 3)) > 0.3
+    left, others = PositionalMoments(), PositionalMoments()
+    for number, (one, inside) in enumerate(zip(maps, insides, strict=True)):
+        left.update(one, inside)
+        if number != 3:
+            others.update(one, inside)
+    left.update(maps[3], insides[3], sign=-1)
+    assert left.count == 4
+    np.testing.assert_allclose(left.mean, others.mean, rtol=1e-6)
+    np.testing.assert_allclose(left.covariance, others.covariance, rtol=1e-5, atol=1e-7)

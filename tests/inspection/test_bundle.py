@@ -160,7 +160,9 @@ def test_the_manifest_says_what_the_inspector_is(fitted, part):
         "score": {"layer": "ImageScore", "score": "max"},
     }
     assert manifest["region"] is None
-    assert manifest["calibration"] == {"false_alarm_rate": 0.1, "threshold": fitted.threshold}
+    assert manifest["calibration"] == fitted.calibration.record()
+    assert manifest["calibration"]["threshold"] == fitted.threshold
+    assert manifest["calibration"]["rate_basis"] == "promised"
     assert manifest["fitted_on"] == {"fit_images": 21, "held_out_images": 9, "holdout": 0.3, "seed": 0}
     assert all(len(digest) == 64 for digest in manifest["sha256"].values())
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,13 +77,52 @@ def test_the_seed_chooses_the_images_held_out(model, paths):
     assert not np.array_equal(scores(1), scores(2))
 
 
-@pytest.mark.parametrize(("total", "holdout"), [(10, 0.3), (7, 0.5), (30, 0.99), (100, 0.2)])
+@pytest.mark.parametrize(("total", "holdout"), [(10, 0.3), (7, 0.5), (30, 0.9), (100, 0.2)])
 def test_no_image_is_both_fitted_and_held_out(total, holdout):
     held_out, fitted = fit._split(list(range(total)), holdout, seed=4)
     assert sorted(held_out + fitted) == list(range(total))
     assert len(held_out) == round(total * holdout)
     assert held_out == sorted(held_out)
     assert fitted == sorted(fitted)
+
+
+def test_without_a_holdout_all_of_few_images_fit_and_of_many_every_fifth_two_calibrate():
+    paths = [Path(f"{number:04}.png") for number in range(1000)]
+    assert fit._split(paths[:200], None, seed=0) == ([], paths[:200])
+    held_out, fitted = fit._split(paths[:300][::-1], None, seed=0)
+    assert (len(held_out), len(fitted)) == (120, 180)
+    assert sorted(held_out + fitted) == paths[:300]
+    assert fitted == sorted(fitted)
+    assert all(sum(path in fitted for path in paths[i : i + 10]) in (5, 6, 7) for i in range(290))
+    assert len(fit._split(paths, None, seed=0)[1]) == 500
+
+
+def test_all_images_fit_and_cross_validated_scores_set_the_threshold(model, paths):
+    seen = []
+    made = fit_inspector(paths[:8], model, on_image=lambda: seen.append(1))
+    assert len(seen) > 8
+    assert made.calibration.basis == "expected"
+    assert made.calibration.false_alarm_rate == 1 / 9
+    assert made.fitted_on == {"fit_images": 8, "held_out_images": 0, "seed": 0, "folds": 8}
+    whole = PartDetector(model, "mean").fit([images.read(path) for path in paths[:8]])
+    np.testing.assert_array_equal(made.detector.densities[0].mean.numpy(), whole.densities[0].mean.numpy())
+    assert made.threshold == made.calibration.scores[-1] > whole.score(images.read(paths[0]))
+    found, _ = made.inspect(new_part())
+    assert (found.false_alarm_rate, found.rate_basis) == (1 / 9, "expected")
+
+
+def test_calibrate_promises_from_these_images_alone(model, paths):
+    made = fit_inspector(paths[:8], model)
+    again = fit.calibrate_inspector(made, paths[8:])
+    expected = sorted(made.detector.score(made.read(path)) for path in paths[8:])
+    np.testing.assert_array_equal(again.calibration.scores, expected)
+    assert again.calibration.basis == "promised"
+    assert (again.calibration.false_alarm_rate, again.calibration.asked_rate) == (1 / 23, 0.01)
+    loose = fit.calibrate_inspector(again, paths[8:], false_alarm_rate=0.2)
+    assert loose.calibration.false_alarm_rate == 0.2
+    assert loose.threshold < again.threshold
+    with pytest.raises(DataError):
+        fit.calibrate_inspector(made, [])
 
 
 def test_the_same_folder_given_twice_does_not_hold_out_what_is_fitted(good_folder):
@@ -109,8 +149,8 @@ def test_a_bad_image_among_the_good_is_named(model, paths, tmp_path):
 
 
 def test_too_few_images_are_refused_before_any_is_read(model):
-    with pytest.raises(DataError, match="needs at least 9 held-out good images"):
-        fit_inspector(["nowhere.png"] * 5, model, false_alarm_rate=0.1)
+    with pytest.raises(DataError, match="4 good images are too few"):
+        fit_inspector(["nowhere.png"] * 4, model)
 
 
 def test_a_network_that_has_diverged_is_refused(paths):
@@ -238,12 +278,12 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_reported(fitted, good_folder
     assert [inspection.verdict for inspection, _, _ in found][-1] == "error"
 
 
-def test_an_inspection_is_ten_fields_that_json_can_hold(fitted):
+def test_an_inspection_is_twelve_fields_that_json_can_hold(fitted):
     inspection, _ = fitted.inspect(new_part(), path="a.png")
     record = dataclasses.asdict(inspection)
     assert list(record) == [
         "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size_class",
-        "source", "error",
+        "source", "false_alarm_rate", "rate_basis", "error",
     ]  # fmt: skip
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert dataclasses.asdict(Inspection("b.png", error="why"))["verdict"] == "error"
@@ -263,9 +303,9 @@ def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):
 
 def test_an_image_out_of_register_is_named_and_does_not_end_a_run(paths, model, tmp_path):
     odd = save(tmp_path / "odd.png", texture(np.random.default_rng(1), side=72))
-    fitted = fit_inspector(paths, model, kind="positional", false_alarm_rate=0.2)
+    fitted = fit_inspector(paths, model, kind="positional", false_alarm_rate=0.2, holdout=0.2)
     good, bad, last = (found for found, _, _ in fitted.inspect_files([paths[0], odd, paths[1]]))
     assert (good.verdict, bad.verdict, last.verdict) == ("good", "error", "good")
     assert "needs aligned images of one size" in bad.error
     with pytest.raises(DataError, match=r"\.png: a positional density needs aligned images of one size"):
-        fit_inspector([odd, *paths], model, kind="positional", false_alarm_rate=0.2)
+        fit_inspector([odd, *paths], model, kind="positional", false_alarm_rate=0.2, holdout=0.2)

@@ -1,6 +1,7 @@
 """The threshold keeps its promise: proved by going through every way to hold out."""
 
 import itertools
+import json
 from fractions import Fraction
 from math import ceil
 
@@ -12,12 +13,17 @@ from scipy import stats
 
 from metricad.errors import DataError
 from metricad.scoring.calibration import (
+    FEWEST,
+    SWITCH,
+    TAIL_FROM,
+    Basis,
     Calibration,
+    Tail,
     calibrate,
     check_count,
-    check_split,
-    held_out_count,
+    fit_tail,
     needed,
+    split,
 )
 
 rates = st.integers(1, 99).map(lambda percent: percent / 100)
@@ -127,70 +133,167 @@ def test_a_rate_that_is_none_is_refused(rate):
 
 @given(held_out=st.integers(1, 300))
 def test_the_rate_named_in_a_refusal_is_allowed(held_out):
-    with pytest.raises(DataError, match="needs at least") as refusal:
-        check_count(held_out, 1e-4)
-    allowed = float(str(refusal.value).split("a rate of ")[1].split(" ")[0])
-    calibrate(range(held_out), allowed)
+    allowed = float(check_words(held_out, 1e-4).split("a rate of ")[1].split(" ")[0])
+    check_count(held_out, allowed)
     # And it is the best one, but for its four digits.
     with pytest.raises(DataError):
-        calibrate(range(held_out), allowed - 2e-4)
+        check_count(held_out, allowed - 2e-4)
 
 
-def test_two_images_are_refused_with_numbers_and_a_remedy():
+def check_words(held_out, rate):
     with pytest.raises(DataError) as refusal:
-        check_split(2, holdout=0.5, false_alarm_rate=0.05)
-    message = str(refusal.value)
-    for words in (
-        "a false-alarm rate of 0.05 needs at least 19 held-out good images",
-        "1 allow a rate of 0.5 at best",
-        "received 2 good images",
-        "give at least 38",
-        "--holdout",
-        "--false-alarm-rate",
-    ):
-        assert words in message
+        check_count(held_out, rate)
+    return str(refusal.value)
 
 
 def test_without_any_held_out_image_no_rate_is_named():
-    with pytest.raises(DataError) as refusal:
-        check_split(2, holdout=0.2, false_alarm_rate=0.05)
-    assert "allow a rate of" not in str(refusal.value)
+    assert "allow a rate of" in check_words(1, 0.05)
+    assert "allow a rate of" not in check_words(0, 0.05)
 
 
-@given(
-    total=st.integers(1, 50),
-    holdout=st.integers(1, 95).map(lambda percent: percent / 100),
-    rate=st.sampled_from([0.01, 0.05, 0.1]),
+# What is said of fewer.
+
+
+@given(scores=scores, rate=rates, is_held_out=st.booleans())
+def test_too_few_scores_give_the_largest_and_say_its_rate(scores, rate, is_held_out):
+    assume(len(scores) < needed(rate))
+    found = calibrate(scores, rate, is_held_out=is_held_out)
+    assert found.threshold == max(scores)
+    assert found.false_alarm_rate == 1 / (len(scores) + 1)
+    assert found.asked_rate == rate
+    assert found.basis == (Basis.promised if is_held_out else Basis.expected)
+    assert (found.interval is None) != is_held_out
+
+
+@pytest.mark.parametrize(("count", "bound"), [(20, 0.139), (100, 0.0295)])
+def test_the_bound_of_the_largest_score_is_that_of_its_formula(count, bound):
+    found = calibrate(range(count), 1 / (count + 1))
+    assert found.basis == Basis.promised
+    assert found.interval == (0, pytest.approx(1 - 0.05 ** (1 / count)))
+    assert found.interval[1] == pytest.approx(bound, rel=5e-3)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(20, 0.04), (50, 0.1), (200, 0.01)])
+def test_promises_hold_on_average_and_their_bounds_for_95_percent_of_inspectors(count, rate):
+    """Scores are uniform, so the rate of a threshold is known: 1 minus it."""
+    rng = np.random.default_rng(1)
+    made = [calibrate(rng.random(count), rate) for _ in range(2000)]
+    found = np.array([1 - one.threshold for one in made])
+    said, bound = made[0].false_alarm_rate, made[0].interval[1]
+    assert np.mean(found) < said + 3 * np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found < bound) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / len(found))
+
+
+# Tails.
+
+many = st.lists(st.floats(-1e3, 1e3), min_size=TAIL_FROM, max_size=98)
+
+
+@settings(max_examples=25)
+@given(scores=many | st.lists(st.integers(0, 2).map(float), min_size=TAIL_FROM, max_size=60))
+def test_a_tail_is_never_below_the_largest_score_and_says_its_interval(scores):
+    found = calibrate(scores, 0.01, is_held_out=False)
+    assert max(scores) <= found.threshold < np.inf
+    assert found.basis == Basis.estimated
+    assert found.false_alarm_rate == 0.01
+    low, high = found.interval
+    assert 0 <= low <= high <= 1
+
+
+def test_one_score_fewer_has_no_tail():
+    rng = np.random.default_rng(0)
+    assert calibrate(rng.random(TAIL_FROM - 1), 0.01).basis == Basis.promised
+    assert calibrate(rng.random(TAIL_FROM), 0.01).basis == Basis.estimated
+    assert calibrate(rng.random(TAIL_FROM), 0.05).basis == Basis.promised
+
+
+def test_estimated_rates_are_near_those_of_known_distributions():
+    rng = np.random.default_rng(0)
+    for distribution in (stats.norm, stats.gamma(3), stats.expon):
+        made = [calibrate(distribution.rvs(size=60, random_state=rng), 0.01) for _ in range(100)]
+        rates = distribution.sf([one.threshold for one in made])
+        assert 0.005 < np.mean(rates) < 0.02
+        # Small samples make tails look lighter than they are, so some intervals are too low.
+        inside = [one.interval[0] <= rate <= one.interval[1] for one, rate in zip(made, rates, strict=True)]
+        assert np.mean(inside) > 0.75
+
+
+def test_tails_are_at_least_exponential():
+    """The largest 12 of 60 equally spaced scores end in a wall; their threshold lies beyond."""
+    tail = fit_tail(np.arange(60.0), 0.001)
+    assert tail.threshold > 59 + 5
+
+
+# Restoring.
+
+
+@pytest.mark.parametrize("count", [5, 60, 120])
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_a_record_restores_the_calibration(count, is_held_out):
+    made = calibrate(np.random.default_rng(0).normal(size=count), 0.01, is_held_out=is_held_out)
+    record = json.loads(json.dumps(made.record()))
+    again = Calibration.restore(made.scores, record)
+    assert again.record() == made.record()
+    assert again.threshold == made.threshold
+    assert again.describe() == made.describe()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rate_basis": "promised"},
+        {"rate_basis": "certain"},
+        {"is_held_out": 1},
+        {"threshold": 0.0},
+        {"false_alarm_rate": 0.01},
+        {"false_alarm_rate": "much"},
+    ],
 )
-@example(total=1, holdout=0.5, rate=0.01)
-def test_the_number_named_in_a_refusal_is_the_smallest_that_does(total, holdout, rate):
-    assume(held_out_count(total, holdout) < needed(rate))
-    with pytest.raises(DataError, match="give at least") as refusal:
-        check_split(total, holdout=holdout, false_alarm_rate=rate)
-    number = int(str(refusal.value).split("give at least ")[1].split(",")[0])
-    check_split(number, holdout=holdout, false_alarm_rate=rate)
-    for fewer in range(max(total, number - 30), number):
-        with pytest.raises(DataError):
-            check_split(fewer, holdout=holdout, false_alarm_rate=rate)
+def test_a_contradictory_record_is_refused(wrong):
+    made = calibrate(range(1, 21), 0.01, is_held_out=False)
+    with pytest.raises(ValueError):  # noqa: PT011
+        Calibration.restore(made.scores, {**made.record(), **wrong})
 
 
-def test_a_tiny_holdout_is_refused_at_once():
-    with pytest.raises(DataError, match="give at least"):  # one by one, 10^14 numbers would be tried
-        check_split(100, holdout=1e-12, false_alarm_rate=0.01)
+def test_a_tail_below_the_largest_score_is_refused():
+    with pytest.raises(ValueError, match="below the largest score"):
+        Calibration(np.arange(60.0), 0.01, tail=Tail(58.0, 0.0, 0.1))
 
 
-def test_something_must_be_left_to_fit():
-    with pytest.raises(DataError, match="all 5 good images are held out and none is left to fit"):
-        check_split(5, holdout=0.95, false_alarm_rate=0.25)
+@pytest.mark.parametrize(
+    ("count", "rate", "is_held_out", "words"),
+    [
+        (20, 0.01, False, ["20 good images", "1 false alarm in 21 expected", "no guarantee"]),
+        (20, 0.01, True, ["at most 1 false alarm in 21 promised", "below 14 %"]),
+        (60, 0.01, True, ["1 false alarm in 100 estimated", "at most 1 in 61 promised"]),
+        (100, 0.01, True, ["at most 1 false alarm in 100 promised", "below 3 %"]),
+    ],
+)
+def test_the_sentence_has_word_and_numbers(count, rate, is_held_out, words):
+    sentence = calibrate(np.arange(float(count)), rate, is_held_out=is_held_out).describe()
+    assert all(word in sentence for word in words), sentence
+
+
+# How many fit.
+
+
+@given(total=st.integers(FEWEST, 3000))
+def test_all_fit_up_to_the_switch_and_most_calibrate_above(total):
+    fit, held_out = split(total, None)
+    assert fit + held_out == total
+    if total <= SWITCH:
+        assert held_out == 0
+    else:
+        assert fit == min(500, round(total * 3 / 5))
+
+
+@pytest.mark.parametrize(("total", "holdout"), [(4, None), (5, 0.95), (5, 0.01), (0, None)])
+def test_too_few_images_are_refused(total, holdout):
+    with pytest.raises(DataError):
+        split(total, holdout)
 
 
 @pytest.mark.parametrize("holdout", [0, 1, -0.2, 1.2, float("nan")])
 def test_a_holdout_that_is_no_share_is_refused(holdout):
     with pytest.raises(ValueError, match="holdout must lie between 0 and 1"):
-        check_split(100, holdout=holdout, false_alarm_rate=0.1)
-
-
-def test_exactly_enough_is_enough():
-    check_split(95, holdout=0.2, false_alarm_rate=0.05)
-    with pytest.raises(DataError):
-        check_split(92, holdout=0.2, false_alarm_rate=0.05)
+        split(100, holdout)

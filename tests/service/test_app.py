@@ -28,6 +28,7 @@ from fastapi.testclient import TestClient
 from metricad.cli import serve
 from metricad.data import images
 from metricad.errors import DataError
+from metricad.scoring.calibration import Calibration
 from metricad.service import app, http_protocol, judge, middleware, schemas
 from metricad.service.limiter import BusyError, WorkerQueue
 from tests.service.test_decoding import FILES, encoded, png_bomb, tiff
@@ -48,7 +49,7 @@ class FakeInspector:
         channels=1,
         on_pixels=lambda distance_map, image: np.full(image.shape, distance_map.max(), np.float32),
     )
-    calibration = SimpleNamespace(false_alarm_rate=0.1)
+    calibration = Calibration(np.linspace(0, 1, 20), 0.1)
     levels = None
     fitted_on = {"fit_images": 21, "held_out_images": 9, "seed": 0}  # noqa: RUF012
 
@@ -62,7 +63,7 @@ class FakeInspector:
         score = float(image.max())
         row, column = np.unravel_index(image.argmax(), image.shape)
         found = {"score": score, "threshold": self.threshold, "percentile": 50.0}
-        found |= {"size_class": "max", "source": "light"}
+        found |= {"size_class": "max", "source": "light", "false_alarm_rate": 0.1, "rate_basis": "promised"}
         found |= {"verdict": "defect" if score > self.threshold else "good"}
         return SimpleNamespace(**found, peak_row=int(row), peak_col=int(column)), image[:2, :2]
 
@@ -126,6 +127,8 @@ def test_a_verdict_has_all_that_a_line_needs(client):
         "peak": {"row": 3, "column": 5},
         "size_class": "max",
         "source": "light",
+        "false_alarm_rate": 0.1,
+        "rate_basis": "promised",
         "version": client.get("/openapi.json").json()["info"]["version"],
     }
 
@@ -149,6 +152,9 @@ def test_parts_are_listed_with_what_they_promise(client):
         "name": "part",
         "threshold": 0.5,
         "false_alarm_rate": 0.1,
+        "rate_basis": "promised",
+        "rate_interval": [0, pytest.approx(FakeInspector.calibration.interval[1])],
+        "statement": FakeInspector.calibration.describe(),
         "smallest": 8,
         "fitted_on": FakeInspector.fitted_on,
     }
