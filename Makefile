@@ -14,13 +14,13 @@ demo: $(STAMP)
 	$(BIN)/metricad demo --out demo
 
 test: lint
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 quick: $(STAMP)
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "(core or not tf) and not slow and not browser"
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "(core or not tf) and not slow and not browser"
 
 coverage: $(STAMP)
-	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

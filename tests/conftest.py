@@ -52,7 +52,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs TensorFlow, exports, the service or a browser."""
+    """Mark what needs TensorFlow, exports, the service or a browser; begin with files of slow tests."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & NEED_TENSORFLOW:
@@ -65,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.service)
         if fixtures & {"seen", "page"}:
             item.add_marker(pytest.mark.browser)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # so that no process waits for them at the end
 
 
 # The same examples on every machine, however busy it is.

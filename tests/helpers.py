@@ -147,7 +147,7 @@ class Outcome:
 def once(path: Path, make: Callable[[Path], object]) -> Path:
     """Make a file or folder if no other process of this test run has made it; give its path."""
     path.parent.mkdir(exist_ok=True)
-    with portalocker.Lock(path.parent / f".{path.name}.lock"):
+    with portalocker.Lock(path.parent / f".{path.name}.lock", timeout=900):
         if not path.exists():
             made = Path(tempfile.mkdtemp(dir=path.parent)) / path.name
             make(made)

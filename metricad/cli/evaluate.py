@@ -1,7 +1,10 @@
 """`metricad evaluate`: measure AUROC on labeled surfaces."""
 
+import hashlib
+import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +77,8 @@ def evaluate(
 ) -> None:
     """Measure the AUROC of each surface (the paper's protocol) and of an untrained network and a baseline.
 
-    After an interruption, run the same command again: training of a method continues where it stopped.
+    After an interruption, run the same command again: finished surfaces are kept, and training of a method
+    continues where it stopped.
 
     Example: metricad evaluate --data tiles/ --out results.json
     """
@@ -102,6 +106,7 @@ def evaluate(
             networks,
             protocol=protocol,
             checkpoints=checkpoints,
+            identity=_checksums([*(parts or []), *networks]),
             is_embedded=embedding,
             on_image=advance,
         )
@@ -109,3 +114,14 @@ def evaluate(
     shutil.rmtree(checkpoints, ignore_errors=True)
     display.table(report.table(study.results), title="AUROC")
     typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
+
+
+def _checksums(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Hash the inspectors and networks that are evaluated; names of shipped networks stand for themselves."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        digest.update(os.fsencode(path))
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,5 +1,7 @@
-"""Plan which methods run on which surfaces, and run them all."""
+"""Plan which methods run on which surfaces, and run them all; finished ones are kept if it is interrupted."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,10 +11,12 @@ from typing import Any
 from metricad.data.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import candidates
+from metricad.evaluation import results as records
 from metricad.evaluation.protocol import Evaluation, Method, Protocol, check_unseen, evaluate, step_count
-from metricad.evaluation.results import Network, Study, if_any
+from metricad.evaluation.results import Cost, Network, Study, if_any
 from metricad.networks import pretrained
 from metricad.training import loading, runs
+from metricad.versions import versions
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,14 @@ def run(
     *,
     protocol: Protocol | None = None,
     checkpoints: Path | None = None,
+    identity: str = "",
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Study:
     """Evaluate all tasks one by one; raises the errors of `evaluate`.
+
+    With a folder for checkpoints, the result of each task is kept there. A task that was done before with the
+    same methods, protocol, images and software is not done again.
 
     Parameters
     ----------
@@ -92,24 +100,69 @@ def run(
     networks : sequence of str or path
         Networks whose training is recorded.
     protocol : Protocol, optional
-    checkpoints, is_embedded
+    checkpoints : path, optional
+        Folder for finished tasks, and for what `evaluate` keeps.
+    identity : str
+        Whatever else decides the results, such as the checksums of inspectors and networks.
+    is_embedded
         See `evaluate`.
     on_image : function, optional
         Called after each image, and after each epoch of a method that trains.
     """
-    found = [
-        one
-        for task in tasks
-        for one in evaluate(
-            task.methods,
-            task.surface,
-            protocol=protocol,
-            checkpoints=checkpoints,
-            is_embedded=is_embedded,
-            on_image=on_image,
+    protocol = protocol or Protocol()
+    found = []
+    for task in tasks:
+        kept = None
+        if checkpoints is not None:
+            kept = checkpoints / f"{_digest(task, protocol, is_embedded=is_embedded, identity=identity)}.json"
+        if kept is not None and kept.is_file():
+            evaluations = _evaluations(records.load(kept))
+            for _ in range(task.step_count):
+                on_image()
+        else:
+            evaluations = evaluate(
+                task.methods,
+                task.surface,
+                protocol=protocol,
+                checkpoints=checkpoints,
+                is_embedded=is_embedded,
+                on_image=on_image,
+            )
+            if kept is not None:
+                records.save(kept, study(evaluations))
+        found += evaluations
+    return study(found, networks)
+
+
+def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str) -> str:
+    """Hash all that decides the result of a task, the pixels of all images and masks included."""
+    methods = [
+        [one.name, one.role, one.network, one.units, one.seed, one.settings, one.epochs, one.threshold]
+        for one in task.methods
+    ]
+    surface = task.surface
+    words = [methods, asdict(protocol), is_embedded, identity, versions(), surface.dataset, surface.name]
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    for sample in (*surface.fit, *surface.test):
+        digest.update(json.dumps([sample.name, sample.kind]).encode())
+        for read in (sample.read, sample.read_mask):
+            if read is not None:
+                try:
+                    digest.update(read().tobytes())
+                except DataError as error:  # `evaluate` says what becomes of it
+                    digest.update(str(error).encode())
+    return digest.hexdigest()[:16]
+
+
+def _evaluations(done: Study) -> list[Evaluation]:
+    """Return what `study` made a study of."""
+    embeddings = done.embeddings or [None] * len(done.results)
+    return [
+        Evaluation(result, shown, cost or Cost(0.0, 0.0), embedding)
+        for result, shown, cost, embedding in zip(
+            done.results, done.examples, done.costs, embeddings, strict=True
         )
     ]
-    return study(found, networks)
 
 
 def study(evaluations: Sequence[Evaluation], networks: Sequence[str | os.PathLike[str]] = ()) -> Study:

@@ -7,7 +7,7 @@ import pytest
 
 from metricad.deploy import export as exporting
 from metricad.inspection import bundle
-from tests.cli.test_startup import run
+from tests.cli.test_startup import statuses
 from tests.helpers import save, scratched, texture
 
 pytestmark = pytest.mark.tf
@@ -71,12 +71,10 @@ def test_what_is_asked_for_is_exported(run_metricad, part, tmp_path, monkeypatch
     assert options == {"format": "onnx", "input_type": "uint8", "bundle": part, "images": None}
 
 
-def test_inspecting_with_an_export_does_without_tensorflow(part_export, line):
+def test_inspecting_with_an_export_does_without_tensorflow(part_export, line, tmp_path):
     scratched = str(line / "scratched.png")
-    done = run("inspect", str(part_export("onnx")), scratched, "--format", "csv")
-    assert done.returncode == 0, done.stderr
-    assert ",defect," in done.stdout
-    assert done.stdout.strip().splitlines()[-1] == "LOADED"
+    inspect = ["inspect", str(part_export("onnx")), scratched, "--fail-on-defect"]
+    assert statuses([inspect], tmp_path) == ([1], "")
 
 
 def test_images_to_compare_on_can_be_given(run_metricad, refused, part, written, good_folder, line, tmp_path):

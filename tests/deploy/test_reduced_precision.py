@@ -11,6 +11,7 @@ from metricad.data import images
 from metricad.deploy import export, exported, graph, reduced_precision
 from metricad.errors import DataError
 from metricad.metrics.image import auroc
+from metricad.scoring.calibration import calibrate
 from tests.helpers import save, scratched, texture
 
 pytestmark = pytest.mark.tf
@@ -108,9 +109,7 @@ def test_too_few_good_images_promise_nothing(fitted, more_good, tmp_path):
         reduced_precision.export(
             fitted, tmp_path / "a.onnx", format="onnx", precision="int8", good=more_good[:9]
         )
-    strict = dataclasses.replace(
-        fitted, calibration=dataclasses.replace(fitted.calibration, false_alarm_rate=0.01)
-    )
+    strict = dataclasses.replace(fitted, calibration=calibrate(np.linspace(1, 1.2, 99), 0.01))
     with pytest.raises(DataError, match="false-alarm rate"):
         reduced_precision.export(strict, tmp_path / "a.onnx", format="onnx", precision="int8", good=more_good)
     assert not list(tmp_path.iterdir())

@@ -142,6 +142,50 @@ def test_an_interrupted_training_is_gone_on_with(tmp_path):
     assert len(steps) == protocol.step_count([method], FLAT) - 2  # two epochs were done before
 
 
+def test_surfaces_that_are_done_are_not_done_again_unless_something_changed(tmp_path):
+    class Stop(Exception):
+        pass
+
+    fitted = []
+
+    class Noted(Counting):
+        def fit(self, images):
+            fitted.append(len(images))
+            return super().fit(images)
+
+    def stopping():
+        raise Stop
+
+    method = Method("counting", "compared", lambda **named: Noted(epochs=1, **named), epochs=1)
+    broken = dataclasses.replace(FLAT.test[0], read=stopping)
+    other = dataclasses.replace(FLAT, name="other")
+    tasks = [comparison.Task((method,), surface) for surface in (FLAT, other)]
+    bad = comparison.Task((method,), dataclasses.replace(other, test=(broken, *other.test[1:])))
+    unbroken = comparison.run(tasks, is_embedded=True, checkpoints=tmp_path / "unbroken")
+    assert len(fitted) == 2
+    with pytest.raises(Stop):
+        comparison.run([tasks[0], bad], is_embedded=True, checkpoints=tmp_path / "kept")
+    assert len(fitted) == 3
+    steps = []
+    resumed = comparison.run(
+        tasks, is_embedded=True, checkpoints=tmp_path / "kept", on_image=lambda: steps.append(1)
+    )
+    assert len(fitted) == 4
+    assert len(steps) == sum(task.step_count for task in tasks)
+    assert resumed.results == unbroken.results
+    for one, same in zip(resumed.embeddings, unbroken.embeddings, strict=True):
+        np.testing.assert_array_equal(one, same)
+    for one, same in zip(resumed.examples, unbroken.examples, strict=True):
+        assert [each.name for each in one] == [each.name for each in same]
+        np.testing.assert_array_equal(one[0].anomaly_map, same[0].anomaly_map)
+
+    again = dataclasses.replace(FLAT, test=(*FLAT.test[:2], flat("defect0", 0.8, "hole")))
+    comparison.run([comparison.Task((method,), again)], is_embedded=True, checkpoints=tmp_path / "kept")
+    assert len(fitted) == 5
+    comparison.run(tasks, is_embedded=True, checkpoints=tmp_path / "kept", identity="another network")
+    assert len(fitted) == 7
+
+
 def test_every_surface_and_setting_trains_in_a_folder_of_its_own(tmp_path):
     other = dataclasses.replace(FLAT, name="other")
     for surface in (FLAT, other):
