@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from metricad.check.findings import check as check_images
     from metricad.data.datasets import Sample as Sample
     from metricad.data.datasets import Surface as Surface
     from metricad.data.datasets import load as load_surfaces
@@ -97,6 +98,7 @@ _EXPORTS = {
     "evaluate": "evaluation.protocol",
     "export_inspector": ("deploy.export", "export"),
     "find_images": ("data.images", "find"),
+    "check_images": ("check.findings", "check"),
     "fit_inspector": "inspection.fit",
     "load_inspector": ("deploy.loading", "load"),
     "load_network": "training.runs",
@@ -141,6 +143,7 @@ __all__ = [
     "auroc",
     "auroc_interval",
     "calibrate_inspector",
+    "check_images",
     "combine_evaluations",
     "evaluate",
     "export_inspector",

@@ -6,6 +6,7 @@ import typer
 
 from metricad.cli import console
 from metricad.cli.calibrate import calibrate
+from metricad.cli.check import check
 from metricad.cli.demo import demo
 from metricad.cli.detectability import detectability
 from metricad.cli.evaluate import evaluate
@@ -44,6 +45,7 @@ def metricad(
 
 for verb in (
     train,
+    check,
     prototype,
     calibrate,
     tune,

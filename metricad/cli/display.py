@@ -256,6 +256,16 @@ def table(rows: Sequence[Sequence[str]], *, title: str) -> None:
     _console().print(shown)
 
 
+def lines(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and what is said of each, aligned."""
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(no_wrap=True, style="bold")
+    shown.add_column(overflow="fold")
+    for name, said in rows:
+        shown.add_row(escape(name), escape(said))
+    _console().print(shown)
+
+
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = _console(stderr=True)

@@ -19,6 +19,15 @@ Holdout = Annotated[
     float, typer.Option(min=0, help="Share of the good images that is held out for the threshold.")
 ]
 FalseAlarmRate = Annotated[float, typer.Option(help="Share of good images that may be called defects.")]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=16,
+        help="Number of bits of a level, where the files hold more.",
+        show_default="found on the good images",
+    ),
+]
 Page = Annotated[
     int | None,
     typer.Option(min=1, help="Page to read of each TIFF, from 1.", show_default="the only one"),

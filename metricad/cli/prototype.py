@@ -1,5 +1,7 @@
 """`metricad prototype`: fit an inspector to images of good parts."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,13 +9,14 @@ import typer
 
 from metricad import files
 from metricad.cli import display
-from metricad.cli.options import FalseAlarmRate, Page, PartPreset, Sign
+from metricad.cli.options import Bits, FalseAlarmRate, Page, PartPreset, Sign
 from metricad.density import Kind, Metric
 from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
+from metricad.errors import DataError
 from metricad.networks import SHIPPED
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
-from metricad.scoring.calibration import needed, split
+from metricad.scoring.calibration import FEWEST, needed, split
 
 
 def prototype(
@@ -59,21 +62,23 @@ def prototype(
         bool,
         typer.Option("--foreground", help="Inspect only the part: find it in front of an even background."),
     ] = False,
-    bits: Annotated[
-        int | None,
-        typer.Option(
-            min=8,
-            max=16,
-            help="Number of bits of a level, where the files hold more.",
-            show_default="found on the good images",
-        ),
-    ] = None,
+    bits: Bits = None,
     page: Page = None,
     margin: Annotated[
         int | None,
         typer.Option(
             min=0, help="Width in pixels of the rim of the part that is left out.", show_default="8"
         ),
+    ] = None,
+    keep_suspects: Annotated[
+        bool,
+        typer.Option(
+            "--keep-suspects", help="Also fit to good images that stand clearly apart from the rest."
+        ),
+    ] = False,
+    confirmed_defects: Annotated[
+        Path | None,
+        typer.Option(help="Text file: one name of a good image in a line that is a defect; it is left out."),
     ] = None,
     sign: Sign = None,
 ) -> None:
@@ -82,6 +87,9 @@ def prototype(
     Up to 200 images all fit, and scores by cross-validation set the threshold. Of more, some are held out.
     The last line says what the threshold stands for: a false-alarm rate promised (by held-out images),
     expected (by cross-validation, no guarantee) or estimated (if there are too few images for the rate).
+
+    Good images that stand clearly apart are left out as suspects and count as false alarms, until they are
+    confirmed as defects. 'metricad check' shows them.
 
     Example: metricad prototype parts/good/ --out part.metricad
     """
@@ -95,10 +103,12 @@ def prototype(
     files.check_writable(out)
     region = _region(mask, foreground=foreground, margin=margin)
     paths = display.found(good)
+    defects = _confirmed(confirmed_defects, paths)
+    paths = [path for path in paths if path not in defects]
     needed(false_alarm_rate)  # refuses a number that is no rate
     fit_count, held_out = split(len(paths), holdout)
-    # Without held-out images, all are read a second time.
-    reads = fit_count + (held_out or fit_count)
+    reads = 2 * fit_count + held_out  # once to fit to, once to score
+    groups, unusual = _look_at(paths, page)
     load_tensorflow()
     from metricad.inspection import bundle, fit
     from metricad.training.loading import load_network
@@ -115,11 +125,15 @@ def prototype(
             region=region,
             false_alarm_rate=false_alarm_rate,
             holdout=holdout,
+            groups=groups,
+            keeps_suspects=keep_suspects or preset is PartPreset.paper,
             seed=seed,
             bits=bits,
             page=page,
             on_image=advance,
         )
+    if defects:
+        made = replace(made, fitted_on={**made.fitted_on, "confirmed_defects": len(defects)})
     bundle.save(made, out)
     if key is not None:
         signature.write(out, bundle.checksum(out), key)
@@ -133,6 +147,49 @@ def prototype(
         f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g}; "
         f"{made.calibration.describe()}"
     )
+    for line in unusual:
+        typer.echo(line)
+    if names := counts.get("suspects"):
+        rest = len(made.calibration.scores) - len(names)
+        typer.echo(
+            f"{len(names)} of {len(paths)} good images stand apart and are left out: {', '.join(names)}. "
+            "They count as alarms until confirmed: with --confirmed-defects about 1 false alarm in "
+            f"{min(1 / false_alarm_rate, rest + 1):.3g} if all are defects; with --keep-suspects they fit"
+        )
+
+
+def _look_at(paths: Sequence[Path], page: int | None) -> tuple[list[int] | None, list[str]]:
+    """Check the files.
+
+    Returns
+    -------
+    list of int or None
+        Groups of near duplicates; None if there are too few to cross-validate.
+    list of str
+        What is unusual, in at most one line.
+    """
+    from metricad.check import check, summary
+
+    with display.progress("files", len(paths)) as advance:
+        found = check(paths, page=page, on_image=advance)
+    if found.unreadable:
+        raise DataError(f"{found.unreadable[0].path}: {found.unreadable[0].problem}")
+    group = {image.path: int(number) for image, number in zip(found.good, found.near, strict=True)}
+    is_enough = len(set(group.values())) >= FEWEST
+    return [group[str(path)] for path in paths] if is_enough else None, summary.unusual(found)
+
+
+def _confirmed(listed: Path | None, paths: Sequence[Path]) -> set[Path]:
+    """Read which good images are confirmed defects, by path or file name."""
+    if listed is None:
+        return set()
+    names = {line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()}
+    found = {path for path in paths if names & {path.name, str(path)}}
+    if missing := names - {path.name for path in found} - {str(path) for path in found}:
+        raise DataError(
+            f"{listed}: {min(missing)} is no good image; expected a name of one of them in each line"
+        )
+    return found
 
 
 def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind, Metric]:

@@ -1,10 +1,11 @@
 """Fit and calibrate an inspector with a folder of good images."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +17,11 @@ from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.networks import pretrained
 from metricad.preprocessing.regions import Region
-from metricad.scoring.calibration import calibrate, needed, split
+from metricad.scoring import suspects
+from metricad.scoring.calibration import FEWEST, Calibration, calibrate, needed, split
+
+CROSS_FIT = 2
+"""Number of folds in which suspects are looked for if other images set the threshold."""
 
 
 def fit_inspector(
@@ -29,6 +34,8 @@ def fit_inspector(
     region: Region | None = None,
     false_alarm_rate: float = 0.01,
     holdout: float | None = None,
+    groups: Sequence[int] | None = None,
+    keeps_suspects: bool = False,
     seed: int = 0,
     bits: int | None = None,
     page: int | None = None,
@@ -58,6 +65,12 @@ def fit_inspector(
         Largest share of good images that the threshold shall call defects.
     holdout : float in (0, 1), optional
         Share of the images that is held out from fitting. They are used only to set the threshold.
+    groups : sequence of int, optional
+        Group of each image, such as near duplicates: a group is not split between images that fit and those
+        that set the threshold, and counts as one image.
+    keeps_suspects : bool
+        Also fit to images that stand clearly apart; see `scoring.suspects`. By default they are left out and
+        count as alarms: they raise the false-alarm rate that is said. `fitted_on["suspects"]` names them.
     seed : int
         Seed for the choice of held-out images and all other random numbers.
     bits : int, optional
@@ -74,23 +87,75 @@ def fit_inspector(
         An image cannot be used, or there are too few images.
     """
     needed(false_alarm_rate)
-    held_out, fitted = _split(list(map(Path, paths)), holdout, seed)
-    folds = None if held_out else cross_validation.folds(len(fitted), seed=seed)
+    group = dict(zip(map(Path, paths), range(len(paths)) if groups is None else groups, strict=True))
+    held_out, fitted = _split(list(map(Path, paths)), holdout, seed, group)
+    own = np.array([group[path] for path in fitted])
+    # Suspects are not looked for among so few that leaving some out would leave too few.
+    rounds = 0 if keeps_suspects or len(set(own.tolist())) < 2 * FEWEST else suspects.ROUNDS
+    if not held_out:
+        cross_validation.folds(len(fitted), groups=own)  # refuses too few images before any is read
     model = pretrained.load() if model is None else model
-    detector = PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
     levels = images.find_levels(fitted, bits=bits, page=page)
+
+    def made() -> PartDetector:
+        return PartDetector(model, kind, metric=metric, is_gray=is_gray, region=region, seed=seed)
+
+    detector, folds = made(), np.zeros(0, int)
     read = partial(images.read, minimum_size=detector.grid.smallest, levels=levels, page=page)
-    fitted_images = ((str(path), partial(read, path, color=not detector.is_gray)) for path in fitted)
-    good = ImageSequence(fitted_images, on_image=on_image)
-    fitted_on = {"fit_images": len(fitted), "held_out_images": len(held_out), "seed": seed}
-    if folds is not None:
-        scores = cross_validation.fit(detector, good, folds)
-        calibrated = calibrate(scores, false_alarm_rate, is_held_out=False)
-        return Inspector(detector, calibrated, {**fitted_on, "folds": int(folds.max()) + 1}, levels)
-    detector.fit(good)
-    read = partial(read, color=detector.channels == 3)
-    calibrated = calibrate(for_each(held_out, detector.score, read=read, on_image=on_image), false_alarm_rate)
-    return Inspector(detector, calibrated, {**fitted_on, "holdout": holdout}, levels)
+
+    def good(numbers: Sequence[int] | np.ndarray) -> ImageSequence:
+        names = [str(fitted[number]) for number in numbers]
+        color = not detector.is_gray
+        return ImageSequence(((name, partial(read, name, color=color)) for name in names), on_image=on_image)
+
+    def scored(numbers: np.ndarray) -> np.ndarray:
+        nonlocal detector, folds
+        detector = made()
+        if held_out and not rounds:
+            detector.fit(good(numbers))
+            return np.zeros(len(numbers))  # nobody asks for these scores
+        folds = cross_validation.folds(
+            len(numbers), number=CROSS_FIT if held_out else None, seed=seed, groups=own[numbers]
+        )
+        return cross_validation.fit(detector, good(numbers), folds)
+
+    found = suspects.find(len(fitted), scored, rounds=rounds)
+    names = [fitted[number].name for number in found.numbers]
+    record: dict[str, Any] = {
+        "fit_images": len(fitted) - len(names),
+        "held_out_images": len(held_out),
+        "seed": seed,
+    }
+    if held_out:
+        colored = partial(read, color=detector.channels == 3)
+        scores = np.array(list(for_each(held_out, detector.score, read=colored, on_image=on_image)))
+        apart = suspects.stand_out(scores) & bool(rounds)
+        names += [held_out[number].name for number in np.flatnonzero(apart)]
+        own = np.array([group[path] for path in held_out])
+        record["holdout"] = holdout
+    else:
+        # Of the suspects by a model that has seen no other suspects either.
+        scores, apart = found.scores, np.isin(np.arange(len(fitted)), found.numbers)
+        scores[apart] = [detector.score(image) for image in good(np.flatnonzero(apart))]
+        record["folds"] = int(folds.max()) + 1
+    calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
+    if names:
+        record["suspects"] = names
+    return Inspector(detector, calibrated, record, levels)
+
+
+def _calibrated(
+    scores: np.ndarray, groups: np.ndarray, apart: np.ndarray, rate: float, *, is_held_out: bool
+) -> Calibration:
+    """Calibrate with the largest score of each group. Suspects, where `apart`, count as alarms."""
+    _, own = np.unique(groups, return_inverse=True)
+    largest = np.full(int(own.max()) + 1, -np.inf)
+    np.maximum.at(largest, own, scores)
+    left_out = len(set(own[apart].tolist()))
+    least = suspects.rate(len(largest), left_out)
+    if left_out and least > rate:
+        return replace(calibrate(largest, least, is_held_out=is_held_out), asked_rate=rate)
+    return calibrate(largest, rate, is_held_out=is_held_out)
 
 
 def calibrate_inspector(
@@ -133,10 +198,13 @@ def calibrate_inspector(
     return replace(inspector, calibration=calibrate(scores, rate))
 
 
-def _split(paths: list[Path], holdout: float | None, seed: int) -> tuple[list[Path], list[Path]]:
+def _split(
+    paths: list[Path], holdout: float | None, seed: int, group: Mapping[Path, int] | None = None
+) -> tuple[list[Path], list[Path]]:
     """Split images into those held out and those to fit to.
 
-    With `holdout` at random, else the ones to fit to are spread evenly over the sorted images.
+    With `holdout` at random, else the ones to fit to are spread evenly over the sorted images. What is in a
+    group with an image to fit to also fits.
     """
     fit, held_out = split(len(paths), holdout)
     if holdout is None:
@@ -146,4 +214,9 @@ def _split(paths: list[Path], holdout: float | None, seed: int) -> tuple[list[Pa
     else:
         order = np.random.default_rng(seed).permutation(len(paths))
         rest, chosen = np.sort(order[:held_out]), np.sort(order[held_out:])
-    return [paths[i] for i in rest], [paths[i] for i in chosen]
+    fitted = [paths[i] for i in chosen]
+    if group is None:
+        return [paths[i] for i in rest], fitted
+    shared = {group[path] for path in fitted}
+    fitted += [paths[i] for i in rest if group[paths[i]] in shared]
+    return [paths[i] for i in rest if group[paths[i]] not in shared], fitted

@@ -160,7 +160,9 @@ class Calibration:
                     f"{images}about {share} estimated from the tail of their scores (95 % interval "
                     f"{100 * low:.2g} to {100 * high:.2g} %, no guarantee){promise}, {condition}"
                 )
-        return f"{images}about {share} expected (cross-validated, no guarantee), {condition}"
+        # With few images, cross-validation makes the largest score rather too high; see cross_validation.
+        fewer = " or fewer" if self.threshold == self.scores[-1] else ""
+        return f"{images}about {share}{fewer} expected (cross-validated, no guarantee), {condition}"
 
     def record(self) -> dict[str, Any]:
         """Return all but the scores, for JSON."""

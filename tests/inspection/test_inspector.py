@@ -131,8 +131,51 @@ def test_the_same_folder_given_twice_does_not_hold_out_what_is_fitted(good_folde
 
 def test_each_image_is_announced_once(model, paths):
     seen = []
-    fit_inspector(paths, model, false_alarm_rate=0.1, holdout=0.3, on_image=lambda: seen.append(1))
+    fit_inspector(
+        paths,
+        model,
+        false_alarm_rate=0.1,
+        holdout=0.3,
+        keeps_suspects=True,
+        on_image=lambda: seen.append(1),
+    )
     assert len(seen) == GOOD_IMAGES
+
+
+@pytest.fixture(scope="module")
+def doubtful(paths, tmp_path_factory):
+    """Fourteen good images and a scratched one."""
+    return [*paths[:14], save(tmp_path_factory.mktemp("bad") / "bad.png", scratched(new_part(), 30, 20))]
+
+
+def test_suspects_are_left_out_and_count_as_alarms(model, doubtful):
+    made = fit_inspector(doubtful, model, false_alarm_rate=0.1)
+    assert (made.fitted_on["suspects"], made.fitted_on["fit_images"]) == (["bad.png"], 14)
+    assert (made.calibration.false_alarm_rate, made.calibration.asked_rate) == (2 / 16, 0.1)
+    assert made.threshold == made.calibration.scores[-2] < made.calibration.scores[-1] / 1.5
+    kept = fit_inspector(doubtful, model, false_alarm_rate=0.1, keeps_suspects=True)
+    assert "suspects" not in kept.fitted_on
+    assert (kept.threshold > 1.5 * made.threshold, kept.fitted_on["fit_images"]) == (True, 15)
+
+
+@pytest.mark.parametrize(("seed", "is_held_out"), [(0, False), (1, True)])
+def test_suspects_are_found_whether_held_out_or_not(model, paths, doubtful, seed, is_held_out):
+    given = [*paths[:20], doubtful[-1]]
+    made = fit_inspector(given, model, false_alarm_rate=0.3, holdout=0.4, seed=seed)
+    assert made.fitted_on["suspects"] == ["bad.png"]
+    assert (doubtful[-1] in fit._split(given, 0.4, seed)[0]) == is_held_out
+    assert made.fitted_on["fit_images"] == (13 if is_held_out else 12)
+
+
+def test_groups_count_once_and_are_not_split(model, paths):
+    groups = [0, 0, 0, *range(3, 14)]
+    made = fit_inspector(paths[:14], model, false_alarm_rate=0.1, groups=groups)
+    assert len(made.calibration.scores) == 12
+    for seed in range(4):
+        parts = fit._split(paths[:14], 0.4, seed, dict(zip(paths, groups, strict=False)))
+        assert not {groups[paths.index(path)] for path in parts[0]} & {
+            groups[paths.index(path)] for path in parts[1]
+        }
 
 
 def test_the_kind_that_is_asked_for_is_fitted(model, paths):
