@@ -71,7 +71,7 @@ def error_in(run_metricad, part):
         (row,) = map(json.loads, done.out.splitlines())
         assert list(row) == FIELDS
         assert (row["path"], row["verdict"]) == (str(path), "error")
-        assert [row[name] for name in FIELDS if name not in ("path", "verdict", "error")] == [None] * 7
+        assert [row[name] for name in FIELDS if name not in ("path", "verdict", "error")] == [None] * 9
         return row["error"]
 
     return run
