@@ -409,3 +409,21 @@ def test_the_nearest_name_is_suggested(run_metricad, tmp_path, monkeypatch, argu
     done = run_metricad(*arguments)
     assert done.status == 2
     assert f"did you mean '{meant}'?" in done.err.lower()
+
+
+def test_calibrate_writes_an_inspector_with_the_threshold_of_these_images(
+    run_metricad, part, good_folder, tmp_path
+):
+    from metricad.inspection import bundle
+
+    out = tmp_path / "again.metricad"
+    done = run_metricad("calibrate", part, good_folder, "--out", out, "--false-alarm-rate", 0.05)
+    assert (done.status, done.err) == (0, "")
+    calibration = bundle.load(out).calibration
+    assert (len(calibration.scores), calibration.false_alarm_rate, calibration.basis) == (
+        30,
+        0.05,
+        "promised",
+    )
+    assert calibration.describe() in done.out
+    assert bundle.load(part).calibration.false_alarm_rate == 0.1
