@@ -1,5 +1,6 @@
 """`metricad evaluate`: measure AUROC on labeled surfaces."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -100,16 +101,20 @@ def evaluate(
     compared = [candidates.of_name(name, epochs=epochs, weights=weights) for name in method or []]
     plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
     checkpoints = out.with_name(f"{out.stem}.training")
-    with display.progress("images", sum(task.step_count for task in plan)) as advance:
-        study = comparison.run(
-            plan,
-            networks,
-            protocol=protocol,
-            checkpoints=checkpoints,
-            identity=_checksums([*(parts or []), *networks]),
-            is_embedded=embedding,
-            on_image=advance,
-        )
+    try:
+        with display.progress("images", sum(task.step_count for task in plan)) as advance:
+            study = comparison.run(
+                plan,
+                networks,
+                protocol=protocol,
+                checkpoints=checkpoints,
+                identity=_checksums([*(parts or []), *networks]),
+                is_embedded=embedding,
+                on_image=advance,
+            )
+    finally:
+        with contextlib.suppress(OSError):
+            checkpoints.rmdir()  # where nothing is kept
     records.save(out, study)
     shutil.rmtree(checkpoints, ignore_errors=True)
     display.table(report.table(study.results), title="AUROC")

@@ -34,6 +34,8 @@ FIELDS = [
     "peak_col",
     "size_class",
     "source",
+    "false_alarm_rate",
+    "rate_basis",
     "error",
 ]
 ENOUGH = ("--false-alarm-rate", "0.1", "--holdout", "0.3")  # for the thirty good images
