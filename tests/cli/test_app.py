@@ -82,7 +82,7 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
     done = run_metricad("prototype", good, "--out", part, *options)
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"{part}: Gaussian, from 21 gray images; threshold ")
-    assert "9 held-out good images: about 1 false alarm in 10 promised" in done.out
+    assert "9 held-out good images: at most 1 false alarm in 10 promised" in done.out
 
     test = parts / "stripes" / "test"
     done = run_metricad("inspect", part, test, "--format", "jsonl", "--maps", tmp_path / "maps")

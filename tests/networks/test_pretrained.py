@@ -36,7 +36,7 @@ def test_a_prototype_needs_no_training_and_no_option(run_metricad, surface, tmp_
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"{part}: {bundle.load(part).detector.description} (held-out log-likelihood ")
     assert " above that of a Gaussian at each position), from 6 gray images; threshold " in done.out
-    assert done.out.endswith(" from 4 held-out images, false-alarm rate at most 0.25\n")
+    assert "; 4 held-out good images: at most 1 false alarm in 4 promised" in done.out
     manifest = bundle.read_manifest(part)
     assert manifest["network"] == {"architecture": "hypercolumn-three-scales", "units": 16}
     assert manifest["kind"] == "auto"
