@@ -12,8 +12,9 @@ from metricad.data.datasets import Surface
 from metricad.errors import DataError
 from metricad.evaluation import candidates
 from metricad.evaluation import results as records
-from metricad.evaluation.protocol import Evaluation, Method, Protocol, check_unseen, evaluate, step_count
+from metricad.evaluation.protocol import Evaluation, Method, Protocol, evaluate, step_count
 from metricad.evaluation.results import Cost, Network, Study, if_any
+from metricad.evaluation.surface_checks import check_unseen
 from metricad.networks import pretrained
 from metricad.training import loading, runs
 from metricad.versions import versions

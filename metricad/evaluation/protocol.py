@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy as np
 
 from metricad import metrics
 from metricad.data.channels import to_luminance
-from metricad.data.datasets import Sample, Surface, with_levels
+from metricad.data.datasets import Sample, Surface
 from metricad.data.levels import Levels
 from metricad.data.sequence import ImageSequence
 from metricad.errors import DataError
-from metricad.evaluation import examples
+from metricad.evaluation import examples, surface_checks
 from metricad.evaluation.results import Cost, Example, Result
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.interface import Detector, as_taken
@@ -156,13 +156,13 @@ def evaluate(
         The surface does not have labeled test images of both classes, a network was trained on a test image,
         an image cannot be used, or a score is not finite.
     """
-    _check_labels(surface)
+    surface_checks.check_labels(surface)
     for method in methods:
-        check_unseen(surface, method.seen or ())
-    surface = _with_levels_of(methods, surface)
+        surface_checks.check_unseen(surface, method.seen or ())
+    surface = surface_checks.with_range(surface, [method.levels for method in methods])
     protocol = protocol or Protocol()
     detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
-    surface = _refusing_small(surface, detectors)
+    surface = surface_checks.refusing_small(surface, detectors)
     fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
     thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
@@ -209,69 +209,6 @@ def evaluate(
 def step_count(methods: Sequence[Method], surface: Surface) -> int:
     """Return how often `evaluate` calls `on_image` for these methods, if no checkpoint is used."""
     return len(surface.fit) + len(surface.test) + sum(method.epochs for method in methods)
-
-
-def check_unseen(surface: Surface, trained_on: Sequence[dict[str, Any]]) -> None:
-    """Raise an error if a network was trained on test images.
-
-    Parameters
-    ----------
-    surface : Surface
-    trained_on : sequence of dict
-        Records of the training data, made by `datasets.describe`.
-
-    Raises
-    ------
-    DataError
-        The network was trained on test images, because the two splits differ.
-    """
-    for source in trained_on:
-        if source["dataset"] == surface.dataset:
-            seen = set(source["labelled"].get(surface.name, ())) & {sample.name for sample in surface.test}
-            if seen:
-                raise DataError(
-                    f"{surface.dataset}: {len(seen)} test images of {surface.name} were trained on "
-                    f"({min(seen)}, …); evaluate with the --normals of the training"
-                )
-
-
-def _check_labels(surface: Surface) -> None:
-    defects = sum(sample.is_defect for sample in surface.test)
-    if not 0 < defects < len(surface.test):
-        raise DataError(
-            f"{surface.dataset}: surface {surface.name} has {len(surface.test) - defects} good and {defects} "
-            "defective images to test on; an AUROC needs both"
-        )
-
-
-def _with_levels_of(methods: Sequence[Method], surface: Surface) -> Surface:
-    """Read a surface with the range of levels that a bundle was fitted to, if there is one."""
-    wanted = {method.levels for method in methods} - {None}
-    if len(wanted) > 1:
-        raise DataError(
-            f"{surface.name}: its inspectors were fitted to {' and '.join(sorted(map(str, wanted)))}; "
-            "evaluate them one by one"
-        )
-    return with_levels(surface, levels) if (levels := next(iter(wanted), None)) else surface
-
-
-def _refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
-    """Wrap a surface so that images too small for a network raise an error with their name."""
-    smallest = max((d.grid.smallest for d in detectors if isinstance(d, PartDetector)), default=1)
-
-    def checked(sample: Sample) -> Sample:
-        def read() -> np.ndarray:
-            image = sample.read()
-            if min(image.shape[:2]) < smallest:
-                raise DataError(
-                    f"{surface.dataset}: {sample.name}: expected an image of at least {smallest}×{smallest} "
-                    f"pixels, received {image.shape}"
-                )
-            return image
-
-        return replace(sample, read=read)
-
-    return replace(surface, fit=tuple(map(checked, surface.fit)), test=tuple(map(checked, surface.test)))
 
 
 def _make(

@@ -27,6 +27,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from metricad.density.cross_fit import Positional
 from metricad.density.mean import MeanDistance
 from metricad.inspection import fit_detector
 from metricad.inspection.fit_detector import Learned
@@ -125,7 +126,7 @@ def _of_fold(
     name, _ = learned.choose(without=out)
     densities = []
     for k, fitted in enumerate(learned.candidates[name].fitted):
-        if isinstance(fitted, fit_detector.Positional):
+        if isinstance(fitted, Positional):
             maps = (
                 (found[k], detector.inside(image, found[k].shape[:2], k))
                 for image, found in _features(detector, images, out)

@@ -5,8 +5,7 @@ features of a bounded number of images. The kept images are then judged by densi
 folds. So standard scores come only from images that the density has not seen.
 """
 
-import copy
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.data.channels import channels_of, to_luminance
-from metricad.density.mixture import WEIGHT, GaussianMixture, MixtureMoments
-from metricad.density.positional import PositionalGaussian, PositionalMoments
+from metricad.density.cross_fit import Mixtures, Positional
+from metricad.density.positional import PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
 from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source
@@ -215,7 +214,7 @@ class _Pass:
 class Candidate:
     """A density for each source, and for each fold the densities fitted without it."""
 
-    def __init__(self, sources: Sequence[Source], fitted: "Sequence[Mixtures | Positional]") -> None:
+    def __init__(self, sources: Sequence[Source], fitted: Sequence[Mixtures | Positional]) -> None:
         self.densities = [one.full for one in fitted]
         self.fitted = fitted
         self._by_fold = list(zip(*(one.by_fold for one in fitted), strict=True))
@@ -325,107 +324,6 @@ def _tried(detector: "PartDetector", source: Source, number: int) -> tuple[int, 
     if sum(one.kind == NETWORK for one in detector.features.sources) == 1 and source.kind == NETWORK:
         return ALONE
     return FINE if number == 0 else COARSE
-
-
-class Mixtures:
-    """Mixtures fitted to a sample and to its part outside each fold; chooses the number of components.
-
-    Of all numbers tried, the best is the one under which held-out images are most likely. The smallest number
-    within one standard error of it, over images, is chosen. A number is tried only if each component has at
-    least `WEIGHT` vectors on average; with fewer it would have no covariance of its own.
-
-    Attributes
-    ----------
-    full : GaussianMixture
-        Fitted to all vectors.
-    by_fold : list of GaussianMixture
-        Fitted without each fold.
-    """
-
-    def __init__(self, sample: VectorSample, numbers: Sequence[int], folds: np.ndarray, seed: int) -> None:
-        self._vectors, self._images, self._seed = sample.vectors, sample.images, seed
-        self._own_fold = folds[self._images]
-        self._count = int(folds.max()) + 1
-        self._moments: dict[int, MixtureMoments] = {}  # by number of components
-        self._likelihoods: dict[int, np.ndarray] = {}  # by number of components, of each image
-        self._names = np.unique(self._images)
-        everything = np.ones(len(self._vectors), bool)
-        if self._count == 1:
-            self.number = 1
-            self.full = self._fitted(1, everything)
-            self.by_fold = [self.full]
-            return
-        tried = {number: self._try(number) for number in self._possible(numbers, everything)}
-        self.number = self._choose(everything)
-        self.full, self.by_fold = self._fitted(self.number, everything), tried[self.number]
-
-    def without(self, images: Collection[int]) -> GaussianMixture:
-        """Choose the number of components and fit a mixture without some images.
-
-        Vectors keep the component that they have in the mixture of all images: clustering anew takes much
-        longer.
-        """
-        left_out = np.isin(self._images, list(images))
-        number = self._choose(~left_out)
-        if number not in self._moments:
-            everything = np.ones(len(left_out), bool)
-            full = self.full if number == self.number else self._fitted(number, everything)
-            self._moments[number] = MixtureMoments(full, self._vectors)
-        return self._moments[number].without(left_out)
-
-    def _fitted(self, number: int, chosen: np.ndarray) -> GaussianMixture:
-        return GaussianMixture(self._vectors.shape[1], number).fit(self._vectors[chosen], seed=self._seed)
-
-    def _possible(self, numbers: Sequence[int], chosen: np.ndarray) -> list[int]:
-        least = min(np.sum(chosen & (self._own_fold != fold)) for fold in range(self._count))
-        return [number for number in numbers if number == numbers[0] or number * WEIGHT <= least]
-
-    def _try(self, number: int) -> list[GaussianMixture]:
-        tried = [self._fitted(number, self._own_fold != fold) for fold in range(self._count)]
-        likelihood = np.zeros(len(self._vectors))
-        for fold, density in enumerate(tried):
-            own = self._own_fold == fold
-            found = density.log_likelihood(self._vectors[None, None, own])
-            likelihood[own] = keras.ops.convert_to_numpy(found)[0, 0]
-        total = np.bincount(self._images, likelihood)[self._names]
-        self._likelihoods[number] = total / np.unique(self._images, return_counts=True)[1]
-        return tried
-
-    def _choose(self, chosen: np.ndarray) -> int:
-        """Choose the number of components with the images of the chosen vectors."""
-        if not self._likelihoods:
-            return self.number
-        numbers = self._possible(list(self._likelihoods), chosen)
-        used = np.isin(self._names, self._images[chosen])
-        by_image = [self._likelihoods[number][used] for number in numbers]
-        means = [each.mean() for each in by_image]
-        errors = [each.std() / np.sqrt(len(each)) for each in by_image]
-        best = int(np.argmax(means))
-        return next(
-            number for number, mean in zip(numbers, means, strict=True) if mean >= means[best] - errors[best]
-        )
-
-
-class Positional:
-    """Positional density fitted to all images, and to all images outside each fold."""
-
-    def __init__(self, parts: Sequence[PositionalMoments]) -> None:
-        self._total = sum(parts[1:], parts[0])
-        self.full = _positional(self._total)
-        rests = [[one for one in parts if one is not part] for part in parts]
-        self.by_fold = [_positional(sum(rest[1:], rest[0])) if rest else self.full for rest in rests]
-
-    def without(self, maps: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> PositionalGaussian:
-        """Fit the density without some of the feature maps, given with their masks."""
-        left = copy.deepcopy(self._total)
-        for features, inside in maps:
-            left.update(features, inside, sign=-1)
-        return _positional(left)
-
-
-def _positional(moments: PositionalMoments) -> PositionalGaussian:
-    *size, dimensions = moments.mean.shape
-    return PositionalGaussian(dimensions, (size[0], size[1])).fit(moments)
 
 
 def name_of(images: Sequence[np.ndarray], number: int) -> str:

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from metricad.data.datasets import Sample, Surface
 from metricad.errors import DataError
-from metricad.evaluation import candidates, protocol
+from metricad.evaluation import candidates, protocol, surface_checks
 from metricad.evaluation.protocol import Method
 from tests.helpers import scratched, texture
 
@@ -235,7 +235,7 @@ def test_a_network_is_not_tested_on_what_it_was_trained_on(surface):
     def record(*names, dataset="made"):
         return [{"dataset": dataset, "labelled": {"flat": list(names)}}]
 
-    protocol.check_unseen(surface, record("fit0", "fit1"))
-    protocol.check_unseen(surface, record("good1", dataset="another"))
+    surface_checks.check_unseen(surface, record("fit0", "fit1"))
+    surface_checks.check_unseen(surface, record("good1", dataset="another"))
     with pytest.raises(DataError, match="1 test images of flat were trained on \\(good1"):
-        protocol.check_unseen(surface, record("fit0", "good1"))
+        surface_checks.check_unseen(surface, record("fit0", "good1"))

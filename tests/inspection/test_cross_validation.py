@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
 from metricad.inspection import cross_validation, fit_detector
 from metricad.inspection.detector import PartDetector
@@ -134,14 +133,3 @@ def test_folds_repeat_the_choice_of_density(network, good):
     chosen = ["positional" if number == learned.numbers[4] else "mixture" for number in range(7)]
     assert [learned.choose(without=[number])[0] for number in range(7)] == chosen
     assert len(learned.candidates["positional"].fitted) == len(detector.features.sources)
-
-
-def test_folds_repeat_the_choice_of_the_number_of_components(monkeypatch):
-    monkeypatch.setattr(fit_detector, "WEIGHT", 20)
-    rng = np.random.default_rng(0)
-    sample = VectorSample(rng)
-    for image in range(6):
-        sample.update(rng.normal(size=(10, 10, 2)).astype(np.float32), image)
-    fitted = fit_detector.Mixtures(sample, (1, 2), np.array([0, 1, 0, 1, 0, 1]), 0)
-    fitted._likelihoods = {1: np.zeros(6), 2: np.array([8.0, 9, 8, 9, 8, -90])}
-    assert [fitted.without([image]).components for image in range(6)] == [1, 1, 1, 1, 1, 2]

@@ -17,27 +17,13 @@ from metricad.data import images
 from metricad.data.picture import TooManyPixelsError, UnreadableError
 from metricad.errors import DataError
 from metricad.service import decoding
-from tests.data.test_decoding import EXACT
+from tests.data.test_decoding import EXACT, tiff
+from tests.data.test_decoding import pillow as encoded
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (40, 50), dtype=np.uint8)
 COLOR = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
 DEEP = RNG.integers(0, 65536, (40, 50), dtype=np.uint16)
-
-
-def encoded(pixels, kind, *, mode=None, **options):
-    """A file of these pixels, by Pillow."""
-    image = PIL.Image.fromarray(pixels)
-    file = io.BytesIO()
-    (image.convert(mode) if mode else image).save(file, kind, **options)
-    return file.getvalue()
-
-
-def tiff(pixels, **options):
-    """A file of these pixels, by tifffile."""
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, **options)
-    return file.getvalue()
 
 
 FILES = {
