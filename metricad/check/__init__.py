@@ -1,4 +1,4 @@
-"""ImageFacts at good images before an inspector is fitted: files, duplicates, light over time, suspects."""
+"""Look at good images before an inspector is fitted: files, duplicates, light over time, suspects."""
 
 from typing import TYPE_CHECKING
 

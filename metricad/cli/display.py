@@ -243,16 +243,17 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
-def table(rows: Sequence[Sequence[str]], *, title: str) -> None:
-    """Print a table whose first row is its header and whose last row is a summary."""
-    header, *body, last = rows
+def table(rows: Sequence[Sequence[str]], *, title: str, has_summary: bool = True) -> None:
+    """Print a table whose first row is its header and whose last row may be a summary of the others."""
+    header, *body = rows
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for number, name in enumerate(header):
         shown.add_column(escape(name), justify="right" if number else "left")
-    for cells in body:
-        shown.add_row(*map(escape, cells))
-    shown.add_section()
-    shown.add_row(*map(escape, last), style="bold")
+    for number, cells in enumerate(body, 1):
+        is_summary = has_summary and number == len(body)
+        if is_summary:
+            shown.add_section()
+        shown.add_row(*map(escape, cells), style="bold" if is_summary else None)
     _console().print(shown)
 
 

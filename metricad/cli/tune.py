@@ -43,7 +43,8 @@ def tune(
     bundle.save(tuned, out)
     if key is not None:
         signature.write(out, bundle.checksum(out), key)
-    display.table(tuning.table(found), title="AUROC of synthetic defects by score and sources")
+    title = "AUROC of synthetic defects by score and sources"
+    display.table(tuning.table(found), title=title, has_summary=False)
     named = {one: f"{one[0]} of {one[1]} sources" for one in found.aurocs}
     if found.choice == found.base:
         choice = f"keeps {named[found.base]}, because no other is significantly better"

@@ -161,7 +161,7 @@ class Calibration:
                     f"{100 * low:.2g} to {100 * high:.2g} %, no guarantee){promise}, {condition}"
                 )
         # With few images, cross-validation makes the largest score rather too high; see cross_validation.
-        fewer = " or fewer" if self.threshold == self.scores[-1] else ""
+        fewer = ", or fewer," if self.threshold == self.scores[-1] else ""
         return f"{images}about {share}{fewer} expected (cross-validated, no guarantee), {condition}"
 
     def record(self) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def test_a_tail_below_the_largest_score_is_refused():
 @pytest.mark.parametrize(
     ("count", "rate", "is_held_out", "words"),
     [
-        (20, 0.01, False, ["20 good images", "1 false alarm in 21 or fewer expected", "no guarantee"]),
+        (20, 0.01, False, ["20 good images", "1 false alarm in 21, or fewer, expected", "no guarantee"]),
         (20, 0.01, True, ["at most 1 false alarm in 21 promised", "below 14 %"]),
         (60, 0.01, True, ["1 false alarm in 100 estimated", "at most 1 in 61 promised"]),
         (100, 0.01, True, ["at most 1 false alarm in 100 promised", "below 3 %"]),
