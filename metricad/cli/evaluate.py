@@ -108,6 +108,7 @@ def evaluate(
                 networks,
                 protocol=protocol,
                 checkpoints=checkpoints,
+                finished=checkpoints,
                 identity=_checksums([*(parts or []), *networks]),
                 is_embedded=embedding,
                 on_image=advance,

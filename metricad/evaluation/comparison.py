@@ -86,13 +86,14 @@ def run(
     *,
     protocol: Protocol | None = None,
     checkpoints: Path | None = None,
+    finished: Path | None = None,
     identity: str = "",
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Study:
     """Evaluate all tasks one by one; raises the errors of `evaluate`.
 
-    With a folder for checkpoints, the result of each task is kept there. A task that was done before with the
+    With a folder for finished tasks, the result of each is kept there. A task that was done before with the
     same methods, protocol, images and software is not done again.
 
     Parameters
@@ -102,7 +103,9 @@ def run(
         Networks whose training is recorded.
     protocol : Protocol, optional
     checkpoints : path, optional
-        Folder for finished tasks, and for what `evaluate` keeps.
+        See `evaluate`.
+    finished : path, optional
+        Folder for the results of finished tasks.
     identity : str
         Whatever else decides the results, such as the checksums of inspectors and networks.
     is_embedded
@@ -114,8 +117,8 @@ def run(
     found = []
     for task in tasks:
         kept = None
-        if checkpoints is not None:
-            kept = checkpoints / f"{_digest(task, protocol, is_embedded=is_embedded, identity=identity)}.json"
+        if finished is not None:
+            kept = finished / f"{_digest(task, protocol, is_embedded=is_embedded, identity=identity)}.json"
         if kept is not None and kept.is_file():
             evaluations = _evaluations(records.load(kept))
             for _ in range(task.step_count):

@@ -159,16 +159,21 @@ def test_surfaces_that_are_done_are_not_done_again_unless_something_changed(tmp_
     method = Method("counting", "compared", lambda **named: Noted(epochs=1, **named), epochs=1)
     broken = dataclasses.replace(FLAT.test[0], read=stopping)
     other = dataclasses.replace(FLAT, name="other")
+    kept = {"checkpoints": tmp_path / "trained", "finished": tmp_path / "kept"}
     tasks = [comparison.Task((method,), surface) for surface in (FLAT, other)]
     bad = comparison.Task((method,), dataclasses.replace(other, test=(broken, *other.test[1:])))
     unbroken = comparison.run(tasks, is_embedded=True, checkpoints=tmp_path / "unbroken")
     assert len(fitted) == 2
     with pytest.raises(Stop):
-        comparison.run([tasks[0], bad], is_embedded=True, checkpoints=tmp_path / "kept")
+        comparison.run([tasks[0], bad], is_embedded=True, **kept)
     assert len(fitted) == 3
     steps = []
     resumed = comparison.run(
-        tasks, is_embedded=True, checkpoints=tmp_path / "kept", on_image=lambda: steps.append(1)
+        tasks,
+        is_embedded=True,
+        checkpoints=tmp_path / "c",
+        finished=tmp_path / "kept",
+        on_image=lambda: steps.append(1),
     )
     assert len(fitted) == 4
     assert len(steps) == sum(task.step_count for task in tasks)
@@ -180,9 +185,20 @@ def test_surfaces_that_are_done_are_not_done_again_unless_something_changed(tmp_
         np.testing.assert_array_equal(one[0].anomaly_map, same[0].anomaly_map)
 
     again = dataclasses.replace(FLAT, test=(*FLAT.test[:2], flat("defect0", 0.8, "hole")))
-    comparison.run([comparison.Task((method,), again)], is_embedded=True, checkpoints=tmp_path / "kept")
+    comparison.run(
+        [comparison.Task((method,), again)],
+        is_embedded=True,
+        checkpoints=tmp_path / "c",
+        finished=tmp_path / "kept",
+    )
     assert len(fitted) == 5
-    comparison.run(tasks, is_embedded=True, checkpoints=tmp_path / "kept", identity="another network")
+    comparison.run(
+        tasks,
+        is_embedded=True,
+        checkpoints=tmp_path / "c",
+        finished=tmp_path / "kept",
+        identity="another network",
+    )
     assert len(fitted) == 7
 
 
