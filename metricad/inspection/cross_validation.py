@@ -25,13 +25,11 @@ from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from metricad.density.cross_fit import Positional
 from metricad.density.mean import MeanDistance
 from metricad.inspection import fit_detector
 from metricad.inspection.fit_detector import Learned
-from metricad.inspection.model import OnOneGrid
 from metricad.scoring.calibration import check_total
 from metricad.scoring.standardize import Standardize
 
@@ -104,7 +102,7 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarra
         detector.fit(images)
         return _of_means(detector, images, folds)
     look, learned = fit_detector.fit(detector, images)
-    by_settings = {tuple(look.settings().items()): (detector, learned)}
+    by_settings = {tuple(look.settings().items()): _Refit(detector, learned)}
     scores = np.empty(len(images))
     for fold in range(int(folds.max()) + 1):
         out = np.flatnonzero(folds == fold)
@@ -114,32 +112,54 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarra
             other = copy.copy(detector)
             other.settings = {name: one for name, one in detector.settings.items() if name != "shape"}
             other.prepare(**chosen)
-            by_settings[key] = other, fit_detector.use(other, fit_detector.learn(other, images))
-        scores[out] = list(_of_fold(*by_settings[key], images, out))
+            by_settings[key] = _Refit(other, fit_detector.use(other, fit_detector.learn(other, images)))
+        without = by_settings[key].without(images, out)
+        scores[out] = [without.score(image) for _, image in fit_detector.ahead(images, out.tolist())]
     return scores
 
 
-def _of_fold(
-    detector: "PartDetector", learned: Learned, images: Sequence[np.ndarray], out: np.ndarray
-) -> Iterator[float]:
-    """Yield the scores of a fold's images by a detector without them."""
-    name, _ = learned.choose(without=out)
-    densities = []
-    for k, fitted in enumerate(learned.candidates[name].fitted):
-        if isinstance(fitted, Positional):
-            maps = (
-                (found[k], detector.inside(image, found[k].shape[:2], k))
-                for image, found in _features(detector, images, out)
-            )
-            densities.append(fitted.without(maps))
-        else:
-            densities.append(fitted.without(out))
-    kept = [number for number, image in enumerate(learned.numbers) if image not in out]
-    found = learned.distances(name)
-    distances, insides = [found[number] for number in kept], [learned.insides[number] for number in kept]
-    standardize = fit_detector.empty_standardize(distances).adapt(distances, insides)
-    for image, features in _features(detector, images, out):
-        yield _score(detector, densities, image, features, standardize)
+class _Refit:
+    """Fits a detector again without some images.
+
+    Building and compiling a model takes longer than fitting it. So models are kept, and those with layers of
+    the same shapes get new weights.
+    """
+
+    def __init__(self, detector: "PartDetector", learned: Learned) -> None:
+        self._detector, self._learned = detector, learned
+        self._built: dict[tuple[object, ...], PartDetector] = {}
+
+    def without(self, images: Sequence[np.ndarray], out: np.ndarray) -> "PartDetector":
+        """Return a detector fitted without the images with these numbers, valid until the next call."""
+        learned = self._learned
+        name, _ = learned.choose(without=out)
+        densities = []
+        for k, fitted in enumerate(learned.candidates[name].fitted):
+            if isinstance(fitted, Positional):
+                maps = (
+                    (found[k], self._detector.inside(image, found[k].shape[:2], k))
+                    for image, found in _features(self._detector, images, out)
+                )
+                densities.append(fitted.without(maps))
+            else:
+                densities.append(fitted.without(out))
+        kept = [number for number, image in enumerate(learned.numbers) if image not in out]
+        found = learned.distances(name)
+        distances, insides = [found[number] for number in kept], [learned.insides[number] for number in kept]
+        standardize = fit_detector.empty_standardize(distances).adapt(distances, insides)
+        return self._with(densities, standardize)
+
+    def _with(self, densities: list[keras.layers.Layer], standardize: Standardize) -> "PartDetector":
+        layers = [*densities, standardize]
+        key = tuple(tuple(weight.shape) for layer in layers for weight in layer.weights)
+        if key not in self._built:
+            other = self._built[key] = copy.copy(self._detector)
+            other.densities = densities
+            other.assemble(standardize, self._detector.fuse, self._detector.score_layer)
+        other = self._built[key]
+        for own, new in zip([*other.densities, other.standardize], layers, strict=True):
+            own.set_weights(new.get_weights())
+        return other
 
 
 def _of_means(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> np.ndarray:
@@ -154,13 +174,15 @@ def _of_means(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.
             vectors = features.reshape(-1, features.shape[-1])
             totals[k][folds[number]] += vectors.sum(axis=0, dtype=np.float64)
             counts[folds[number], k] += len(vectors)
+    without = copy.copy(detector)
+    without.densities = [MeanDistance(source.dimensions, metric=detector.metric) for source in sources]
+    without.assemble()
     scores = np.empty(len(images))
-    for number, (image, found) in zip(everything, _features(detector, images, everything), strict=True):
-        rest = np.arange(count) != folds[number]
-        densities = [MeanDistance(source.dimensions, metric=detector.metric) for source in sources]
-        for k, density in enumerate(densities):
+    for chosen, image in fit_detector.ahead(images, everything.tolist()):
+        rest = np.arange(count) != folds[chosen]
+        for k, density in enumerate(without.densities):
             density.mean.assign(totals[k][rest].sum(axis=0) / counts[rest, k].sum())
-        scores[number] = _score(detector, densities, image, found, None)
+        scores[chosen] = without.score(image)
     return scores
 
 
@@ -169,27 +191,3 @@ def _features(
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     for _, image in fit_detector.ahead(images, numbers.tolist()):
         yield image, detector.feature_maps(image)
-
-
-def _score(
-    detector: "PartDetector",
-    densities: Sequence[keras.layers.Layer],
-    image: np.ndarray,
-    features: Sequence[np.ndarray],
-    standardize: Standardize | None,
-) -> float:
-    """Compute an image score with these layers and the detector's fusion and image score.
-
-    The layers are not connected to a model, which takes longer.
-    """
-    given = [tf.convert_to_tensor(one[np.newaxis]) for one in features]
-    distances = [density(one) for density, one in zip(densities, given, strict=True)]
-    shares = OnOneGrid(detector.features.sources).call(distances)
-    if standardize is not None and detector.fuse is not None:
-        shares = detector.fuse(standardize(shares))
-    inside = detector.inside(image, shares.shape[1:3])
-    known = np.ones(shares.shape[1:3], np.float32) if inside is None else inside.astype(np.float32)
-    found = detector.score_layer(
-        tf.reduce_sum(shares, axis=-1), shares, tf.convert_to_tensor(known[np.newaxis])
-    )
-    return float(found["score"][0])

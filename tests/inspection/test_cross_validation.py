@@ -78,9 +78,7 @@ def test_the_detector_is_that_of_a_plain_fit_and_its_own_scores_are_lower(networ
     for one, other in zip(layers(detector), layers(plain), strict=True):
         for weights, expected in zip(one.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_array_equal(weights, expected)
-    last = cross_validation._score(
-        detector, detector.densities, good[-1], detector.feature_maps(good[-1]), detector.standardize
-    )
+    last = detector.score(good[-1])
     assert found.argmax() == len(good) - 1
     assert found[-1] > 2 * last  # unlike the others, it would hide in a model that has seen it
 
@@ -95,9 +93,12 @@ def test_scores_of_a_fold_do_not_depend_on_its_images(network, good):
     mask[20:60, 15:70] = True
     detector = PartDetector(network, "gaussian", region=MaskRegion(mask))
     _, learned = fit_detector.fit(detector, good)
-    both = list(cross_validation._of_fold(detector, learned, good, np.array([2, 6])))
+    without = cross_validation._Refit(detector, learned)
     changed = [*good[:2], good[0], *good[3:]]
-    other = list(cross_validation._of_fold(detector, learned, changed, np.array([2, 6])))
+    both, other = (
+        [without.without(images, np.array([2, 6])).score(images[i]) for i in (2, 6)]
+        for images in (good, changed)
+    )
     assert both[1] == pytest.approx(other[1], rel=1e-5)
     assert both[0] != other[0]
 
