@@ -6,6 +6,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# One test process for each core, each with one thread: threads of several processes wait for each other.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick coverage lint bench clean
 
@@ -14,13 +17,13 @@ demo: $(STAMP)
 	$(BIN)/metricad demo --out demo
 
 test: lint
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 quick: $(STAMP)
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "(core or not tf) and not slow and not browser"
+	$(PYTEST) -m "(core or not tf) and not slow and not browser"
 
 coverage: $(STAMP)
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
