@@ -10,6 +10,8 @@ STAMP  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+unexport PYTHONDONTWRITEBYTECODE  # compiled modules are kept: tests start many processes
+
 .PHONY: demo test quick coverage lint bench clean
 
 demo: $(STAMP)
