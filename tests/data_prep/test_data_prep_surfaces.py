@@ -90,6 +90,7 @@ def test_plan_out_of_range_is_refused(options, message):
         Plan(**options)
 
 
+@pytest.mark.tf
 def test_command_line_prepares_and_prints_the_counts_alone(tmp_path):
     command = [sys.executable, "-m", "data_prep", "surfaces", "--surfaces", "5", "--size", "64"]
     command += ["--normals", "2", "--defects", "1", "--data-dir", str(tmp_path)]
