@@ -151,13 +151,20 @@ class PartDetector:
         score: ImageScore | None = None,
     ) -> None:
         """Connect the layers into the two halves of the model and compile both."""
-        self.standardize, self.fuse = standardize, fuse
-        self.score_layer = ImageScore(self.score_name, name="score") if score is None else score
         self.to_maps = model.maps(self.features, self.densities)
+        self._distances = compiled(self.to_maps, tf.TensorSpec((1, None, None, self.channels)))
+        self._assemble_verdict(
+            standardize, fuse, ImageScore(self.score_name, name="score") if score is None else score
+        )
+
+    def _assemble_verdict(
+        self, standardize: Standardize | None, fuse: Fuse | None, score: ImageScore
+    ) -> None:
+        """Connect the layers of the second half."""
+        self.standardize, self.fuse, self.score_layer = standardize, fuse, score
         self.to_verdict = model.verdict(
             len(self.densities), self.score_layer, standardize=standardize, fuse=fuse
         )
-        self._distances = compiled(self.to_maps, tf.TensorSpec((1, None, None, self.channels)))
         number = len(self.densities)
         maps_and_places = tf.TensorSpec((1, None, None, number)), tf.TensorSpec((1, None, None))
         self._verdict = compiled(lambda *given: self.to_verdict(list(given)), *maps_and_places)
@@ -233,7 +240,7 @@ class PartDetector:
         layer.center.assign(center if self.standardize is not None else 0.0)
         layer.spread.assign(spread if self.standardize is not None else 1.0)
         fuse = None if self.fuse is None else self.fuse.only(kinds)
-        other.assemble(self.standardize, fuse, layer)
+        other._assemble_verdict(self.standardize, fuse, layer)
         return other
 
     def score(self, image: np.ndarray) -> float:
