@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import gc
+import hashlib
 import io
 import json
 import os
@@ -22,22 +23,9 @@ from PIL import Image
 
 from metricad.data import images
 from metricad.errors import DataError
+from metricad.inspection.inspector import FIELDS
 from tests.helpers import make_run, repack, save, scratched, texture
 
-FIELDS = [
-    "path",
-    "score",
-    "threshold",
-    "percentile",
-    "verdict",
-    "peak_row",
-    "peak_col",
-    "size_class",
-    "source",
-    "false_alarm_rate",
-    "rate_basis",
-    "error",
-]
 ENOUGH = ("--false-alarm-rate", "0.1", "--holdout", "0.3")  # for the thirty good images
 GRAY = images.to_uint8(texture(np.random.default_rng(99)))
 OLD = b"what was here before"
@@ -71,9 +59,12 @@ def error_in(run_metricad, part):
         assert done.status == 2
         assert done.err == ""
         (row,) = map(json.loads, done.out.splitlines())
-        assert list(row) == FIELDS
+        assert list(row) == list(FIELDS)
         assert (row["path"], row["verdict"]) == (str(path), "error")
-        assert [row[name] for name in FIELDS if name not in ("path", "verdict", "error")] == [None] * 9
+        assert row["sha256"] == (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None)
+        assert (row["part"], row["part_sha256"]) == ("part", hashlib.sha256(part.read_bytes()).hexdigest())
+        said = {"time", "path", "sha256", "part", "part_sha256", "verdict", "error"}
+        assert {row[name] for name in FIELDS if name not in said} == {None}
         return row["error"]
 
     return run
@@ -586,7 +577,7 @@ def test_one_bad_file_among_many_as_json(run_metricad, part, line, tmp_path):
     )
     assert (done.status, done.err) == (2, "")
     rows = [json.loads(text, parse_constant=pytest.fail) for text in done.out.splitlines()]
-    assert all(list(row) == FIELDS for row in rows)
+    assert all(list(row) == list(FIELDS) for row in rows)
     assert [row["verdict"] for row in rows] == ["good", "error", "defect"]
     assert rows[1]["error"].startswith("not a readable image: damaged, or of another kind")
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["a.png.png", "c.png.png"]
@@ -596,7 +587,7 @@ def test_one_bad_file_among_many_as_csv(run_metricad, part, line):
     done = run_metricad("inspect", part, line, "--format", "csv")
     assert (done.status, done.err) == (2, "")
     rows = list(csv.DictReader(io.StringIO(done.out)))
-    assert list(rows[0]) == FIELDS
+    assert list(rows[0]) == list(FIELDS)
     assert [row["verdict"] for row in rows] == ["good", "error", "defect"]
     assert rows[1]["error"].startswith("not a readable image")
     assert rows[1]["score"] == ""
