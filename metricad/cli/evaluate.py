@@ -1,11 +1,8 @@
 """`metricad evaluate`: measure AUROC on labeled surfaces."""
 
 import contextlib
-import hashlib
-import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -109,7 +106,7 @@ def evaluate(
                 protocol=protocol,
                 checkpoints=checkpoints,
                 finished=checkpoints,
-                identity=_checksums([*(parts or []), *networks]),
+                identity=comparison.checksums([*(parts or []), *networks]),
                 is_embedded=embedding,
                 on_image=advance,
             )
@@ -120,14 +117,3 @@ def evaluate(
     shutil.rmtree(checkpoints, ignore_errors=True)
     display.table(report.table(study.results), title="AUROC")
     typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
-
-
-def _checksums(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """Hash the inspectors and networks that are evaluated; names of shipped networks stand for themselves."""
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        digest.update(os.fsencode(path))
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.read_bytes())
-    return digest.hexdigest()

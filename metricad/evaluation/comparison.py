@@ -107,7 +107,7 @@ def run(
     finished : path, optional
         Folder for the results of finished tasks.
     identity : str
-        Whatever else decides the results, such as the checksums of inspectors and networks.
+        Whatever else decides the results, such as the `checksums` of inspectors and networks.
     is_embedded
         See `evaluate`.
     on_image : function, optional
@@ -144,9 +144,13 @@ def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str)
         [one.name, one.role, one.network, one.units, one.seed, one.settings, one.epochs, one.threshold]
         for one in task.methods
     ]
-    surface = task.surface
-    words = [methods, asdict(protocol), is_embedded, identity, versions(), surface.dataset, surface.name]
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    words = [methods, asdict(protocol), is_embedded, identity, versions(), images_digest(task.surface)]
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def images_digest(surface: Surface) -> str:
+    """Hash the names of a surface and the pixels of all its images and masks."""
+    digest = hashlib.sha256(json.dumps([surface.dataset, surface.name]).encode())
     for sample in (*surface.fit, *surface.test):
         digest.update(json.dumps([sample.name, sample.kind]).encode())
         for read in (sample.read, sample.read_mask):
@@ -155,7 +159,18 @@ def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str)
                     digest.update(read().tobytes())
                 except DataError as error:  # `evaluate` says what becomes of it
                     digest.update(str(error).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
+
+
+def checksums(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Hash the files of inspectors and networks; names of shipped networks stand for themselves."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        digest.update(os.fsencode(path))
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _evaluations(done: Study) -> list[Evaluation]:

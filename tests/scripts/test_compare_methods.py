@@ -1,5 +1,7 @@
 """The script that puts published methods beside metricad's own: sizes, and the page."""
 
+import json
+
 from metricad.evaluation.results import Cost, Result, Study
 from metricad.reporting import markdown
 from tests.helpers import load_script
@@ -50,3 +52,18 @@ def test_the_command_names_no_folder_of_this_machine(tmp_path):
     assert str(tmp_path.parent) not in words
     assert "--method cae-kde --epochs cae-kde=3 --weights w.h5" in words
     assert script.place(tmp_path, "cae-kde", 2).name == "2-cae-kde.json"
+
+
+def test_what_was_decided_by_something_else_is_done_again(tmp_path):
+    marks = [
+        script.mark("cae-kde", images, epochs=epochs, weights=weights)
+        for images in "ab" for epochs in (None, 3) for weights in (None, "none", str(tmp_path / "w.h5"))
+    ]  # fmt: skip
+    assert len(set(marks)) == 12
+    assert marks[0] == script.mark("cae-kde", "a", epochs=None, weights=None)
+    path = script.place(tmp_path, "cae-kde", 0)
+    path.write_text("results")
+    assert not script.is_done(path, marks[0])  # killed before the second file
+    path.with_suffix(".taken.json").write_text(json.dumps({"mark": marks[0]}))
+    assert script.is_done(path, marks[0])
+    assert not script.is_done(path, marks[1])
