@@ -27,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import portalocker
 import rivals
 
-from metricad import files
+from metricad import files, methods
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.evaluation import candidates, comparison
@@ -59,7 +59,7 @@ def main() -> None:
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*SHIPPED, *CONTROLS, *list(Method)]
+    names = options.method or [*SHIPPED, *CONTROLS, *list(methods.Method)]
     for folder in (options.work, options.out):
         files.check_writable(folder, folder=True)
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
@@ -73,12 +73,27 @@ def main() -> None:
                 advance()
     places = [place(options.work, name, number) for number in range(len(surfaces)) for name in names]
     study = records.merge(map(records.load, places))
+    for problem in [*study.problems(), *uneven(study)]:
+        print(problem, file=sys.stderr)
     taken = [json.loads(each.with_suffix(".taken.json").read_text()) for each in places]
     document = build(study, taken, command=describe(options))
     files.write_text(options.out / "methods.md", markdown.render(document))
     files.write_text(options.out / "methods.csv", report.to_csv(study))
     records.save(options.work / "all.json", study)
     print("\n".join(markdown.table(document.blocks[-1])))
+
+
+def uneven(study: Study) -> list[str]:
+    """Say on which surfaces some methods left out other images than others, one line each."""
+    names: dict[str, set[tuple[str, ...]]] = {}
+    for one in study.results:
+        bad = sorted(each["name"] for each in one.left_out if each["what"] == "image")
+        names.setdefault(one.surface, set()).add(tuple(bad))
+    return [
+        f"{surface}: not all methods left out the same images; remove these, then repeat the command"
+        for surface, sets in names.items()
+        if len(sets) > 1
+    ]
 
 
 def place(work: Path, name: str, number: int) -> Path:
@@ -129,7 +144,7 @@ def _run(
     epochs: dict[str, int],
     weights: str | None,
 ) -> None:
-    if name in list(Method):
+    if name in list(methods.Method):
         chosen = [candidates.of_name(name, epochs=epochs.get(name), weights=weights)]
     elif name == "variation":
         chosen = candidates.BASELINES

@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ import numpy as np
 import rivals
 import tensorflow as tf
 
-from metricad import files, metrics
+from metricad import files, methods, metrics
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.data.channels import to_luminance
@@ -60,7 +61,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
-    parser.add_argument("--method", action="append", choices=list(Method), help="also published methods")
+    parser.add_argument(
+        "--method", action="append", choices=list(methods.Method), help="also published methods"
+    )
     rivals.add_options(parser)
     parser.add_argument("--side", type=int, default=measuring.SIDE, help="pixels, of images for timing")
     parser.add_argument("--set-up", type=int, default=measuring.SET_UP_IMAGES, help="good images for timing")
@@ -102,6 +105,8 @@ def main() -> None:
     files.write_text(options.out / "scoreboard.csv", report.to_csv(study))
     shutil.rmtree(work, ignore_errors=True)
     print("\n".join(markdown.table(document.blocks[-1])))
+    for problem in study.problems():
+        print(problem, file=sys.stderr)
 
 
 def kept(work: Path, decisive: Sequence[object], make: Callable[[], dict]) -> dict:

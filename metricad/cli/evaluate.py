@@ -3,13 +3,14 @@
 import contextlib
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metricad import files
-from metricad.cli import display
+from metricad.cli import console, display
 from metricad.cli.options import (
     DataDir,
     FalseAlarmRate,
@@ -76,7 +77,8 @@ def evaluate(
     """Measure the AUROC of each surface (the paper's protocol) and of an untrained network and a baseline.
 
     After an interruption, run the same command again: finished surfaces are kept, and training of a method
-    continues where it stopped.
+    continues where it stopped. Images and masks that cannot be used are left out and named; the exit status
+    is 2 then. More than 5 % bad images are an error of their surface; the others are still evaluated.
 
     Example: metricad evaluate --data tiles/ --out results.json
     """
@@ -92,6 +94,7 @@ def evaluate(
 
     protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
+    display.left_out(sum((surface.skipped for surface in surfaces), Counter()))
     for surface in surfaces:
         for remark in datasets.mask_problems(surface):
             print(f"warning: {surface.name}: {remark}; its pixels are left out", file=sys.stderr)
@@ -114,6 +117,11 @@ def evaluate(
         with contextlib.suppress(OSError):
             checkpoints.rmdir()  # where nothing is kept
     records.save(out, study)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if not study.failed:  # else finished surfaces are kept until the others are mended
+        shutil.rmtree(checkpoints, ignore_errors=True)
     display.table(report.table(study.results), title="AUROC")
     typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
+    for problem in study.problems():
+        print(problem, file=sys.stderr)
+    if not study.is_whole:
+        raise typer.Exit(console.EXIT_ERROR)

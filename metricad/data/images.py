@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,19 +114,38 @@ def decode(path: str | os.PathLike[str], *, page: int | None = None, content: by
 
 
 def find_levels(
-    paths: Sequence[str | os.PathLike[str]], *, bits: int | None = None, page: int | None = None
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    bits: int | None = None,
+    page: int | None = None,
+    skips_bad: bool = False,
 ) -> Levels:
     """Find the range of levels of good images, for `read`.
 
     Only the first image is read if its levels are 8-bit or floats, or the file says their range, or `bits` is
-    given. Else the largest level of all images tells it.
+    given. Else the largest level of all images tells it. With `skips_bad`, images that cannot be read are
+    passed over, as long as there are others.
 
     Raises
     ------
     DataError
         An image cannot be read, or does not hold this number of bits.
     """
-    return levels_of(((str(path), decode(path, page=page)) for path in paths), bits=bits)
+
+    def pictures() -> Iterator[tuple[str, Picture]]:
+        bad, good = None, 0
+        for path in paths:
+            try:
+                yield str(path), decode(path, page=page)
+                good += 1
+            except DataError as error:
+                if not skips_bad:
+                    raise
+                bad = error
+        if bad is not None and not good:
+            raise bad
+
+    return levels_of(pictures(), bits=bits)
 
 
 def to_image(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,10 @@ def run(
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Study:
-    """Evaluate all tasks one by one; raises the errors of `evaluate`.
+    """Evaluate all tasks one by one.
+
+    A surface that cannot be evaluated is recorded, and the others are still done; if there are no others, the
+    error of `evaluate` is raised.
 
     With a folder for finished tasks, the result of each is kept there. A task that was done before with the
     same methods, protocol, images and software is not done again.
@@ -114,7 +117,8 @@ def run(
         Called after each image, and after each epoch of a method that trains.
     """
     protocol = protocol or Protocol()
-    found = []
+    found: list[Evaluation] = []
+    failed: list[dict[str, str]] = []
     for task in tasks:
         kept = None
         if finished is not None:
@@ -124,18 +128,25 @@ def run(
             for _ in range(task.step_count):
                 on_image()
         else:
-            evaluations = evaluate(
-                task.methods,
-                task.surface,
-                protocol=protocol,
-                checkpoints=checkpoints,
-                is_embedded=is_embedded,
-                on_image=on_image,
-            )
+            try:
+                evaluations = evaluate(
+                    task.methods,
+                    task.surface,
+                    protocol=protocol,
+                    checkpoints=checkpoints,
+                    is_embedded=is_embedded,
+                    on_image=on_image,
+                )
+            except DataError as error:
+                if len(failed) == len(tasks) - 1:
+                    raise
+                words = {"dataset": task.surface.dataset, "surface": task.surface.name, "reason": str(error)}
+                failed.append(words)
+                continue
             if kept is not None:
                 records.save(kept, study(evaluations))
         found += evaluations
-    return study(found, networks)
+    return replace(study(found, networks), failed=failed)
 
 
 def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str) -> str:

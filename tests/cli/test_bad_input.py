@@ -689,17 +689,51 @@ def test_a_surface_without_both_kinds(refused_evaluation, part, tmp_path, kinds,
     assert f"data: surface stripes {words}" in refused_evaluation(part, "--data", data)
 
 
-def test_a_damaged_test_image(refused_evaluation, part, tmp_path):
-    data = mvtec(tmp_path / "data")
-    bad = data / "stripes" / "test" / "scratch" / "1.png"
-    bad.write_bytes(bad.read_bytes()[:150])
-    assert refused_evaluation(part, "--data", data).startswith(f"error: {bad}: not a readable image")
+def test_a_bad_image_and_a_bad_mask_cost_themselves_and_not_the_run(run_metricad, part, tmp_path):
+    data, out = mvtec(tmp_path / "data") / "stripes", tmp_path / "out" / "results.json"
+    for name in ("train/good/0.png", "train/good/notes.txt"):
+        (data / name).write_bytes(b"no image")
+    save(data / "ground_truth" / "scratch" / "1_mask.png", np.zeros((9, 9), np.float32))
+    done = run_metricad("evaluate", part, "--data", data, "--out", out)
+    left_out, warning, image, mask = done.err.splitlines()
+    assert (done.status, left_out) == (2, "left out 1 file: 1 .txt")
+    assert warning.startswith("warning: stripes: test/scratch/1.png: ")
+    assert image.startswith("stripes: train/good/0.png: not a readable image")
+    assert mask.startswith("stripes: test/scratch/1.png: ")
+    records = json.loads(out.read_text())["results"]
+    assert [(one["fit_normals"], one["test_defects"], one["masks"]) for one in records] == [
+        (3, 2, 0),
+        (0, 2, 0),
+    ]
+    for one in records:
+        found = [(each["name"], each["what"]) for each in one["left_out"]]
+        assert found == [("train/good/0.png", "image"), ("test/scratch/1.png", "mask")]
+        assert str(tmp_path) not in json.dumps(one["left_out"])
+    assert "Left out, as the results say: 2 images" in report_of(run_metricad, out)
 
 
-def test_too_small_a_test_image(refused_evaluation, part, tmp_path):
-    data = mvtec(tmp_path / "data")
-    bad = png(data / "stripes" / "test" / "scratch" / "1.png", np.zeros((31, 64), np.uint8))
-    assert f"{bad}: expected at least 32×32 pixels" in refused_evaluation(part, "--data", data)
+def report_of(run_metricad, results):
+    """Write the report of results; give its Markdown."""
+    assert run_metricad("report", results, "--out", results.parent / "report").status == 0
+    return (results.parent / "report" / "report.md").read_text()
+
+
+def test_many_bad_images_are_an_error_of_their_surface_only(run_metricad, part, refused_evaluation, tmp_path):
+    data, out = mvtec(tmp_path / "data"), tmp_path / "out" / "results.json"
+    shutil.copytree(data / "stripes", data / "other")
+    for number in (0, 1):
+        png(data / "other" / "train" / "good" / f"{number}.png", np.zeros((31, 64), np.uint8))
+    named = shutil.copy(part, tmp_path / "stripes.metricad")
+    done = run_metricad("evaluate", named, "--data", data, "--out", out)
+    assert done.status == 2
+    assert "not evaluated: data: other: 2 of 8 images cannot be used" in done.err
+    document = json.loads(out.read_text())
+    assert {one["surface"] for one in document["results"]} == {"stripes"}
+    assert [one["surface"] for one in document["failed"]] == ["other"]
+    assert (out.parent / "results.training").is_dir()  # what is done is kept until the other is mended
+    shutil.rmtree(out.parent)
+    message = refused_evaluation(part, "--data", data / "other")
+    assert "the first: train/good/0.png: expected at least 32×32 pixels" in message
 
 
 def test_a_network_is_not_tested_on_what_it_was_trained_on(refused_evaluation, tmp_path):

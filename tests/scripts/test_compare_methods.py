@@ -1,6 +1,9 @@
 """The script that puts published methods beside metricad's own: sizes, and the page."""
 
 import json
+import sys
+
+import pytest
 
 from metricad.evaluation.results import Cost, Result, Study
 from metricad.reporting import markdown
@@ -67,3 +70,11 @@ def test_what_was_decided_by_something_else_is_done_again(tmp_path):
     path.with_suffix(".taken.json").write_text(json.dumps({"mark": marks[0]}))
     assert script.is_done(path, marks[0])
     assert not script.is_done(path, marks[1])
+
+
+@pytest.mark.parametrize("name", ["compare_methods", "scoreboard"])
+def test_the_options_are_read(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        load_script(name).main()
+    assert "--weights" in capsys.readouterr().out
