@@ -371,7 +371,7 @@ def test_wrong_options_are_one_line(refused, tmp_path, monkeypatch, arguments, w
 def test_a_fault_of_the_program_is_shown_and_is_no_defect(run_metricad, monkeypatch, part, line):
     """Status 1 would mean that a defect was found."""
 
-    def fail(path):
+    def fail(path, check):
         raise KeyError("a fault")
 
     monkeypatch.setattr("metricad.inspection.bundle.load", fail)
