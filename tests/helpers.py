@@ -99,6 +99,25 @@ def assert_same(one, other, image: np.ndarray) -> str:
     return found.verdict
 
 
+AREA = 36
+"""Smallest defect that matters, in pixels, of the part `small_defects`."""
+
+SMALL, LARGE = 5, 30
+"""Sides of squares in pixels: one that the part lets through, and one that it does not."""
+
+
+def smooth_images(count: int) -> list[np.ndarray]:
+    """Draw good images of the part `small_defects`."""
+    rng = np.random.default_rng(11)
+    return [surface(rng, (96, 96)) for _ in range(count)]
+
+
+def defective(side: int) -> np.ndarray:
+    """Draw a square of stripes, as strong as an image can show it, on a good image."""
+    at = (96 - side) // 2
+    return scratched(smooth_images(1)[0], at, at, side=side)
+
+
 def save(path: Path, image: np.ndarray) -> Path:
     """Write an image in [-1, 1] as an 8-bit PNG."""
     images.write(path, images.to_uint8(image))

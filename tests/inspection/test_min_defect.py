@@ -1,56 +1,89 @@
-"""The smallest defect that matters: let through in the library, each export and the service, and no larger."""
+"""The smallest defect that matters: smaller ones are let through, in the library and the service."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from metricad.deploy import export, exported
-from metricad.errors import DataError
+from metricad.data import images
+from metricad.errors import BundleError, DataError
 from metricad.inspection import bundle, min_defect
-from metricad.inspection.detector import PartDetector
-from metricad.inspection.inspector import Inspector
-from metricad.service import app
+from metricad.scoring.calibration import calibrate
+from metricad.service.judge import Judge, RequestLimits
 from tests import helpers
 
 pytestmark = pytest.mark.tf
 
-AREA = 16
-SMALL, LARGE = 3, 40  # sides in pixels
-SIDE = 128
+
+def test_without_it_all_sizes_are_defects(small_defects):
+    plain = replace(small_defects[0], detector=small_defects[0].detector.with_opening(None))
+    for side in (helpers.SMALL, helpers.LARGE):
+        assert plain.inspect(helpers.defective(side))[0].verdict == "defect"
 
 
-def good_images(count: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(11)
-    return [helpers.surface(rng, (SIDE, SIDE)) for _ in range(count)]
+def test_a_smaller_one_is_let_through_and_a_larger_one_is_not(small_defects):
+    inspector, _ = small_defects
+    small, anomaly = inspector.inspect(helpers.defective(helpers.SMALL))
+    assert (small.verdict, small.score) == ("good", pytest.approx(inspector.threshold, rel=1e-6))
+    assert anomaly.max() < inspector.map_scale()["threshold"]
+    assert inspector.inspect(helpers.defective(helpers.LARGE))[0].verdict == "defect"
 
 
-def marked(side: int) -> np.ndarray:
-    """A good image with a striped square as strong as can be."""
-    at = (SIDE - side) // 2
-    return helpers.scratched(good_images(9)[-1], at, at, side=side)
+def test_good_images_keep_their_scores(small_defects):
+    inspector, _ = small_defects
+    plain = inspector.detector.with_opening(None)
+    for image in helpers.smooth_images(4):
+        expected = plain.score(image)
+        found = inspector.detector.score(image)
+        assert found == expected if expected <= inspector.threshold else inspector.threshold <= found <= expected
 
 
-@pytest.fixture(scope="module")
-def made(shared):
-    """An inspector that reports every defect, and one that lets small ones through; and its file."""
-    from metricad.networks import hypercolumn
-
-    def make(path):
-        path.mkdir()
-        plain = helpers.make_part(hypercolumn.build(2, seed=1), "gaussian", (SIDE, SIDE))
-        bundle.save(plain, path / "plain.metricad")
-        bundle.save(min_defect.let_through(plain, good_images(8), AREA), path / "part.metricad")
-
-    folder = helpers.once(shared / "min_defect", make)
-    return tuple(bundle.load(folder / f"{name}.metricad") for name in ("plain", "part"))
+def test_the_record_says_what_is_reported(small_defects):
+    record = small_defects[0].fitted_on["min_defect"]
+    assert record["area"] == helpers.AREA
+    shares = list(record["reported"].values())
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.5
+    assert "36 pixels" in min_defect.describe(record)
 
 
-def test_without_it_both_are_defects(made):
-    assert [made[0].inspect(marked(side))[0].verdict for side in (SMALL, LARGE)] == ["defect", "defect"]
+def test_another_threshold_moves_the_level(small_defects):
+    inspector, _ = small_defects
+    calibration = calibrate(inspector.calibration.scores + 1, 0.1)
+    moved = min_defect.with_calibration(inspector, calibration)
+    assert moved.detector.opening.windows == inspector.detector.opening.windows
+    assert moved.detector.opening.threshold == moved.threshold
+    assert moved.detector.opening.level == pytest.approx(moved.map_scale()["threshold"], rel=0.01)
 
 
-def test_print(made):
-    print(made[1].fitted_on, made[1].threshold, [made[1].inspect(marked(s))[0].score for s in (3,10,20,30,40,60)])
-    print([made[0].inspect(marked(s))[0].score for s in (3,10,20,30,40,60)])
-    assert 0
+def test_in_the_service(small_defects):
+    judge = Judge({"part": small_defects[0]}, limits=RequestLimits())
+
+    def verdict(side: int) -> str:
+        file = io.BytesIO()
+        PIL.Image.fromarray(images.to_uint8(helpers.defective(side))).save(file, "PNG")
+        return judge.verdict("part", file.getvalue()).verdict
+
+    assert [verdict(helpers.SMALL), verdict(helpers.LARGE)] == ["good", "defect"]
+
+
+@pytest.mark.parametrize("area", (0, -1, np.nan, np.inf))
+def test_no_area(small_defects, area):
+    with pytest.raises(ValueError):
+        min_defect.let_through(small_defects[0], helpers.smooth_images(1), area)
+
+
+def test_too_large_an_area(small_defects):
+    with pytest.raises(DataError):
+        min_defect.let_through(small_defects[0], helpers.smooth_images(1), 5000)
+
+
+def test_a_bundle_that_contradicts_itself(small_defects, tmp_path):
+    inspector, path = small_defects
+    layers = bundle.read_manifest(path)["layers"]
+    for change in ({"threshold": 0.0}, {"windows": [[0, 1]]}, {"level": None}):
+        changed = layers | {"opening": layers["opening"] | change}
+        with pytest.raises(BundleError):
+            bundle.load(helpers.repack(path, tmp_path / "part.metricad", manifest={"layers": changed}))
