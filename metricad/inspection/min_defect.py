@@ -155,7 +155,7 @@ class _Drawn:
         self.inside = plain.inside(image, self.anomaly.shape[1:])
 
     def reported(self, plain: PartDetector, opening: Opening) -> np.ndarray:
-        """Tell which of the defects are reported: bool (9,)."""
+        """Tell which of the defects are reported: bool (6,)."""
         known = np.ones_like(self.anomaly[0]) if self.inside is None else self.inside.astype(np.float32)
         lowered = opening(tf.constant(self.anomaly), tf.constant(np.broadcast_to(known, self.anomaly.shape)))
         tops = [top_mean(one, SCORES[plain.score_name], self.inside) for one in lowered.numpy()]

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-ELONGATIONS = (1, 4, 16)
+ELONGATIONS = (1, 8)
 """Length by width of the defects that the windows are made for: a scratch is long and thin."""
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))

@@ -424,7 +424,7 @@ def test_an_export_is_no_bundle(free_export, tmp_path):
 def test_small_defects_are_let_through_and_larger_ones_are_not(small_defects, small_defects_export, format):
     inspector, _ = small_defects
     made = exported.load(small_defects_export(format))
-    assert made.fitted_on["min_defect"]["area"] == AREA
+    assert made.fitted_on["fitted_on"]["min_defect"]["area"] == AREA
     found = [assert_same(inspector, made, defective(side)) for side in (SMALL, LARGE)]
     assert found == ["good", "defect"]
 

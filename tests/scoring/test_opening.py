@@ -65,8 +65,8 @@ def test_scores_above_the_threshold_are_lowered():
 
 
 def test_windows_have_the_area_of_the_defect():
-    assert windows(64, 4, 0) == ((2, 0), (1, 3), (1, 8))
-    assert windows(64, 4, 5) == ((7, 0), (6, 3), (6, 8))
+    assert windows(64, 4, 0) == ((2, 0), (1, 5))
+    assert windows(64, 4, 5) == ((7, 0), (6, 5))
 
 
 @pytest.mark.parametrize("given", ((), [(0, 1)], [(1, -1)], [(1, 5000)], [(1.5, 1)], [(True, 0)]))
