@@ -130,7 +130,10 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
 
         writer = csv.DictWriter(sys.stdout, [field.name for field in fields(Inspection)], lineterminator="\n")
         writer.writeheader()
-        yield lambda inspection: writer.writerow(asdict(inspection))
+        # The list of defects is JSON in one column.
+        yield lambda inspection: writer.writerow(
+            asdict(inspection) | {"defects": json.dumps([asdict(one) for one in inspection.defects])}
+        )
     else:
         # Non-ASCII characters are escaped: file names may not be UTF-8, but JSON must be.
         yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)

@@ -7,14 +7,13 @@ import logging
 import time
 from asyncio import create_task
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
 import PIL.Image
 from fastapi import Request
 
-from metricad.data import images
 from metricad.errors import DataError, InspectorError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
@@ -106,7 +105,7 @@ class Judge:
         # error.
         try:
             image = np.zeros(size, np.float32)
-            self._draw(inspector, inspector.inspect(image)[1], image)
+            self._draw(inspector, image)
         except InspectorError:
             raise
         except DataError:
@@ -186,6 +185,7 @@ class Judge:
                 "peak": {"row": found.peak_row, "column": found.peak_col},
                 "size_class": found.size_class,
                 "source": found.source,
+                "defects": [asdict(one) for one in found.defects],
                 "false_alarm_rate": found.false_alarm_rate,
                 "rate_basis": found.rate_basis,
                 "version": self.version,
@@ -197,7 +197,7 @@ class Judge:
         """Draw the anomaly map of an image file; return a PNG file."""
         inspector = self.parts[name]
         image = self._decode(inspector, content)
-        return self._draw(inspector, inspector.inspect(image)[1], image)
+        return self._draw(inspector, image)
 
     def _decode(self, inspector: Inspector[ImageJudge], content: bytes) -> np.ndarray:
         return decoding.decode(
@@ -208,9 +208,9 @@ class Judge:
             levels=inspector.levels,
         )
 
-    def _draw(self, inspector: Inspector[ImageJudge], anomaly: np.ndarray, image: np.ndarray) -> bytes:
-        anomaly_map = inspector.detector.on_pixels(anomaly, image)
-        picture = images.overlay(image, anomaly_map, **inspector.map_scale())
+    def _draw(self, inspector: Inspector[ImageJudge], image: np.ndarray) -> bytes:
+        inspection, anomaly = inspector.inspect(image)
+        picture = inspector.picture(inspection, image, anomaly)
         file = io.BytesIO()
         PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # higher levels are slow
         return file.getvalue()

@@ -293,9 +293,9 @@ def test_any_number_of_workers_say_the_same_in_the_same_order(fitted, good_folde
     names = [*names[:5], bad, *names[5:]]
     alone = [found for found, _, _ in fitted.inspect_files(names)]
     drawn = []
-    together = fitted.inspect_files(names, workers=3, draw=lambda path, image, distances: drawn.append(path))
+    together = fitted.inspect_files(names, workers=3, draw=lambda found, *_: drawn.append(found.path))
     assert [found for found, _, _ in together] == alone
-    assert sorted(drawn) == sorted(set(names) - {bad})
+    assert sorted(drawn) == sorted(map(str, set(names) - {bad}))
     assert fitted.detector.timer.seconds.keys() == {"read", "network and distance", "score", "write"}
 
 
@@ -321,13 +321,14 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_reported(fitted, good_folder
     assert [inspection.verdict for inspection, _, _ in found][-1] == "error"
 
 
-def test_an_inspection_is_twelve_fields_that_json_can_hold(fitted):
-    inspection, _ = fitted.inspect(new_part(), path="a.png")
+def test_an_inspection_is_fields_that_json_can_hold(fitted):
+    inspection, _ = fitted.inspect(scratched(new_part(), 20, 20), path="a.png")
     record = dataclasses.asdict(inspection)
     assert list(record) == [
         "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size_class",
-        "source", "false_alarm_rate", "rate_basis", "error",
+        "source", "false_alarm_rate", "rate_basis", "defects", "error",
     ]  # fmt: skip
+    assert len(record["defects"]) > 0
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert dataclasses.asdict(Inspection("b.png", error="why"))["verdict"] == "error"
 

@@ -17,7 +17,7 @@ import pytest
 
 from metricad.data import images
 from metricad.errors import DataError
-from metricad.inspection.inspector import Inspection
+from metricad.inspection.inspector import Inspection, Inspector
 from metricad.monitoring import watch
 from metricad.monitoring.folder import TRIES, WatchedFolder
 from metricad.monitoring.journal import Journal
@@ -41,13 +41,13 @@ class Brightness:
             grid=SimpleNamespace(smallest=4),
             channels=1,
             on_pixels=lambda distance_map, image: np.broadcast_to(distance_map, image.shape),
+            map_value=lambda score: score,
         )
 
     def read(self, path):
         return images.read(path, minimum_size=4)
 
-    def map_scale(self):
-        return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
+    map_scale, picture = Inspector.map_scale, Inspector.picture
 
     def inspect(self, image, *, path=None):
         self.on_inspect(path)
