@@ -55,7 +55,9 @@ def prototype(
     mask: Annotated[
         Path | None,
         typer.Option(
-            help="Image of the same size as the parts' images; white is inspected.", show_default=False
+            help="Image of the same size as the parts' images, white is inspected; or a JSON file with polygons "
+            "to inspect or to ignore.",
+            show_default=False,
         ),
     ] = None,
     foreground: Annotated[
