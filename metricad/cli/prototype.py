@@ -55,8 +55,8 @@ def prototype(
     mask: Annotated[
         Path | None,
         typer.Option(
-            help="Image of the same size as the parts' images, white is inspected; or a JSON file with polygons "
-            "to inspect or to ignore.",
+            help="Image of the same size as the parts' images, white is inspected; or a JSON file with "
+            "polygons to inspect or to ignore.",
             show_default=False,
         ),
     ] = None,

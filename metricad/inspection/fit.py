@@ -145,11 +145,13 @@ def fit_inspector(
     calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
     if names:
         record["suspects"] = names
-    made = Inspector(detector, calibrated, record, levels)
+    inspector = Inspector(detector, calibrated, record, levels)
     if smallest is None:
-        return made
+        return inspector
     kept = [path for path in held_out or fitted if path.name not in names]
-    return min_defect.let_through(made, min_defect.files(made, kept, page=page), smallest, seed=seed)
+    return min_defect.let_through(
+        inspector, min_defect.files(inspector, kept, page=page), smallest, seed=seed
+    )
 
 
 def _calibrated(

@@ -76,7 +76,9 @@ def let_through(
     good = _good(plain, inspector.threshold, images)
     most = good[0].shape[0] * good[0].shape[1] / 4
     if area > most:
-        raise DataError(f"a smallest defect of {area:g} pixels is no small part of an image; give a smaller one")
+        raise DataError(
+            f"a smallest defect of {area:g} pixels is no small part of an image; give a smaller one"
+        )
     rng = np.random.default_rng(seed)
     drawn = [_Drawn(plain, image, area, rng) for image in good]
     for blur in range(max(one.anomaly.shape[1] for one in drawn)):
@@ -142,9 +144,7 @@ def describe(record: dict[str, Any]) -> str:
 class _Drawn:
     """The maps of one good image with defects of one area: black, white and striped, of each elongation."""
 
-    def __init__(
-        self, plain: PartDetector, image: np.ndarray, area: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, plain: PartDetector, image: np.ndarray, area: float, rng: np.random.Generator) -> None:
         inside = None if plain.region is None else plain.region.region(to_luminance(image))
         marked = [
             _painted(image, _mask(image.shape[:2], area, ratio, inside, rng), look)

@@ -46,20 +46,24 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     inside = _filled(shape, inspect) if "inspect" in found else np.ones(shape, bool)
     inside &= ~_filled(shape, ignore)
     if not inside.any():
-        raise DataError(f"{path}: the polygons leave no pixel of {shape[0]}×{shape[1]} to inspect; draw them anew")
+        raise DataError(
+            f"{path}: the polygons leave no pixel of {shape[0]}×{shape[1]} to inspect; draw them anew"
+        )
     return inside
 
 
-def _parsed(found: Any) -> tuple[tuple[int, int], list[np.ndarray], list[np.ndarray]]:
+def _parsed(
+    found: Any,
+) -> tuple[tuple[int, int], list[np.ndarray], list[np.ndarray]]:
     if not isinstance(found, dict) or not {"inspect", "ignore"} & found.keys():
         raise ValueError("neither inspect nor ignore")
     if unknown := found.keys() - _KEYS:
         raise ValueError(f"{min(unknown)!r} is not known")
-    sides = [found.get(name) for name in ("height", "width")]
-    if not all(type(side) is int and 0 < side <= _LARGEST for side in sides):
-        raise ValueError(f"height and width are {sides[0]!r} and {sides[1]!r}")
+    height, width = found.get("height"), found.get("width")
+    if not all(type(side) is int and 0 < side <= _LARGEST for side in (height, width)):
+        raise ValueError(f"height and width are {height!r} and {width!r}")
     inspect, ignore = ([_polygon(one) for one in _list(found.get(key, []))] for key in ("inspect", "ignore"))
-    return (sides[0], sides[1]), inspect, ignore
+    return (height, width), inspect, ignore
 
 
 def _list(given: Any) -> list[Any]:

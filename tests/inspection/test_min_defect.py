@@ -37,7 +37,9 @@ def test_good_images_keep_their_scores(small_defects):
     for image in helpers.smooth_images(4):
         expected = plain.score(image)
         found = inspector.detector.score(image)
-        assert found == expected if expected <= inspector.threshold else inspector.threshold <= found <= expected
+        assert (
+            found == expected if expected <= inspector.threshold else inspector.threshold <= found <= expected
+        )
 
 
 def test_the_record_says_what_is_reported(small_defects):
@@ -69,9 +71,9 @@ def test_in_the_service(small_defects):
     assert [verdict(helpers.SMALL), verdict(helpers.LARGE)] == ["good", "defect"]
 
 
-@pytest.mark.parametrize("area", (0, -1, np.nan, np.inf))
+@pytest.mark.parametrize("area", [0, -1, np.nan, np.inf])
 def test_no_area(small_defects, area):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="more than 0"):
         min_defect.let_through(small_defects[0], helpers.smooth_images(1), area)
 
 
@@ -81,7 +83,7 @@ def test_too_large_an_area(small_defects):
 
 
 def test_a_bundle_that_contradicts_itself(small_defects, tmp_path):
-    inspector, path = small_defects
+    _inspector, path = small_defects
     layers = bundle.read_manifest(path)["layers"]
     for change in ({"threshold": 0.0}, {"windows": [[0, 1]]}, {"level": None}):
         changed = layers | {"opening": layers["opening"] | change}

@@ -44,7 +44,7 @@ def test_nothing_ignored_is_the_whole_image(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    (
+    [
         {},
         {"ignore": [SQUARE], "inspekt": []},
         {"ignore": [SQUARE], "height": 0},
@@ -59,7 +59,7 @@ def test_nothing_ignored_is_the_whole_image(tmp_path):
         {"ignore": [[[1, 2], [3, 4], [5, 1e99]]]},
         {"inspect": []},
         {"ignore": [[[-9, -9], [-9, 99], [99, 99], [99, -9]]]},
-    ),
+    ],
 )
 def test_wrong_polygons_are_one_line(tmp_path, content):
     with pytest.raises(DataError) as refused:
@@ -67,7 +67,7 @@ def test_wrong_polygons_are_one_line(tmp_path, content):
     assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize("content", (b"", b"[]", b"{", b"\xff", b'{"height": NaN}', b"[" * 10**5))
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"height": NaN}', b"[" * 10**5])
 def test_a_file_that_is_no_json(tmp_path, content):
     path = tmp_path / "region.JSON"
     path.write_bytes(content)

@@ -29,7 +29,7 @@ def opened_simply(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("is_whole", (True, False))
+@pytest.mark.parametrize("is_whole", [True, False])
 def test_it_is_what_windows_fit_into(is_whole):
     rng = np.random.default_rng(1)
     values = rng.normal(size=(17, 21)).astype(np.float32)
@@ -48,7 +48,7 @@ def test_a_map_smaller_than_the_windows_stays():
     np.testing.assert_array_equal(Opening([(5, 7)], 0.0, 0.0)(values, np.ones_like(values)), values)
 
 
-@pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_stay(value):
     values = np.zeros((1, 9, 9), np.float32)
     values[0, 4, 4] = value
@@ -69,13 +69,13 @@ def test_windows_have_the_area_of_the_defect():
     assert windows(64, 4, 5) == ((7, 0), (6, 5))
 
 
-@pytest.mark.parametrize("given", ((), [(0, 1)], [(1, -1)], [(1, 5000)], [(1.5, 1)], [(True, 0)]))
+@pytest.mark.parametrize("given", [(), [(0, 1)], [(1, -1)], [(1, 5000)], [(1.5, 1)], [(True, 0)]])
 def test_wrong_windows(given):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="windows"):
         Opening(given, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("wrong", ({"threshold": np.nan, "level": 0.0}, {"threshold": 0.0, "level": np.inf}))
+@pytest.mark.parametrize("wrong", [{"threshold": np.nan, "level": 0.0}, {"threshold": 0.0, "level": np.inf}])
 def test_numbers_that_are_not_finite(wrong):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="finite"):
         Opening([(1, 0)], **wrong)

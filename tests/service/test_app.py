@@ -133,7 +133,9 @@ def test_a_verdict_has_all_that_a_line_needs(client):
         "source": "light",
         "false_alarm_rate": 0.1,
         "rate_basis": "promised",
-        "defects": [{"row": 3, "col": 5, "height": 1, "width": 1, "area": 1, "length": 1.4, "value": found["score"]}],
+        "defects": [
+            {"row": 3, "col": 5, "height": 1, "width": 1, "area": 1, "length": 1.4, "value": found["score"]}
+        ],
         "version": client.get("/openapi.json").json()["info"]["version"],
     }
 
