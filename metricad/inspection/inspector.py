@@ -163,8 +163,8 @@ class Inspector(Generic[Judge]):
         workers : int
             Number of images inspected at once, each in its own thread.
         draw : function, optional
-            Called with inspection, image and anomaly map in the same threads. Use it for slow work such as writing
-            a heat map.
+            Called with inspection, image and anomaly map in the same threads. Use it for slow work such as
+            writing a heat map.
         page : int, optional
             Page of each TIFF, from 1. The default is the only one.
 

@@ -135,9 +135,10 @@ def with_calibration(inspector: Inspector[PartDetector], calibration: Calibratio
 def describe(record: dict[str, Any]) -> str:
     """Say in one sentence what is let through and what is reported."""
     shares = [f"{100 * share:.0f} % of {area} pixels" for area, share in record["reported"].items()]
+    listed = ", ".join([f"none of {record['area']:g} pixels is reported", *shares])
     return (
-        f"defects below {record['area']:g} pixels are let through: of full-strength ones drawn on good images "
-        + ", ".join([f"none of {record['area']:g} pixels is reported", *shares])
+        f"defects below {record['area']:g} pixels are let through: of full-strength ones drawn on good "
+        f"images {listed}"
     )
 
 

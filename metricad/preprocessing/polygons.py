@@ -12,7 +12,7 @@ image) and in none of ``ignore`` is inspected.
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import skimage
@@ -60,10 +60,14 @@ def _parsed(
     if unknown := found.keys() - _KEYS:
         raise ValueError(f"{min(unknown)!r} is not known")
     height, width = found.get("height"), found.get("width")
-    if not all(type(side) is int and 0 < side <= _LARGEST for side in (height, width)):
+    if not (_is_side(height) and _is_side(width)):
         raise ValueError(f"height and width are {height!r} and {width!r}")
     inspect, ignore = ([_polygon(one) for one in _list(found.get(key, []))] for key in ("inspect", "ignore"))
     return (height, width), inspect, ignore
+
+
+def _is_side(given: Any) -> TypeGuard[int]:
+    return type(given) is int and 0 < given <= _LARGEST
 
 
 def _list(given: Any) -> list[Any]:
