@@ -93,7 +93,10 @@ def assert_outputs(found: dict, inspector, image: np.ndarray) -> None:
 def assert_same(one, other, image: np.ndarray) -> str:
     """Hold that an inspector and its export say the same of an image; give the verdict."""
     (expected, anomaly), (found, others) = one.inspect(image), other.inspect(image)
-    assert replace(found, score=expected.score) == expected
+    assert replace(found, score=expected.score, defects=expected.defects) == expected
+    assert len(found.defects[:1]) == len(expected.defects[:1])
+    for box, same in zip(found.defects[:1], expected.defects[:1], strict=True):
+        assert replace(box, value=same.value) == same
     placed, again = (each.detector.on_pixels(anomaly, image) for each in (one, other))
     assert_near(one, (found.score, others, again), (expected.score, anomaly, placed))
     return found.verdict

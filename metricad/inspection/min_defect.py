@@ -3,9 +3,11 @@
 A network sees a defect from some distance, so on the map it is larger than in the image: by how much depends
 on the network, the surface and the defect. This is measured: defects of the area, as strong as an image can
 show them, are drawn on good images, and the windows of `Opening` are made just large enough that none of
-these is reported. Then larger defects are drawn, to say from which area on they are reported.
+these is reported: a square, and thinner windows that are longer, for scratches. Then larger defects are
+drawn, to say how many of these are reported.
 """
 
+import bisect
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -22,12 +24,15 @@ from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.scoring.calibration import Calibration
-from metricad.scoring.opening import ELONGATIONS, Opening, windows
+from metricad.scoring.opening import Opening, Window
 from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import SCORES
 
 IMAGES = 3
 """Number of good images that get defects: of each look and elongation one."""
+
+ELONGATIONS = (1, 8)
+"""Length by width of the defects that are drawn."""
 
 FACTORS = (4, 16, 64)
 """Areas, as multiples of the smallest one, of which it is said how many defects are reported."""
@@ -81,15 +86,13 @@ def let_through(
         )
     rng = np.random.default_rng(seed)
     drawn = [_Drawn(plain, image, area, rng) for image in good]
-    for blur in range(max(one.anomaly.shape[1] for one in drawn)):
-        opening = _opening(plain, windows(area, plain.grid.stride, blur), inspector.threshold)
-        if not any(one.reported(plain, opening).any() for one in drawn):
-            break
-    else:
+    wanted = _windows(plain, inspector.threshold, drawn)
+    if not wanted:
         raise DataError(
             f"defects of {area:g} pixels cannot be told from larger ones on images of this size; give a "
             "smaller area"
         )
+    opening = _opening(plain, wanted, inspector.threshold)
     reported = {}
     for larger in (factor * area for factor in FACTORS if factor * area <= most):
         found = [_Drawn(plain, image, larger, rng).reported(plain, opening) for image in good]
@@ -161,6 +164,35 @@ class _Drawn:
         lowered = opening(tf.constant(self.anomaly), tf.constant(np.broadcast_to(known, self.anomaly.shape)))
         tops = [top_mean(one, SCORES[plain.score_name], self.inside) for one in lowered.numpy()]
         return np.array(tops) > plain.map_value(opening.threshold)
+
+
+def _windows(plain: PartDetector, threshold: float, drawn: "Sequence[_Drawn]") -> list[Window]:
+    """Find the smallest square, and the shortest of each thinner window, that report nothing drawn."""
+
+    def silent(*wanted: Window) -> bool:
+        opening = _opening(plain, wanted, threshold)
+        return not any(one.reported(plain, opening).any() for one in drawn)
+
+    def silent_alone(window: Window) -> bool:
+        return silent(window)
+
+    most = min(min(one.anomaly.shape[1:]) for one in drawn)  # larger windows do not lie in the map
+    squares = [(side, 0) for side in range(1, most + 1)]
+    smallest = bisect.bisect_left(squares, True, key=silent_alone)
+    if smallest == len(squares):
+        return []
+    side = squares[smallest][0]
+    found = [(side, 0)]
+    while side > 1:
+        side //= 2
+        options = [(side, steps) for steps in range(most - side + 1)]
+        shortest = bisect.bisect_left(options, True, key=silent_alone)
+        found += options[shortest : shortest + 1]
+    while not silent(*found):  # where some report nothing alone, but together
+        found = [(side + 1, steps) for side, steps in found]
+        if found[0][0] > most:
+            return []
+    return found
 
 
 def _good(plain: PartDetector, threshold: float, images: Sequence[np.ndarray]) -> list[np.ndarray]:

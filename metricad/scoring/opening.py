@@ -15,9 +15,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-ELONGATIONS = (1, 8)
-"""Length by width of the defects that the windows are made for: a scratch is long and thin."""
-
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Rows and columns of a step along each of the directions of long windows."""
 
@@ -28,25 +25,6 @@ _NOTHING = np.float32(-1e30)  # stands for places outside; finite, so that no ru
 
 Window = tuple[int, int]
 """Side of a square, and number of steps by which it is moved on in each direction, in features."""
-
-
-def windows(area: float, stride: int, blur: int) -> tuple[Window, ...]:
-    """Return the windows into which the map of a defect of an area fits, for each of `ELONGATIONS`.
-
-    Parameters
-    ----------
-    area : float
-        In pixels of the image.
-    stride : int
-        Distance of features, in pixels.
-    blur : int
-        By how many features the defect is longer and wider on the map than in the image.
-    """
-    found = []
-    for ratio in ELONGATIONS:
-        width, length = (math.sqrt(area * times) / stride for times in (1 / ratio, ratio))
-        found.append((max(1, math.ceil(width)) + blur, round(length - width)))
-    return tuple(found)
 
 
 @keras.saving.register_keras_serializable("metricad")

@@ -28,6 +28,7 @@ FIELDS = [
     "source",
     "false_alarm_rate",
     "rate_basis",
+    "defects",
     "error",
 ]
 TINY = [

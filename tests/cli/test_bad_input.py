@@ -36,6 +36,7 @@ FIELDS = [
     "source",
     "false_alarm_rate",
     "rate_basis",
+    "defects",
     "error",
 ]
 ENOUGH = ("--false-alarm-rate", "0.1", "--holdout", "0.3")  # for the thirty good images

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metricad.scoring.opening import DIRECTIONS, Lowered, Opening, windows
+from metricad.scoring.opening import DIRECTIONS, Lowered, Opening
 
 WINDOWS = ((4, 0), (3, 5), (2, 9))
+
+
+LEVEL = 0.5
 
 
 def opened_simply(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -38,8 +41,8 @@ def test_it_is_what_windows_fit_into(is_whole):
         inside[5:9, 9:] = False
         inside[0, :4] = False
     expected = opened_simply(values, inside)
-    expected = np.where(np.isfinite(expected), np.maximum(expected, np.minimum(values, 0.5)), values)
-    found = Opening(WINDOWS, 1.0, 0.5)(values[np.newaxis], inside[np.newaxis].astype(np.float32))
+    expected = np.where(np.isfinite(expected), np.maximum(expected, np.minimum(values, LEVEL)), values)
+    found = Opening(WINDOWS, 1.0, LEVEL)(values[np.newaxis], inside[np.newaxis].astype(np.float32))
     np.testing.assert_array_equal(found.numpy()[0][inside], expected[inside])
 
 
@@ -62,11 +65,6 @@ def test_scores_above_the_threshold_are_lowered():
     found = Lowered(threshold)(tf.constant(scores), tf.constant(lowered)).numpy()
     np.testing.assert_array_equal(found, np.float32([1, 2, 2.5, np.nan, np.nan]))
     assert float(Lowered(1.9999999)(scores[2:3], lowered[1:2]).numpy()[0]) <= 1.9999999
-
-
-def test_windows_have_the_area_of_the_defect():
-    assert windows(64, 4, 0) == ((2, 0), (1, 5))
-    assert windows(64, 4, 5) == ((7, 0), (6, 5))
 
 
 @pytest.mark.parametrize("given", [(), [(0, 1)], [(1, -1)], [(1, 5000)], [(1.5, 1)], [(True, 0)]])
