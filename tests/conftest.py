@@ -173,10 +173,9 @@ def small_defects(shared):
 
     def make(path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(min_defect, "IMAGES", 1)
             patch.setattr(min_defect, "FACTORS", (4, 64))
             plain = make_part(residual.build(4, seed=3), "gaussian")
-            bundle.save(min_defect.let_through(plain, smooth_images(1), AREA), path)
+            bundle.save(min_defect.let_through(plain, smooth_images(8), AREA), path)
 
     path = once(shared / "small_defects.metricad", make)
     return bundle.load(path), path

@@ -105,7 +105,7 @@ def assert_same(one, other, image: np.ndarray) -> str:
 AREA = 36
 """Smallest defect that matters, in pixels, of the part `small_defects`."""
 
-SMALL, LARGE = 5, 30
+SMALL, LARGE = 3, 30
 """Sides of squares in pixels: one that the part lets through, and one that it does not."""
 
 
