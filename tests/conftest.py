@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from metricad.data import images
 from tests.helpers import (
+    AREA,
     GOOD_IMAGES,
     Outcome,
     exporter,
@@ -24,6 +25,7 @@ from tests.helpers import (
     make_run,
     once,
     save,
+    smooth_images,
     texture,
 )
 
@@ -34,7 +36,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 NEED_TENSORFLOW = {
     "exporting", "fitted", "free_export", "free_part", "part", "part_export", "registered_export",
-    "registered_part", "run_folder", "run_metricad",
+    "registered_part", "run_folder", "run_metricad", "small_defects",
 }  # fmt: skip
 
 CORE = {"density", "scoring"}
@@ -162,6 +164,28 @@ def registered_part(shared):
 
     path = once(shared / "registered.metricad", make)
     return bundle.load(path), path
+
+
+@pytest.fixture(scope="session")
+def small_defects(shared):
+    """An inspector of gray images of one size that lets small defects through; and its file."""
+    from metricad.inspection import bundle, min_defect
+    from metricad.networks import residual
+
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(min_defect, "FACTORS", (4, 64))
+            plain = make_part(residual.build(4, seed=3), "gaussian")
+            bundle.save(min_defect.let_through(plain, smooth_images(8), AREA), path)
+
+    path = once(shared / "small_defects.metricad", make)
+    return bundle.load(path), path
+
+
+@pytest.fixture(scope="session")
+def small_defects_export(small_defects, shared) -> Callable[[str], Path]:
+    """Export that part to a format, once for all tests."""
+    return exporter(small_defects, shared / "small_defects")
 
 
 @pytest.fixture(scope="session")

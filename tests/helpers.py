@@ -93,10 +93,32 @@ def assert_outputs(found: dict, inspector, image: np.ndarray) -> None:
 def assert_same(one, other, image: np.ndarray) -> str:
     """Hold that an inspector and its export say the same of an image; give the verdict."""
     (expected, anomaly), (found, others) = one.inspect(image), other.inspect(image)
-    assert replace(found, score=expected.score) == expected
+    assert replace(found, score=expected.score, defects=expected.defects) == expected
+    assert len(found.defects[:1]) == len(expected.defects[:1])
+    for box, same in zip(found.defects[:1], expected.defects[:1], strict=True):
+        assert replace(box, value=same.value) == same
     placed, again = (each.detector.on_pixels(anomaly, image) for each in (one, other))
     assert_near(one, (found.score, others, again), (expected.score, anomaly, placed))
     return found.verdict
+
+
+AREA = 36
+"""Smallest defect that matters, in pixels, of the part `small_defects`."""
+
+SMALL, LARGE = 3, 30
+"""Sides of squares in pixels: one that the part lets through, and one that it does not."""
+
+
+def smooth_images(count: int) -> list[np.ndarray]:
+    """Draw good images of the part `small_defects`."""
+    rng = np.random.default_rng(11)
+    return [surface(rng, (96, 96)) for _ in range(count)]
+
+
+def defective(side: int) -> np.ndarray:
+    """Draw a square of stripes, as strong as an image can show it, on a good image."""
+    at = (96 - side) // 2
+    return scratched(smooth_images(1)[0], at, at, side=side)
 
 
 def save(path: Path, image: np.ndarray) -> Path:

@@ -59,11 +59,13 @@ def detectability(
         ):
             pass
     chart = measurement.chart
+    smallest = given.fitted_on.get("min_defect")
     facts = {
         "inspector": part.name,
         "score": given.detector.score_name,
         "threshold": f"{given.threshold:.4g}",
         "false-alarm rate": f"{given.calibration.false_alarm_rate:.3g} {given.calibration.basis}",
+        **({} if smallest is None else {"smallest defect": f"{smallest['area']:g} pixels"}),
         "defects of each size and contrast": str(repeats),
         "seed": str(seed),
     }

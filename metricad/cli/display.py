@@ -129,10 +129,15 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
 
         writer = csv.DictWriter(sys.stdout, FIELDS, lineterminator="\n")
         writer.writeheader()
-        yield lambda inspection: writer.writerow(inspection.record())
+        yield lambda inspection: writer.writerow(_row(inspection.record()))
     else:
         # Non-ASCII characters are escaped: file names may not be UTF-8, but JSON must be.
         yield lambda inspection: print(json.dumps(inspection.record(), allow_nan=False), flush=True)
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with its list of defects as JSON, for one column."""
+    return record if record["defects"] is None else record | {"defects": json.dumps(record["defects"])}
 
 
 def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -> None:

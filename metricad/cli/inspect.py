@@ -1,6 +1,5 @@
 """`metricad inspect`: inspect images and print verdicts."""
 
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from metricad.deploy import loading, runtimes
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from metricad.inspection.inspector import Inspection
 
 
 def inspect(
@@ -52,9 +53,9 @@ def inspect(
     inspector = loading.load(part, workers=workers, key=verify)
     names = dict(zip(found, images.map_names(found), strict=True))
 
-    def draw(folder: Path, path: str | os.PathLike[str], image: "np.ndarray", anomaly: "np.ndarray") -> None:
-        anomaly_map = inspector.detector.on_pixels(anomaly, image)
-        images.write(folder / names[Path(path)], images.overlay(image, anomaly_map, **inspector.map_scale()))
+    def draw(folder: Path, inspection: "Inspection", image: "np.ndarray", anomaly: "np.ndarray") -> None:
+        path = Path(inspection.path or "")
+        images.write(folder / names[path], inspector.picture(inspection, image, anomaly))
 
     verdicts = set()
     began = time.perf_counter()

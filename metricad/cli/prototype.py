@@ -55,13 +55,23 @@ def prototype(
     mask: Annotated[
         Path | None,
         typer.Option(
-            help="Image of the same size as the parts' images; white is inspected.", show_default=False
+            help="Image of the same size as the parts' images, white is inspected; or a JSON file with "
+            "polygons to inspect or to ignore.",
+            show_default=False,
         ),
     ] = None,
     foreground: Annotated[
         bool,
         typer.Option("--foreground", help="Inspect only the part: find it in front of an even background."),
     ] = False,
+    min_defect: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Area in pixels of the smallest defect that matters; smaller ones are let through.",
+            show_default="every defect is reported",
+        ),
+    ] = None,
     bits: Bits = None,
     page: Page = None,
     margin: Annotated[
@@ -111,6 +121,7 @@ def prototype(
     groups, unusual = _look_at(paths, page)
     load_tensorflow()
     from metricad.inspection import bundle, fit
+    from metricad.inspection import min_defect as smallest
     from metricad.training.loading import load_network
 
     # --metric only applies to the mean density.
@@ -127,6 +138,7 @@ def prototype(
             holdout=holdout,
             groups=groups,
             keeps_suspects=keep_suspects or preset is PartPreset.paper,
+            smallest=min_defect,
             seed=seed,
             bits=bits,
             page=page,
@@ -147,6 +159,8 @@ def prototype(
         f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g}; "
         f"{made.calibration.describe()}"
     )
+    if min_defect is not None:
+        typer.echo(smallest.describe(counts["min_defect"]))
     for line in unusual:
         typer.echo(line)
     if names := counts.get("suspects"):

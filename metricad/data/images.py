@@ -44,6 +44,8 @@ TURNED = logging.getLogger(f"{__name__}.turned")
 _LONGEST_NAME = 180  # bytes; file systems have 255, and temporary names are longer
 _COLORMAP = "viridis"
 _CONTOUR_COLOR = (255, 64, 64)
+_BOX_COLOR = (255, 255, 255)
+_AROUND = 3  # pixels between a box and what is in it, so that the outline stays visible
 
 
 def read(
@@ -321,7 +323,13 @@ def map_name(path: Path) -> str:
 
 
 def overlay(
-    image: np.ndarray, anomaly_map: np.ndarray, *, low: float, high: float, threshold: float | None = None
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    low: float,
+    high: float,
+    threshold: float | None = None,
+    boxes: Iterable[tuple[int, int, int, int]] = (),
 ) -> np.ndarray:
     """Draw an anomaly map over its image.
 
@@ -333,6 +341,8 @@ def overlay(
         Map values of the first and the last color; use the same two for all images.
     threshold : float, optional
         Outline the area above this value.
+    boxes : iterable of (int, int, int, int)
+        Row and column of the upper left pixel, height and width of areas; a white box is drawn around each.
 
     Returns
     -------
@@ -352,6 +362,12 @@ def overlay(
     if threshold is not None:
         above = anomaly_map > threshold
         picture[skimage.segmentation.find_boundaries(above, mode="thick")] = _CONTOUR_COLOR
+    for row, column, height, width in boxes:
+        top, left = max(row - _AROUND, 0), max(column - _AROUND, 0)
+        rows, columns = slice(top, row + height + _AROUND), slice(left, column + width + _AROUND)
+        frame = np.ones(picture[rows, columns].shape[:2], bool)
+        frame[1:-1, 1:-1] = False
+        picture[rows, columns][frame] = _BOX_COLOR
     return picture
 
 

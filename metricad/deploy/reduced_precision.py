@@ -11,6 +11,7 @@ import numpy as np
 
 from metricad.deploy import export as exporting
 from metricad.deploy import exported
+from metricad.inspection import min_defect
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.inspection.interface import ImageJudge
@@ -90,15 +91,16 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / Path(path).name
         # The threshold is part of the graph, but is known only after the graph has been run.
-        exporting.export(inspector, draft, images=[read(others[0])], **settings)
+        plain = inspector.changed(detector=inspector.detector.with_opening(None))
+        exporting.export(plain, draft, images=[read(others[0])], **settings)
         faster = exported.load(draft)
         scores = for_each(
             others,
-            lambda image: (faster.inspect(image)[0].score, inspector.inspect(image)[0].score),
+            lambda image: (faster.inspect(image)[0].score, plain.inspect(image)[0].score),
             read=read,
         )
         reduced, full = np.array(list(scores)).T
-    final = inspector.changed(calibration=calibrate(reduced, rate))
+    final = min_defect.with_calibration(inspector, calibrate(reduced, rate))
     exporting.export(final, path, images=[read(others[0])], **settings)
     made = exported.load(path)
     differences = np.abs(reduced - full) / np.maximum(np.abs(full), 1)

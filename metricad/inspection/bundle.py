@@ -32,6 +32,7 @@ from metricad.networks import factory
 from metricad.preprocessing.regions import KINDS as REGIONS
 from metricad.preprocessing.regions import Region
 from metricad.scoring.calibration import Calibration
+from metricad.scoring.opening import Opening
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 from metricad.versions import versions
@@ -46,7 +47,7 @@ _FREE, _GROWTH = 2**28, 20  # bytes; masks are packed more densely than 20 to 1,
 _END = b"PK\x05\x06"  # signature of a zip's last record, which is 22 bytes long and may be followed by a note
 _LAYERS = {
     one.__name__: one
-    for one in (MeanDistance, GaussianMixture, PositionalGaussian, Standardize, Fuse, ImageScore)
+    for one in (MeanDistance, GaussianMixture, PositionalGaussian, Standardize, Fuse, Opening, ImageScore)
 }
 
 
@@ -141,8 +142,11 @@ def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> I
     detector.densities = [layers[f"density{k}"] for k in range(len(detector.features.sources))]
     if "fuse" in layers and layers["fuse"].kinds != tuple(one.kind for one in detector.features.sources):
         raise ValueError("kinds of feature maps that this network does not have")
+    detector.opening = layers.get("opening")
     detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
     calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
+    if detector.opening is not None and detector.opening.threshold != calibration.threshold:
+        raise ValueError("defects are let through at another threshold than that of the scores")
     return Inspector(detector, calibration, fitted_on, Levels.from_dict(manifest["levels"]))
 
 
@@ -222,7 +226,12 @@ def _check_version(version: object, path: Path) -> None:
 def _layers(detector: PartDetector) -> dict[str, keras.layers.Layer]:
     """Return all layers that learned from good images, by their name in the bundle."""
     densities = {f"density{k}": density for k, density in enumerate(detector.densities)}
-    others = {"standardize": detector.standardize, "fuse": detector.fuse, "score": detector.score_layer}
+    others = {
+        "standardize": detector.standardize,
+        "fuse": detector.fuse,
+        "opening": detector.opening,
+        "score": detector.score_layer,
+    }
     return densities | {key: layer for key, layer in others.items() if layer is not None}
 
 

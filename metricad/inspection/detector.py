@@ -21,6 +21,7 @@ from metricad.networks import hypercolumn, residual
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import Region
 from metricad.scoring import anomaly_maps
+from metricad.scoring.opening import Opening
 from metricad.scoring.score import ImageScore
 from metricad.scoring.score_names import DEFAULT, checked
 from metricad.scoring.standardize import Fuse, Standardize
@@ -79,6 +80,8 @@ class PartDetector:
         """Mean log likelihood of held-out images: density chosen by ``auto`` minus the other one."""
         self._build_features()
         self.densities: list[keras.layers.Layer] = []
+        self.opening: Opening | None = None
+        """Lets small defects through; see `min_defect`."""
 
     @property
     def channels(self) -> int:
@@ -163,7 +166,7 @@ class PartDetector:
         """Connect the layers of the second half."""
         self.standardize, self.fuse, self.score_layer = standardize, fuse, score
         self.to_verdict = model.verdict(
-            len(self.densities), self.score_layer, standardize=standardize, fuse=fuse
+            len(self.densities), self.score_layer, standardize=standardize, fuse=fuse, opening=self.opening
         )
         number = len(self.densities)
         maps_and_places = tf.TensorSpec((1, None, None, number)), tf.TensorSpec((1, None, None))
@@ -233,14 +236,29 @@ class PartDetector:
             Kinds of feature maps, see `model.Source`.
         center, spread : float
             Mean and standard deviation of the largest map values of good images, as averaged by the score.
+
+        Returns
+        -------
+        PartDetector
+            Without an `opening`, which belongs to one score and threshold.
         """
         other = copy.copy(self)
+        other.opening = None  # made for another score
         other.score_name = checked(score)
         layer = ImageScore(score, name="score")
         layer.center.assign(center if self.standardize is not None else 0.0)
         layer.spread.assign(spread if self.standardize is not None else 1.0)
         fuse = None if self.fuse is None else self.fuse.only(kinds)
         other._assemble_verdict(self.standardize, fuse, layer)
+        return other
+
+    def with_opening(self, opening: Opening | None) -> "PartDetector":
+        """Return a copy of this detector with another opening of its map, or with none."""
+        if opening is self.opening:
+            return self
+        other = copy.copy(self)
+        other.opening = opening
+        other.assemble(self.standardize, self.fuse, self.score_layer)
         return other
 
     def score(self, image: np.ndarray) -> float:

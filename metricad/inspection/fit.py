@@ -12,7 +12,7 @@ import numpy as np
 
 from metricad.data import images
 from metricad.data.sequence import ImageSequence
-from metricad.inspection import cross_validation
+from metricad.inspection import cross_validation, min_defect
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.networks import pretrained
@@ -36,6 +36,7 @@ def fit_inspector(
     holdout: float | None = None,
     groups: Sequence[int] | None = None,
     keeps_suspects: bool = False,
+    smallest: float | None = None,
     seed: int = 0,
     bits: int | None = None,
     page: int | None = None,
@@ -71,6 +72,9 @@ def fit_inspector(
     keeps_suspects : bool
         Also fit to images that stand clearly apart; see `scoring.suspects`. By default they are left out and
         count as alarms: they raise the false-alarm rate that is said. `fitted_on["suspects"]` names them.
+    smallest : float, optional
+        Area of the smallest defect that matters, in pixels of the image. Smaller ones are let through; see
+        `min_defect.let_through`.
     seed : int
         Seed for the choice of held-out images and all other random numbers.
     bits : int, optional
@@ -141,7 +145,13 @@ def fit_inspector(
     calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
     if names:
         record["suspects"] = names
-    return Inspector(detector, calibrated, record, levels)
+    inspector = Inspector(detector, calibrated, record, levels)
+    if smallest is None:
+        return inspector
+    kept = [path for path in held_out or fitted if path.name not in names]
+    return min_defect.let_through(
+        inspector, min_defect.files(inspector, kept, page=page), smallest, seed=seed
+    )
 
 
 def _calibrated(
@@ -194,8 +204,10 @@ def calibrate_inspector(
     """
     given, read = inspector.calibration, partial(inspector.read, page=page)
     rate = (given.asked_rate or given.false_alarm_rate) if false_alarm_rate is None else false_alarm_rate
-    scores = for_each(paths, inspector.detector.score, read=read, on_image=on_image)
-    return inspector.changed(calibration=calibrate(scores, rate))
+    plain = inspector.detector.with_opening(None)
+    scores = for_each(paths, plain.score, read=read, on_image=on_image)
+    made = inspector.changed(detector=plain, calibration=calibrate(scores, rate))
+    return min_defect.again(made, paths, page=page)
 
 
 def _split(

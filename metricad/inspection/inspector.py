@@ -15,11 +15,13 @@ from metricad.data import images
 from metricad.data.levels import Levels
 from metricad.errors import DataError
 from metricad.inspection.interface import ImageJudge
+from metricad.scoring import defect_boxes
 from metricad.scoring.calibration import Calibration
+from metricad.scoring.defect_boxes import DefectBox
 
 T = TypeVar("T")
 Judge = TypeVar("Judge", bound=ImageJudge, covariant=True)
-Draw = Callable[[str | os.PathLike[str], np.ndarray, np.ndarray], object]
+Draw = Callable[["Inspection", np.ndarray, np.ndarray], object]
 
 GOOD, DEFECT, ERROR = "good", "defect", "error"
 
@@ -62,6 +64,8 @@ class Inspection:
         Share of good images that the threshold calls defects.
     rate_basis : {"promised", "expected", "estimated"}
         What this rate is based on, see `calibration.Basis`.
+    defects : list of DefectBox
+        Areas of the map above the outline, the largest value first; empty unless the verdict is ``defect``.
     error : str or None
         Why the image could not be inspected.
     """
@@ -81,6 +85,7 @@ class Inspection:
     source: str | None = None
     false_alarm_rate: float | None = None
     rate_basis: str | None = None
+    defects: list[DefectBox] | None = None
     error: str | None = None
 
     def record(self) -> dict[str, Any]:
@@ -152,6 +157,7 @@ class Inspector(Generic[Judge]):
         """
         found = self.detector.judge(image)
         row, column = found.peak
+        is_good = found.score <= self.threshold
         inspection = Inspection(
             path=path,
             sha256=sha256,
@@ -160,19 +166,30 @@ class Inspector(Generic[Judge]):
             score=found.score,
             threshold=self.threshold,
             percentile=self.calibration.percentile(found.score),
-            verdict=GOOD if found.score <= self.threshold else DEFECT,
+            verdict=GOOD if is_good else DEFECT,
             peak_row=row,
             peak_col=column,
             size_class=self.detector.score_name,
             source=found.source,
             false_alarm_rate=self.calibration.false_alarm_rate,
             rate_basis=str(self.calibration.basis),
+            defects=[] if is_good else self._boxes(found.anomaly, image),
         )
         return inspection, found.anomaly
 
     def failed(self, path: str | None, sha256: str | None, error: str) -> Inspection:
         """Return the record of an image that could not be judged."""
         return Inspection(path, sha256=sha256, part=self.part, part_sha256=self.part_sha256, error=error)
+
+    def _boxes(self, anomaly: np.ndarray, image: np.ndarray) -> list[DefectBox]:
+        outline = self.detector.map_value(self.threshold)
+        return defect_boxes.find(self.detector.on_pixels(anomaly, image), outline)
+
+    def picture(self, inspection: Inspection, image: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
+        """Draw the anomaly map (h', w') over its image, with boxes around defects: uint8 (H, W, 3)."""
+        boxes = [(one.row, one.col, one.height, one.width) for one in inspection.defects or []]
+        anomaly_map = self.detector.on_pixels(anomaly, image)
+        return images.overlay(image, anomaly_map, **self.map_scale(), boxes=boxes)
 
     def inspect_files(
         self,
@@ -192,8 +209,8 @@ class Inspector(Generic[Judge]):
         workers : int
             Number of images inspected at once, each in its own thread.
         draw : function, optional
-            Called with path, image and anomaly map in the same threads. Use it for slow work such as writing
-            a heat map.
+            Called with inspection, image and anomaly map in the same threads. Use it for slow work such as
+            writing a heat map.
         page : int, optional
             Page of each TIFF, from 1. The default is the only one.
 
@@ -227,7 +244,7 @@ class Inspector(Generic[Judge]):
                 return self.failed(str(path), sha256, str(error).removeprefix(f"{path}: ")), None, None
             if draw is not None:
                 with self.detector.timer("write"):
-                    draw(path, image, anomaly_map)
+                    draw(inspection, image, anomaly_map)
             return inspection, image, anomaly_map
 
         with ThreadPoolExecutor(max_workers=workers) as judges:

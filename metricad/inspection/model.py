@@ -16,6 +16,7 @@ from metricad.networks.feature_grid import FeatureGrid
 from metricad.networks.resampling import Halve, Nearest, nearest
 from metricad.preprocessing.color import Luminance, Opponents
 from metricad.preprocessing.intensity import IntensityTransform
+from metricad.scoring.opening import Lowered, Opening
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
 
@@ -199,11 +200,17 @@ class OnOneGrid(keras.layers.Layer):
 
 
 def verdict(
-    number: int, score: ImageScore, *, standardize: Standardize | None = None, fuse: Fuse | None = None
+    number: int,
+    score: ImageScore,
+    *,
+    standardize: Standardize | None = None,
+    fuse: Fuse | None = None,
+    opening: Opening | None = None,
 ) -> keras.Model:
     """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to outputs of `ImageScore`.
 
-    In the paper's method nothing is standardized: the single distance map is the anomaly map.
+    In the paper's method nothing is standardized: the single distance map is the anomaly map. With `opening`,
+    defects that are too small are let through.
     """
     distances = keras.Input((None, None, number), name="distances")
     inside = keras.Input((None, None), name="inside")
@@ -212,7 +219,12 @@ def verdict(
         if fuse is None:
             raise ValueError("standard scores need a fusion layer, received None")
         shares = fuse(standardize(distances))
-    found = score(Total(name="anomaly")(shares), shares, inside)
+    anomaly = Total(name="anomaly")(shares)
+    found = score(anomaly, shares, inside)
+    if opening is not None:
+        lowered = score(opening(anomaly, inside), shares, inside)
+        lowest = Lowered(opening.threshold, name="lowered")(found["score"], lowered["score"])
+        found = {**lowered, "score": lowest}
     return keras.Model([distances, inside], found, name="maps_to_verdict")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from metricad import metrics
 from metricad.data.channels import to_luminance
 from metricad.errors import DataError
+from metricad.inspection import min_defect
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.scoring.calibration import calibrate, check_count
@@ -226,11 +227,13 @@ def tune_inspector(
         on_image=on_image,
     )
     found = choose(list(trials), choices(detector), rng=rng)
-    return apply(inspector, found, seed=seed), found
+    return min_defect.again(apply(inspector, found, seed=seed), paths), found
 
 
 def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) -> Inspector[PartDetector]:
     """Return an inspector with the chosen score, calibrated again at the same false-alarm rate.
+
+    It reports defects of all sizes, until `min_defect.again` lets small ones through.
 
     The threshold is set with the same good images that were used to choose the score. So its rate is only
     expected. The choice hardly shifts their scores: it is among few, by how well defects are separated.

@@ -165,10 +165,9 @@ class Watch:
         return record
 
     def _judge(self, path: str, sha256: str, image: np.ndarray) -> Inspection:
-        inspection, distance_map = self.inspector.inspect(image, path=path, sha256=sha256)
+        inspection, anomaly = self.inspector.inspect(image, path=path, sha256=sha256)
         if self.maps is not None:
-            anomaly_map = self.inspector.detector.on_pixels(distance_map, image)
-            picture = images.overlay(image, anomaly_map, **self.inspector.map_scale())
+            picture = self.inspector.picture(inspection, image, anomaly)
             images.write(self.maps / images.map_name(Path(path)), picture)
         return inspection
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ import skimage
 
 from metricad.data import masks
 from metricad.errors import DataError
-from metricad.preprocessing import foreground
+from metricad.preprocessing import foreground, polygons
 
 
 class Region(Protocol):
@@ -57,13 +58,18 @@ class MaskRegion:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a mask from an image file: pixels brighter than mid-gray are inside, see `masks.read`.
+        """Read a mask from an image file, or from polygons in a JSON file.
+
+        In an image, pixels brighter than mid-gray are inside, see `masks.read`. Polygons are described in
+        `polygons`.
 
         Raises
         ------
         DataError
-            The file is no image, or no pixel is brighter than mid-gray.
+            The file is no image, or no pixel is brighter than mid-gray; or the polygons are wrong.
         """
+        if Path(path).suffix.lower() == ".json":
+            return cls(polygons.read(path))
         mask = masks.read(path, gray="outside")
         if not mask.any():
             raise DataError(

@@ -15,7 +15,6 @@ import numpy as np
 import PIL.Image
 from fastapi import Request
 
-from metricad.data import images
 from metricad.errors import DataError, InspectorError
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
@@ -107,7 +106,7 @@ class Judge:
         # error.
         try:
             image = np.zeros(size, np.float32)
-            self._draw(inspector, inspector.inspect(image)[1], image)
+            self._draw(inspector, image)
         except InspectorError:
             raise
         except DataError:
@@ -194,7 +193,7 @@ class Judge:
         """Draw the anomaly map of an image file; return a PNG file."""
         inspector = self.parts[name]
         image = self._decode(inspector, content)
-        return self._draw(inspector, inspector.inspect(image)[1], image)
+        return self._draw(inspector, image)
 
     def _decode(self, inspector: Inspector[ImageJudge], content: bytes) -> np.ndarray:
         return decoding.decode(
@@ -205,9 +204,9 @@ class Judge:
             levels=inspector.levels,
         )
 
-    def _draw(self, inspector: Inspector[ImageJudge], anomaly: np.ndarray, image: np.ndarray) -> bytes:
-        anomaly_map = inspector.detector.on_pixels(anomaly, image)
-        picture = images.overlay(image, anomaly_map, **inspector.map_scale())
+    def _draw(self, inspector: Inspector[ImageJudge], image: np.ndarray) -> bytes:
+        inspection, anomaly = inspector.inspect(image)
+        picture = inspector.picture(inspection, image, anomaly)
         file = io.BytesIO()
         PIL.Image.fromarray(picture).save(file, "PNG", compress_level=1)  # higher levels are slow
         return file.getvalue()

@@ -35,6 +35,18 @@ class Peak(BaseModel):
     column: int = Field(ge=0)
 
 
+class Defect(BaseModel):
+    """Connected area of the map above the outline, in pixels of the image; larger than the defect itself."""
+
+    row: int = Field(ge=0, description="Of the upper left pixel of its box.")
+    col: int = Field(ge=0)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    area: int = Field(ge=1, description="Number of pixels.")
+    length: float = Field(gt=0, description="Diagonal of the box.")
+    value: float = Field(description="Largest value of the map inside.")
+
+
 class Verdict(BaseModel):
     """Result of inspecting one image: the record, and what only the service adds."""
 
@@ -59,6 +71,9 @@ class Verdict(BaseModel):
     source: str = Field(description="Kind of feature map that contributes most to the score.")
     false_alarm_rate: float = Field(description=_RATE)
     rate_basis: Literal["promised", "expected", "estimated"] = Field(description=_BASIS)
+    defects: list[Defect] = Field(
+        description="Areas above the outline, the largest value first; empty for a good image."
+    )
     error: None = Field(description="As in other records; no error.")
     peak: Peak
     version: str = Field(description="Version of metricad.")

@@ -216,7 +216,8 @@ def test_turned_images_are_told_of(run_metricad, part, tmp_path):
     done = run_metricad("inspect", part, tmp_path, "--format", "jsonl")
     assert (done.status, done.err) == (0, "turned as EXIF or TIFF orientation asks: 1 images\n")
     one, other = (json.loads(line) for line in done.out.splitlines())
-    assert {**one, "path": ""} == {**other, "path": ""}
+    own = dict.fromkeys(("time", "path", "sha256"))
+    assert one | own == other | own
 
 
 def test_a_page_is_named(inspect_one, error_in, run_metricad, part, tmp_path):
@@ -822,7 +823,7 @@ def test_damaged_pictures(refused, copied, tmp_path):
             records.load(copied)
         except DataError as error:
             refusals.append(str(error))
-    assert len(refusals) >= 40
+    assert len(refusals) >= 36
     assert all(refusal.startswith(f"{pictures}: damaged") for refusal in refusals)
     pictures.write_bytes(content[:100])
     assert "results.examples.npz: damaged" in refused("report", copied, "--out", tmp_path / "report")

@@ -45,6 +45,8 @@ def test_what_was_exported_says_the_same(run_metricad, part, written, line, tmp_
     for one, other in zip(verdicts(expected.out), verdicts(found.out), strict=True):
         if one["error"] is None:
             assert other.pop("score") == pytest.approx(one.pop("score"), rel=1e-4)
+            for box, same in zip(one.pop("defects"), other.pop("defects"), strict=True):
+                assert same == pytest.approx(box, rel=1e-3)
         assert one.pop("part_sha256") == bundle.checksum(part)
         assert other.pop("part_sha256") == sealed.check(sealed.read(out), out)
         assert (one.pop("part"), other.pop("part")) == ("part", out.stem)

@@ -360,6 +360,19 @@ def test_values_beyond_the_scale_look_like_its_ends():
     )
 
 
+def test_boxes_are_drawn_around_areas_and_cut_at_the_border():
+    anomaly_map = np.zeros((40, 50), np.float32)
+    plain = images.overlay(IMAGE, anomaly_map, low=0.0, high=1.0)
+    boxed = images.overlay(IMAGE, anomaly_map, low=0.0, high=1.0, boxes=[(10, 10, 5, 6), (0, 40, 40, 10)])
+    changed = (plain != boxed).any(axis=-1)
+    expected = np.zeros((40, 50), bool)
+    expected[7:18, 7:19] = True
+    expected[8:17, 8:18] = False
+    expected[:, 37:] = True
+    expected[1:-1, 38:-1] = False
+    np.testing.assert_array_equal(changed, expected)
+
+
 def test_the_outline_runs_along_the_edge_of_what_is_above_the_threshold():
     anomaly_map = np.zeros((40, 50), np.float32)
     anomaly_map[10:20, 10:30] = 1

@@ -20,7 +20,7 @@ from metricad.errors import BundleError, DataError, InspectorError
 from metricad.inspection import bundle
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring.calibration import Calibration
-from tests.helpers import assert_same, save, surface
+from tests.helpers import AREA, LARGE, SMALL, assert_same, defective, save, surface
 
 FORMATS = ["onnx", "litert", "openvino", "saved-model"]
 
@@ -418,3 +418,20 @@ def test_an_export_is_no_bundle(free_export, tmp_path):
     with pytest.raises(BundleError, match="exported inspector cannot be saved as a bundle"):
         bundle.save(exported.load(free_export("onnx")), tmp_path / "part.metricad")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_small_defects_are_let_through_and_larger_ones_are_not(small_defects, small_defects_export, format):
+    inspector, _ = small_defects
+    made = exported.load(small_defects_export(format))
+    assert made.fitted_on["fitted_on"]["min_defect"]["area"] == AREA
+    found = [assert_same(inspector, made, defective(side)) for side in (SMALL, LARGE)]
+    assert found == ["good", "defect"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_number_that_is_not_finite_is_no_small_defect(small_defects_export, format):
+    description, run = exported.open_runtime(small_defects_export(format))
+    pixels = exported.to_pixels(defective(SMALL), description)
+    pixels[0, 40, 40] = np.nan
+    assert run(["is_defect"])(pixels)["is_defect"][0]

@@ -296,9 +296,9 @@ def test_any_number_of_workers_say_the_same_in_the_same_order(fitted, good_folde
     names = [*names[:5], bad, *names[5:]]
     alone = [found for found, _, _ in fitted.inspect_files(names)]
     drawn = []
-    together = fitted.inspect_files(names, workers=3, draw=lambda path, image, distances: drawn.append(path))
+    together = fitted.inspect_files(names, workers=3, draw=lambda found, *_: drawn.append(found.path))
     assert [found for found, _, _ in together] == alone
-    assert sorted(drawn) == sorted(set(names) - {bad})
+    assert sorted(drawn) == sorted(map(str, set(names) - {bad}))
     assert fitted.detector.timer.seconds.keys() == {"read", "network and distance", "score", "write"}
 
 
@@ -324,13 +324,14 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_reported(fitted, good_folder
     assert [inspection.verdict for inspection, _, _ in found][-1] == "error"
 
 
-def test_a_record_is_sixteen_fields_that_json_can_hold(fitted):
-    inspection, _ = fitted.inspect(new_part())
+def test_a_record_is_seventeen_fields_that_json_can_hold(fitted):
+    inspection, _ = fitted.inspect(scratched(new_part(), 20, 20))
     record = inspection.record()
     assert list(record) == list(FIELDS) == [
         "time", "path", "sha256", "part", "part_sha256", "score", "threshold", "percentile", "verdict",
-        "peak_row", "peak_col", "size_class", "source", "false_alarm_rate", "rate_basis", "error",
+        "peak_row", "peak_col", "size_class", "source", "false_alarm_rate", "rate_basis", "defects", "error",
     ]  # fmt: skip
+    assert len(record["defects"]) > 0
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert (record["path"], record["sha256"], record["part"], record["part_sha256"]) == (None,) * 4
     assert Inspection("b.png", error="why").record()["verdict"] == "error"

@@ -41,6 +41,7 @@ class Brightness:
             grid=SimpleNamespace(smallest=4),
             channels=1,
             on_pixels=lambda distance_map, image: np.broadcast_to(distance_map, image.shape),
+            map_value=lambda score: score,
         )
 
     part, part_sha256 = "part", "f" * 64
@@ -49,8 +50,7 @@ class Brightness:
     def read(self, path, *, content=None):
         return images.read(path, minimum_size=4, content=content)
 
-    def map_scale(self):
-        return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
+    map_scale, picture = Inspector.map_scale, Inspector.picture
 
     def inspect(self, image, *, path=None, sha256=None):
         self.on_inspect(path)

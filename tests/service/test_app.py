@@ -32,6 +32,7 @@ from metricad.data import images
 from metricad.errors import DataError
 from metricad.inspection.inspector import FIELDS, Inspection, Inspector
 from metricad.scoring.calibration import Calibration
+from metricad.scoring.defect_boxes import DefectBox
 from metricad.service import app, http_protocol, judge, middleware, schemas
 from metricad.service.limiter import BusyError, WorkerQueue
 from tests.service.test_decoding import FILES, encoded, png_bomb, tiff
@@ -51,6 +52,7 @@ class FakeInspector:
         grid=SimpleNamespace(smallest=8),
         channels=1,
         on_pixels=lambda distance_map, image: np.full(image.shape, distance_map.max(), np.float32),
+        map_value=lambda score: score,
     )
     calibration = Calibration(np.linspace(0, 1, 20), 0.1)
     levels = None
@@ -58,8 +60,7 @@ class FakeInspector:
     failed = Inspector.failed
     fitted_on = {"fit_images": 21, "held_out_images": 9, "seed": 0}  # noqa: RUF012
 
-    def map_scale(self):
-        return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
+    map_scale, picture = Inspector.map_scale, Inspector.picture
 
     def inspect(self, image, *, path=None, sha256=None):
         self.asked.append(image.shape)
@@ -71,6 +72,8 @@ class FakeInspector:
         found |= {"score": score, "threshold": self.threshold, "percentile": 50.0}
         found |= {"size_class": "max", "source": "light", "false_alarm_rate": 0.1, "rate_basis": "promised"}
         found |= {"verdict": "defect" if score > self.threshold else "good"}
+        boxes = [DefectBox(int(row), int(column), 1, 1, 1, 1.4, score)]
+        found |= {"defects": boxes if score > self.threshold else []}
         return Inspection(**found, peak_row=int(row), peak_col=int(column)), image[:2, :2]
 
 
@@ -141,6 +144,9 @@ def test_a_verdict_has_all_that_a_line_needs(client):
         "source": "light",
         "false_alarm_rate": 0.1,
         "rate_basis": "promised",
+        "defects": [
+            {"row": 3, "col": 5, "height": 1, "width": 1, "area": 1, "length": 1.4, "value": found["score"]}
+        ],
         "error": None,
         "peak": {"row": 3, "column": 5},
         "version": client.get("/openapi.json").json()["info"]["version"],
@@ -182,7 +188,7 @@ def test_the_map_is_that_of_the_library(client):
     inspector, image = FakeInspector(), np.full((20, 30), 100 / 127.5 - 1, np.float32)
     image[3, 5] = 250 / 127.5 - 1
     anomaly_map = inspector.detector.on_pixels(image[:2, :2], image)
-    expected = images.overlay(image, anomaly_map, **inspector.map_scale())
+    expected = images.overlay(image, anomaly_map, **inspector.map_scale(), boxes=[(3, 5, 1, 1)])
     found = np.asarray(PIL.Image.open(io.BytesIO(answer.content)))
     np.testing.assert_array_equal(found, expected)
 
