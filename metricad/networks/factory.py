@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.networks import hypercolumn, residual
+from metricad.networks import hypercolumn, joint, residual
 from metricad.networks.feature_grid import FeatureGrid
 
 
@@ -24,6 +24,8 @@ _ARCHITECTURES = {
     hypercolumn.THREE_SCALES: _Architecture(
         hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_GRID, hypercolumn.places(3)
     ),
+    joint.IMAGENET: _Architecture(joint.build_imagenet, joint.IMAGENET_GRID, []),
+    joint.JOINT: _Architecture(joint.build_joint, hypercolumn.THREE_SCALES_GRID, hypercolumn.places(3)),
 }
 
 
