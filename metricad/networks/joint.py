@@ -14,7 +14,9 @@ JOINT = "joint"
 SMALLEST = 64
 """Smallest height and width, in pixels, of an image: four features of stride 16."""
 
-IMAGENET_GRID = FeatureGrid(first=efficientnet.STRIDES[0] - 1, stride=efficientnet.STRIDES[0], smallest=SMALLEST)
+IMAGENET_GRID = FeatureGrid(
+    first=efficientnet.STRIDES[0] - 1, stride=efficientnet.STRIDES[0], smallest=SMALLEST
+)
 """Feature grid of the network with ImageNet features alone."""
 
 

@@ -6,7 +6,7 @@ import io
 import keras
 import numpy as np
 
-from metricad.networks import SHIPPED, factory, hypercolumn
+from metricad.networks import SHIPPED, factory, hypercolumn, joint
 
 UNITS = dict.fromkeys(SHIPPED, 16)
 """Size of each network by its name. Both have the same weights."""
@@ -36,6 +36,12 @@ def load(name: str = SHIPPED[0]) -> keras.Model:
     ValueError
         No shipped network has this name.
     """
+    if name == joint.IMAGENET:
+        return factory.build(joint.IMAGENET, 0)
+    if name == joint.JOINT:
+        both, own = factory.build(joint.JOINT, UNITS["accurate"]), load("accurate")
+        both.get_layer(hypercolumn.THREE_SCALES).set_weights(own.get_weights())
+        return both
     if name not in UNITS:
         raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
     model = factory.build(ARCHITECTURES[name], UNITS[name])
