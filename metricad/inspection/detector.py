@@ -96,7 +96,7 @@ class PartDetector:
         first = self.densities[0]
         if not isinstance(first, GaussianMixture):
             return str(first.description)
-        networks = [source.kind == model.NETWORK for source in self.features.sources]
+        networks = [source.kind in model.LEARNED for source in self.features.sources]
         numbers = [density.components for density, own in zip(self.densities, networks, strict=True) if own]
         if max(numbers) == 1:
             return "Gaussian"
@@ -188,7 +188,11 @@ class PartDetector:
         """
         pixels = to_channels(image, self.channels)
         self._check_size(image)
-        if pixels.shape[0] * pixels.shape[1] > tiling.LARGE and not self.needs_positions:
+        if (
+            pixels.shape[0] * pixels.shape[1] > tiling.LARGE
+            and not self.needs_positions
+            and self.grid.is_cuttable
+        ):
             return tiling.stitched(
                 lambda tile: self._distances(tile[np.newaxis]).numpy()[0], pixels, self.grid
             )

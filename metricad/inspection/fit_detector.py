@@ -19,7 +19,7 @@ from metricad.density.cross_fit import Mixtures, Positional
 from metricad.density.positional import PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import IMAGENET, LINES, NETWORK, OnOneGrid, Source
+from metricad.inspection.model import LEARNED, LINES, NETWORK, OnOneGrid, Source
 from metricad.preprocessing import intensity
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
@@ -41,9 +41,6 @@ CHOOSING = 16
 
 LARGE = 700
 """Shorter side, in pixels, from which images are halved: defects grow with the image, features do not."""
-
-LEARNED = (NETWORK, IMAGENET)
-"""Kinds of feature maps that a network learned; only they may have a positional density."""
 
 SHRUNK = 512
 """Shorter side, in pixels, from which images are halved again and again for ImageNet features."""

@@ -5,7 +5,7 @@ The two halves can be called separately, so that the first half can process very
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -24,6 +24,9 @@ COLOR_SCALES = 3
 
 NETWORK, IMAGENET, LINES, COLOR = "network", "imagenet", "lines", "color"
 """Kinds of feature maps."""
+
+LEARNED = (NETWORK, IMAGENET)
+"""Kinds that a network learned; only they may have a positional density."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ def features(
         places += line_filters.places()
     if is_halved:
         places = [(2 * first + 0.5, 2 * stride) for first, stride in places]
+    if others:
+        grid = replace(grid, is_cuttable=False)
     if not own:
-        grid = FeatureGrid(places[0][0], places[0][1], grid.smallest * shrink * factor)
+        grid = replace(grid, first=places[0][0], stride=places[0][1], smallest=grid.smallest * shrink)
     sources = tuple(
         Source(name, kind, place, one.shape[-1])
         for name, kind, place, one in zip(names, kinds, places, found, strict=True)

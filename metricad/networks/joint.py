@@ -2,14 +2,10 @@
 
 import keras
 
-from metricad.networks import efficientnet, hypercolumn
+from metricad.networks import WITH_IMAGENET, efficientnet, hypercolumn
 from metricad.networks.feature_grid import FeatureGrid
 
-IMAGENET = "imagenet"
-"""Name of the network that only has ImageNet features."""
-
-JOINT = "joint"
-"""Name of the network that also has the shipped network's features at three scales."""
+IMAGENET, JOINT = WITH_IMAGENET
 
 SMALLEST = 64
 """Smallest height and width, in pixels, of an image: four features of stride 16."""
