@@ -26,7 +26,8 @@ def check(
         Path | None, typer.Option(help="Folder for the page, with JSON and CSV beside it.")
     ] = None,
     network: Annotated[
-        str, typer.Option(help="Shipped network (accurate, fast) or run folder of 'metricad train'.")
+        str,
+        typer.Option(help="Network: accurate, fast, joint, imagenet, or run folder of 'metricad train'."),
     ] = SHIPPED[0],
     files_only: Annotated[
         bool, typer.Option("--files-only", help="Look at the files alone; do not score suspects.")

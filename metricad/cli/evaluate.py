@@ -37,7 +37,8 @@ def evaluate(
     network: Annotated[
         list[str] | None,
         typer.Option(
-            help="Shipped network (accurate, fast) or run folder of 'metricad train'; may be repeated.",
+            help="Network: accurate, fast, joint, imagenet, or run folder of 'metricad train'; may be "
+            "repeated.",
             show_default="accurate, unless there are inspectors",
         ),
     ] = None,

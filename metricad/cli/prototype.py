@@ -14,7 +14,7 @@ from metricad.density import Kind, Metric
 from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import DataError
-from metricad.networks import SHIPPED
+from metricad.networks import SHIPPED, WITH_IMAGENET
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
 from metricad.scoring.calibration import FEWEST, needed, split
 
@@ -23,7 +23,11 @@ def prototype(
     good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders.")],
     out: Annotated[Path, typer.Option(help="Inspector to write, a .metricad file.")],
     network: Annotated[
-        str, typer.Option(help="Shipped network (accurate, fast) or run folder of 'metricad train'.")
+        str,
+        typer.Option(
+            help="Shipped network (accurate, fast), one with ImageNet features (joint, imagenet; needs the "
+            "extra imagenet), or run folder of 'metricad train'."
+        ),
     ] = SHIPPED[0],
     kind: Annotated[
         Kind | None,
@@ -208,7 +212,7 @@ def _confirmed(listed: Path | None, paths: Sequence[Path]) -> set[Path]:
 
 def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind, Metric]:
     """Return kind and metric of the paper; reject other choices."""
-    if network in SHIPPED:
+    if network in (*SHIPPED, *WITH_IMAGENET):
         raise typer.BadParameter(
             "--preset paper needs the paper's network: give --network RUN of 'metricad train'"
         )

@@ -178,6 +178,7 @@ def _check(found: Description) -> None:
         and len(found.sizes or (1, 1)) == 2
         and math.isfinite(grid.first)
         and type(grid.reach) is int
+        and type(grid.is_cuttable) is bool
         and found.channels in (1, 3)
         and found.spread > 0
         and all(isinstance(source, str) for source in found.sources)

@@ -24,7 +24,7 @@ from metricad.data.levels import Levels
 from metricad.density.mean import MeanDistance
 from metricad.density.mixture import GaussianMixture
 from metricad.density.positional import PositionalGaussian
-from metricad.errors import BundleError
+from metricad.errors import BundleError, DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
@@ -67,7 +67,7 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
     region = detector.region
     layers = _layers(detector)
     arrays = {
-        **_numbered("network", detector.network.get_weights()),
+        **_numbered("network", factory.weights(detector.network)),
         **{
             name: array
             for key, layer in layers.items()
@@ -118,6 +118,8 @@ def load(
     try:
         arrays = {name.removesuffix(".npy"): _from_bytes(content) for name, content in members.items()}
         return _restore(manifest, arrays)
+    except DataError as error:  # ImageNet weights are needed and not installed
+        raise BundleError(f"{path}: {error}") from error
     except Exception as error:  # wrong types and numbers raise errors of many types
         reason = " ".join(repr(error).split())[:200]
         raise BundleError(f"{path}: incomplete or contradictory bundle ({reason}); make it again") from error
@@ -248,7 +250,7 @@ def _restore_network(description: Mapping[str, Any], weights: list[np.ndarray]) 
     if type(units) is not int or 10 * units**2 > sum(array.size for array in weights):
         raise ValueError(f"a network of {units!r} units with too few weights")
     network = factory.build(architecture, units)
-    network.set_weights(weights)
+    factory.set_weights(network, weights)
     return network
 
 

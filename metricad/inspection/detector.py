@@ -17,7 +17,7 @@ from metricad.inspection import fit_detector, model, tiling
 from metricad.inspection.interface import Judgement
 from metricad.inspection.model import compiled
 from metricad.inspection.timing import StageTimer
-from metricad.networks import hypercolumn, residual
+from metricad.networks import hypercolumn, joint, residual
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import Region
 from metricad.scoring import anomaly_maps
@@ -75,7 +75,7 @@ class PartDetector:
         self.score_name = checked(score or ("max" if kind == "mean" else DEFAULT))
         self.seed = seed
         self.timer = StageTimer()
-        self.settings: dict[str, Any] = {"channels": 1, "curve": "linear", "is_halved": False}
+        self.settings: dict[str, Any] = {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
         self.likelihood_gain: float | None = None
         """Mean log likelihood of held-out images: density chosen by ``auto`` minus the other one."""
         self._build_features()
@@ -99,7 +99,7 @@ class PartDetector:
         first = self.densities[0]
         if not isinstance(first, GaussianMixture):
             return str(first.description)
-        networks = [source.kind == model.NETWORK for source in self.features.sources]
+        networks = [source.kind in model.LEARNED for source in self.features.sources]
         numbers = [density.components for density, own in zip(self.densities, networks, strict=True) if own]
         if max(numbers) == 1:
             return "Gaussian"
@@ -191,7 +191,11 @@ class PartDetector:
         """
         pixels = to_channels(image, self.channels)
         self._check_size(image)
-        if pixels.shape[0] * pixels.shape[1] > tiling.LARGE and not self.needs_positions:
+        if (
+            pixels.shape[0] * pixels.shape[1] > tiling.LARGE
+            and not self.needs_positions
+            and self.grid.is_cuttable
+        ):
             return tiling.stitched(
                 lambda tile: self._distances(tile[np.newaxis]).numpy()[0], pixels, self.grid
             )
@@ -317,7 +321,7 @@ class PartDetector:
 
     def _build_features(self) -> None:
         name = self.network.name
-        has_lines = name == hypercolumn.THREE_SCALES and self.kind != "mean"
-        known = ("channels", "curve", "is_halved")
+        has_lines = name in (hypercolumn.THREE_SCALES, joint.JOINT) and self.kind != "mean"
+        known = ("channels", "curve", "is_halved", "shrink")
         chosen = {key: self.settings[key] for key in known}
         self.features = model.features(self.network, has_lines=has_lines, **chosen)

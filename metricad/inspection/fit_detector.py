@@ -19,7 +19,7 @@ from metricad.density.cross_fit import Mixtures, Positional
 from metricad.density.positional import PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import LINES, NETWORK, OnOneGrid, Source
+from metricad.inspection.model import LEARNED, LINES, NETWORK, OnOneGrid, Source
 from metricad.preprocessing import intensity
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
@@ -41,6 +41,9 @@ CHOOSING = 16
 
 LARGE = 700
 """Shorter side, in pixels, from which images are halved: defects grow with the image, features do not."""
+
+SHRUNK = 512
+"""Shorter side, in pixels, from which images are halved again and again for ImageNet features."""
 
 FINE, COARSE, ALONE = (1, 16), (1, 8, 32), (1, 4)
 """Numbers of components to try: for the finest feature map, for coarser ones, and if there is only one scale.
@@ -136,7 +139,12 @@ class Look:
         """Choose intensity transform and halving, from all images or without some."""
         used = np.flatnonzero(~np.isin(self.numbers, list(without)))
         curve = intensity.IntensityTransform().fit([self.squares[i] for i in used]).curve
-        return {"curve": curve, "is_halved": float(np.median(self.sides[used])) >= LARGE}
+        side = float(np.median(self.sides[used]))
+        is_halved = side >= LARGE
+        shrink = 1
+        while side / (2 if is_halved else 1) / shrink >= SHRUNK:
+            shrink *= 2
+        return {"curve": curve, "is_halved": is_halved, "shrink": shrink}
 
 
 class Learned:
@@ -273,7 +281,7 @@ def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndar
             for k, features in enumerate(found):
                 inside = detector.inside(image, features.shape[:2], k)
                 samples[k].update(features, number, inside)
-                if moments is not None and sources[k].kind == NETWORK:
+                if moments is not None and sources[k].kind in LEARNED:
                     moments[k][folds[number]].update(features, inside)
             rank = wanted.get(number, JUDGED)
             size = sum(features.nbytes // 2 for features in found)
@@ -302,7 +310,7 @@ def _candidates(detector: "PartDetector", passed: _Pass, folds: np.ndarray) -> d
     mixed = {
         k: Mixtures(sample, _tried(detector, source, k), folds, detector.seed)
         for k, (source, sample) in enumerate(zip(sources, passed.samples, strict=True))
-        if not (detector.kind == "positional" and source.kind == NETWORK)
+        if not (detector.kind == "positional" and source.kind in LEARNED)
     }
     if detector.kind != "positional":
         found["mixture"] = Candidate(sources, list(mixed.values()))
@@ -310,7 +318,7 @@ def _candidates(detector: "PartDetector", passed: _Pass, folds: np.ndarray) -> d
         found["positional"] = Candidate(
             sources,
             [
-                Positional(passed.moments[k]) if source.kind == NETWORK else mixed[k]
+                Positional(passed.moments[k]) if source.kind in LEARNED else mixed[k]
                 for k, source in enumerate(sources)
             ],
         )

@@ -5,13 +5,13 @@ The two halves can be called separately, so that the first half can process very
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from metricad.networks import factory, line_filters
+from metricad.networks import efficientnet, factory, joint, line_filters
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.networks.resampling import Halve, Nearest, nearest
 from metricad.preprocessing.color import Luminance, Opponents
@@ -23,8 +23,11 @@ from metricad.scoring.standardize import Fuse, Standardize
 COLOR_SCALES = 3
 """Number of image scales at which color is averaged. The color map uses the coarsest: 32-pixel squares."""
 
-NETWORK, LINES, COLOR = "network", "lines", "color"
+NETWORK, IMAGENET, LINES, COLOR = "network", "imagenet", "lines", "color"
 """Kinds of feature maps."""
+
+LEARNED = (NETWORK, IMAGENET)
+"""Kinds that a network learned; only they may have a positional density."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def features(
     curve: str = "linear",
     is_halved: bool = False,
     has_lines: bool = False,
+    shrink: int = 1,
 ) -> Features:
     """Build the model that turns pixels into feature maps.
 
@@ -93,6 +97,8 @@ def features(
         Shrink images to half their size first.
     has_lines : bool
         Add the responses of line filters.
+    shrink : int
+        Factor, a power of two, by which images are shrunk for ImageNet features.
     """
     pixels = image = keras.Input((None, None, channels), name="image")
     grid, factor = factory.grid(network), 1
@@ -100,14 +106,19 @@ def features(
         image = Halve(name="halved")(image)
         grid, factor = grid.halved(), 2
     light = IntensityTransform(curve, name="intensity")(Luminance(name="luminance")(image))
-    found = network(light)
-    found = list(found) if isinstance(found, (list, tuple)) else [found]
-    names = [f"network, 1/{factor * 2**number}" for number in range(len(found))]
-    kinds, places = [NETWORK] * len(found), list(factory.places(network))
-    if channels == 3:
+    own, others = _networks(network, light, image, shrink)
+    names = [f"network, 1/{factor * 2**number}" for number in range(len(own))]
+    kinds, places = [NETWORK] * len(own), list(factory.places(network))
+    found = list(own)
+    if channels == 3 and own:
         found, color, place = _with_color(found, image, places)
         found.append(color)
         names, kinds, places = [*names, "color"], [*kinds, COLOR], [*places, place]
+    found += others
+    kinds += [IMAGENET] * len(others)
+    for (first, stride), _ in zip(joint.places(), others, strict=False):
+        names.append(f"ImageNet, stride {stride * shrink * factor}")
+        places.append((shrink * first + (shrink - 1) / 2, shrink * stride))
     if has_lines:
         found += line_filters.LineFilters(name="line_filters")(light)
         names += line_filters.names()
@@ -115,12 +126,30 @@ def features(
         places += line_filters.places()
     if is_halved:
         places = [(2 * first + 0.5, 2 * stride) for first, stride in places]
+    if others:
+        grid = replace(grid, is_cuttable=False)
+    if not own:
+        grid = replace(grid, first=places[0][0], stride=places[0][1], smallest=grid.smallest * shrink)
     sources = tuple(
         Source(name, kind, place, one.shape[-1])
         for name, kind, place, one in zip(names, kinds, places, found, strict=True)
     )
     whole = keras.Model(pixels, found, name="features")
     return Features(whole, sources, grid, compiled(whole, tf.TensorSpec((1, None, None, channels))))
+
+
+def _networks(network: keras.Model, light: Any, image: Any, shrink: int) -> tuple[list[Any], list[Any]]:
+    """Return the maps of the paper's or the shipped network, and those of ImageNet features."""
+    if network.name not in (joint.IMAGENET, joint.JOINT):
+        return keras.tree.flatten(network(light)), []
+    colors = image if image.shape[-1] == 3 else keras.layers.Concatenate(name="gray_as_colors")([image] * 3)
+    for number in range(shrink.bit_length() - 1):
+        colors = Halve(name=f"shrunk{number}")(colors)
+    if network.name == joint.IMAGENET:
+        return [], list(network(colors))
+    maps = network([light, colors])
+    own = len(maps) - len(efficientnet.STRIDES)
+    return list(maps[:own]), list(maps[own:])
 
 
 def _with_color(

@@ -15,6 +15,7 @@ from metricad.inspection.inspector import Inspector, for_each
 from metricad.scoring.calibration import calibrate, check_count
 from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import SCORES
+from metricad.scoring.standardize import fused
 from metricad.synthetic import defects
 
 ALL = "all"
@@ -285,7 +286,7 @@ def table(tuning: Tuning) -> list[list[str]]:
 def _values(detector: PartDetector, image: np.ndarray) -> np.ndarray:
     """Compute the average of the largest map values of an image under each of `choices`."""
     maps, inside = detector.maps_by_kind(image)
-    maps[ALL] = np.max(list(maps.values()), axis=0)
+    maps[ALL] = fused(maps)
     return np.array([top_mean(maps[group], SCORES[score], inside) for score, group in choices(detector)])
 
 

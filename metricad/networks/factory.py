@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metricad.networks import hypercolumn, residual
+from metricad.networks import hypercolumn, joint, residual
 from metricad.networks.feature_grid import FeatureGrid
 
 
@@ -24,6 +24,8 @@ _ARCHITECTURES = {
     hypercolumn.THREE_SCALES: _Architecture(
         hypercolumn.build_three_scales, hypercolumn.THREE_SCALES_GRID, hypercolumn.places(3)
     ),
+    joint.IMAGENET: _Architecture(joint.build_imagenet, joint.IMAGENET_GRID, []),
+    joint.JOINT: _Architecture(joint.build_joint, hypercolumn.THREE_SCALES_GRID, hypercolumn.places(3)),
 }
 
 
@@ -52,9 +54,34 @@ def places(model: keras.Model) -> list[tuple[float, int]]:
 
 def units(model: keras.Model) -> int:
     """Return the size of a network as `build` takes it: the number of filters of its first layer."""
+    model = _own(model)
+    if model is None:
+        return 0
     if model.name == hypercolumn.THREE_SCALES:
         model = model.get_layer(hypercolumn.NAME)
     return int(model.get_layer("stem").filters)
+
+
+def weights(model: keras.Model) -> list[np.ndarray]:
+    """Return the weights of a network but for those of ImageNet features, which come from a package."""
+    own = _own(model)
+    return [] if own is None else own.get_weights()
+
+
+def set_weights(model: keras.Model, weights: list[np.ndarray]) -> None:
+    """Set the weights that `weights` returns."""
+    own = _own(model)
+    if own is not None:
+        own.set_weights(weights)
+    elif weights:
+        raise ValueError(f"{len(weights)} weights for a network that has none of its own")
+
+
+def _own(model: keras.Model) -> keras.Model | None:
+    """Return the part of a network that is not made of ImageNet features."""
+    if model.name == joint.IMAGENET:
+        return None
+    return model.get_layer(hypercolumn.THREE_SCALES) if model.name == joint.JOINT else model
 
 
 def extractor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

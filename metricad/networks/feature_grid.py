@@ -1,7 +1,7 @@
 """The feature grid: positions of features on the pixels of an image."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class FeatureGrid:
         change. It is a multiple of every stride in the network.
     reach : int
         Distance from the image border, in pixels, up to which features depend on the position of the border.
+    is_cuttable : bool
+        Whether a large image may be cut into tiles. ImageNet features depend on where the border is.
     """
 
     first: float
@@ -28,6 +30,7 @@ class FeatureGrid:
     smallest: int
     tile_step: int = 1
     reach: int = 0
+    is_cuttable: bool = True
 
     @property
     def middle(self) -> int:
@@ -36,8 +39,13 @@ class FeatureGrid:
 
     def halved(self) -> "FeatureGrid":
         """Return the grid on the pixels of the full image, if the network gets an image of half the size."""
-        return FeatureGrid(
-            2 * self.first + 0.5, 2 * self.stride, 2 * self.smallest, 2 * self.tile_step, 2 * self.reach
+        return replace(
+            self,
+            first=2 * self.first + 0.5,
+            stride=2 * self.stride,
+            smallest=2 * self.smallest,
+            tile_step=2 * self.tile_step,
+            reach=2 * self.reach,
         )
 
     def check(self, shape: tuple[int, ...]) -> None:

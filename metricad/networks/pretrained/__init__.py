@@ -6,12 +6,17 @@ import io
 import keras
 import numpy as np
 
-from metricad.networks import SHIPPED, factory, hypercolumn
+from metricad.networks import SHIPPED, factory, hypercolumn, joint
 
-UNITS = dict.fromkeys(SHIPPED, 16)
-"""Size of each network by its name. Both have the same weights."""
+UNITS = {**dict.fromkeys(SHIPPED, 16), joint.IMAGENET: 0, joint.JOINT: 16}
+"""Size of each network by its name. All have the same weights, beside those of ImageNet features."""
 
-ARCHITECTURES = {"accurate": hypercolumn.THREE_SCALES, "fast": hypercolumn.NAME}
+ARCHITECTURES = {
+    "accurate": hypercolumn.THREE_SCALES,
+    "fast": hypercolumn.NAME,
+    joint.IMAGENET: joint.IMAGENET,
+    joint.JOINT: joint.JOINT,
+}
 """Architecture by name. The accurate one also processes the image at a half and a quarter of its size."""
 
 _WEIGHTS = "weights.npz"
@@ -29,19 +34,24 @@ def load(name: str = SHIPPED[0]) -> keras.Model:
 
     Parameters
     ----------
-    name : {"accurate", "fast"}
+    name : {"accurate", "fast", "imagenet", "joint"}
+        The last two have ImageNet features, alone or beside those of ``accurate``.
 
     Raises
     ------
     ValueError
-        No shipped network has this name.
+        No network has this name.
+    DataError
+        The package with the ImageNet weights is not installed.
     """
     if name not in UNITS:
         raise ValueError(f"network must be one of {', '.join(UNITS)}, received {name!r}")
+    if name == joint.IMAGENET:
+        return factory.build(name, UNITS[name])
     model = factory.build(ARCHITECTURES[name], UNITS[name])
     content = (importlib.resources.files(__package__) / _WEIGHTS).read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        model.set_weights([arrays[f"{k:02d}"].astype(np.float32) for k in range(len(arrays))])
+        factory.set_weights(model, [arrays[f"{k:02d}"].astype(np.float32) for k in range(len(arrays))])
     return model
 
 

@@ -1,0 +1,138 @@
+"""Inspectors with ImageNet features, alone and beside the shipped network's."""
+
+import importlib.util
+import zipfile
+
+import numpy as np
+import pytest
+
+from metricad.deploy import export, exported
+from metricad.errors import BundleError, DataError
+from metricad.inspection import bundle, fit_detector
+from metricad.inspection.detector import PartDetector
+from metricad.networks import efficientnet, pretrained
+from metricad.scoring.standardize import Fuse, fused
+from tests.helpers import make_part, once, surface
+
+needs_weights = pytest.mark.skipif(
+    importlib.util.find_spec(efficientnet.PACKAGE) is None, reason="needs the extra imagenet"
+)
+pytestmark = pytest.mark.tf
+
+SIDE = 96
+KINDS = ("network", "network", "imagenet", "imagenet", "lines")
+
+
+@pytest.fixture(params=[("joint", True), ("imagenet", False)], ids=["joint", "imagenet"])
+def made(request, shared):
+    """An inspector of few components, and its file."""
+    name, color = request.param
+
+    def make(path):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fit_detector, "FINE", (2,))
+            patch.setattr(fit_detector, "COARSE", (2,))
+            bundle.save(make_part(pretrained.load(name), "mixture", color=color), path)
+
+    path = once(shared / f"{name}.metricad", make)
+    return bundle.load(path), path, color
+
+
+@needs_weights
+def test_features_lie_where_their_places_say(made):
+    detector, color = made[0].detector, made[2]
+    found = detector.feature_maps(surface(np.random.default_rng(0), (SIDE, SIDE), color=color))
+    for source, features in zip(detector.features.sources, found, strict=True):
+        assert features.shape[-1] == source.dimensions
+        if source.kind == "imagenet":
+            assert features.shape[:2] == (SIDE // source.place[1],) * 2
+    own = [source for source in detector.features.sources if source.kind == "imagenet"]
+    assert [(source.place, source.dimensions) for source in own] == [
+        ((3.0, 4), 24), ((7.0, 8), 48), ((15.0, 16), 120),
+    ]  # fmt: skip
+
+
+@needs_weights
+def test_large_images_are_shrunk_for_them():
+    images = [np.zeros((side, side), np.float32) for side in (511, 512, 699, 700, 1400)]
+    found = [fit_detector.Look.at(PartDetector(pretrained.load("fast")), [one]).settings() for one in images]
+    assert [one["shrink"] for one in found] == [1, 2, 2, 1, 2]
+    assert [one["is_halved"] for one in found] == [False, False, False, True, True]
+
+
+@needs_weights
+def test_a_bundle_holds_all_but_the_imagenet_weights(made, monkeypatch):
+    inspector, path, color = made
+    image = surface(np.random.default_rng(3), (SIDE, SIDE), color=color, scratch=True)
+    again = bundle.load(path)
+    assert again.inspect(image)[0].score == inspector.inspect(image)[0].score
+    own = pretrained.load("accurate").get_weights()
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.startswith("network/")]
+    assert len(names) == (len(own) if color else 0)
+
+    def missing():
+        raise DataError("not installed; pip install 'metricad[imagenet]'")
+
+    monkeypatch.setattr(efficientnet, "_content", missing)
+    efficientnet.load.cache_clear()
+    with pytest.raises(BundleError, match="imagenet"):
+        bundle.load(path)
+    efficientnet.load.cache_clear()
+
+
+@needs_weights
+@pytest.mark.export
+@pytest.mark.parametrize(
+    ("made", "format"),
+    [
+        (("joint", True), "onnx"),
+        (("joint", True), "openvino"),
+        (("imagenet", False), "litert"),
+        (("imagenet", False), "saved-model"),
+    ],
+    indirect=["made"],
+)
+def test_exports_say_the_same(made, format, tmp_path):
+    """Two formats of each; scripts/export_parity.py has them all."""
+    inspector, _, color = made
+    path = tmp_path / f"part{export.FORMATS[format][0]}"
+    export.export(inspector, path, format=format)
+    other = exported.load(path)
+    rng = np.random.default_rng(9)
+    for shape, scratch in (((SIDE, SIDE), True), ((77, 131), False)):
+        image = surface(rng, shape, color=color, scratch=scratch)
+        one, found = inspector.inspect(image)[0], other.inspect(image)[0]
+        least = max(abs(one.score), export.SMALLEST_SCORE)
+        assert abs(one.score - found.score) <= export.TOLERANCE["float32"] * least
+        assert (one.verdict, one.source) == (found.verdict, found.source)
+
+
+# Fusion.
+
+
+def layer(rng):
+    made = Fuse(KINDS)
+    made.gain.assign(rng.uniform(0.2, 1, len(KINDS)))
+    made.offset.assign(rng.uniform(-1, 1, len(KINDS)))
+    return made
+
+
+def test_imagenet_features_are_averaged_with_the_largest_of_all_others():
+    rng = np.random.default_rng(0)
+    one, scores = layer(rng), rng.normal(size=(1, 5, 6, len(KINDS))).astype(np.float32)
+    reached = scores * one.gain.numpy() - one.offset.numpy()
+    network, lines = reached[..., :2].sum(axis=-1), reached[..., 4]
+    expected = (np.maximum(network, lines) + reached[..., 2:4].sum(axis=-1)) / 2
+    np.testing.assert_allclose(one(scores).numpy().sum(axis=-1), expected, atol=1e-5)
+    maps = {kind: each.numpy() for kind, each in one.by_kind(scores).items()}
+    np.testing.assert_allclose(fused(maps), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kinds", [["imagenet"], ["network"], ["network", "lines"], ["imagenet", "lines"]])
+def test_of_some_kinds_only_these_count(kinds):
+    rng = np.random.default_rng(1)
+    one, scores = layer(rng), rng.normal(size=(1, 5, 6, len(KINDS))).astype(np.float32)
+    maps = {kind: each.numpy() for kind, each in one.by_kind(scores).items() if kind in kinds}
+    found = one.only(kinds)(scores).numpy().sum(axis=-1)
+    np.testing.assert_allclose(found, fused(maps), atol=1e-5)
