@@ -53,13 +53,13 @@ def of_network(
     name = str(name)
     units = pretrained.UNITS[name]
     trained = pretrained.load(name)
-    untrained = factory.build(trained.name, units, seed=_CONTROL_SEED)
     named = {"units": units, "seed": _CONTROL_SEED, "network": name}
     densities = _densities(kinds or ("auto",), metrics)
-    return [
-        *_of_model(trained, densities, role="trained", seen=(), **named),
-        *_of_model(untrained, densities, role="untrained", **named),
-    ]
+    found = _of_model(trained, densities, role="trained", seen=(), **named)
+    if not factory.weights(trained):  # ImageNet features alone
+        return found
+    untrained = factory.build(trained.name, units, seed=_CONTROL_SEED)
+    return [*found, *_of_model(untrained, densities, role="untrained", **named)]
 
 
 def of_run(
