@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from metricad import files
 from metricad.cli import console
 from metricad.deploy import native_output
 
@@ -35,7 +36,7 @@ def kylberg(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = Fal
 
     Example: metricad-data kylberg --manual-dir ~/kylberg --data-dir data
     """
-    building = _building(manual_dir)
+    building = _building(data_dir, "kylberg", manual_dir, overwrite=overwrite)
     from data_prep.kylberg.builder import Kylberg
 
     _tell(building.prepare(Kylberg, manual_dir=manual_dir, data_dir=data_dir, overwrite=overwrite))
@@ -54,7 +55,7 @@ def dagm2007(
 
     Example: metricad-data dagm2007 --manual-dir ~/dagm --config class1 --data-dir data
     """
-    building = _building(manual_dir)
+    building = _building(data_dir, "dagm2007", manual_dir, overwrite=overwrite)
     from data_prep.dagm2007.builder import Dagm2007
 
     _tell(
@@ -70,7 +71,7 @@ def cifar100(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = Fa
 
     Example: metricad-data cifar100 --manual-dir ~/tensorflow_datasets --data-dir data
     """
-    building = _building(manual_dir)
+    building = _building(data_dir, "cifar100_gray", manual_dir, overwrite=overwrite)
     from data_prep.cifar100.builder import Cifar100Gray
 
     _tell(building.prepare(Cifar100Gray, manual_dir=manual_dir, data_dir=data_dir, overwrite=overwrite))
@@ -105,9 +106,10 @@ def surfaces(
     if folders:
         from data_prep.surfaces.folders import render_folders
 
+        _check_writable(data_dir, "surfaces", overwrite=overwrite)
         _tell(render_folders(plan, data_dir, overwrite=overwrite))
         return
-    building = _building()
+    building = _building(data_dir, "surfaces", overwrite=overwrite)
     from data_prep.surfaces.builder import Surfaces, config_of
 
     _tell(building.prepare(Surfaces, data_dir=data_dir, config=config_of(plan), overwrite=overwrite))
@@ -126,11 +128,13 @@ def magnetic_tile(
     """
     from data_prep.magnetic_tile import convert
 
+    _check_writable(data_dir, "magnetic_tile", overwrite=overwrite)
     _tell(convert(manual_dir, data_dir, copy=copy, overwrite=overwrite))
 
 
-def _building(manual_dir: Path | None = None) -> ModuleType:
-    """Check the folder, then import the module that needs TensorFlow, because this takes seconds."""
+def _building(data_dir: Path, name: str, manual_dir: Path | None = None, *, overwrite: bool) -> ModuleType:
+    """Check the folders, then import the module that needs TensorFlow, because this takes seconds."""
+    _check_writable(data_dir, name, overwrite=overwrite)
     if manual_dir is not None:
         from data_prep import sources
 
@@ -139,6 +143,13 @@ def _building(manual_dir: Path | None = None) -> ModuleType:
     from data_prep import building
 
     return building
+
+
+def _check_writable(data_dir: Path, name: str, *, overwrite: bool) -> None:
+    """Check that the data set can be written; one that is there already is only read."""
+    data_dir = data_dir.expanduser()
+    if overwrite or not (data_dir / name).exists():
+        files.check_writable(data_dir, folder=True)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

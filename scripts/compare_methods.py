@@ -4,15 +4,18 @@
       --data dagm2007/class1 --data PREPARED/magnetic_tile --data-dir PREPARED --work WORK \
       --epochs cae-kde=10 --epochs autoencoder=30 --weights none --out results
 
-Every method runs on every surface in its own process, so that its peak memory can be measured. Finished runs
-are kept in the work folder: after an interruption, repeat the command. Writes methods.md and methods.csv.
+Every method runs on every surface in its own process, so that its peak memory can be measured. What is done
+is kept in the work folder: after an interruption, repeat the command. What was done with other images,
+settings or software is done again. Writes methods.md and methods.csv.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,9 +24,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import portalocker
 import rivals
 
-from metricad import files
+from metricad import files, methods
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.evaluation import candidates, comparison
@@ -33,6 +37,7 @@ from metricad.evaluation.results import Result, Study
 from metricad.networks import SHIPPED
 from metricad.reporting import markdown, report
 from metricad.reporting.document import Cell, Document, Section, Table
+from metricad.versions import versions
 
 CONTROLS = ("untrained", "variation")
 """Controls that are always measured: the default with an untrained network, and per-pixel variation."""
@@ -47,23 +52,29 @@ def main() -> None:
     parser.add_argument("--method", action="append", help="only these; all when not given")
     rivals.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
-    parser.add_argument("--one", nargs=2, metavar=("METHOD", "SURFACE"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("METHOD", "SURFACE", "MARK"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     epochs = rivals.epochs(parser, options)
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*SHIPPED, *CONTROLS, *list(Method)]
+    names = options.method or [*SHIPPED, *CONTROLS, *list(methods.Method)]
+    for folder in (options.work, options.out):
+        files.check_writable(folder, folder=True)
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
-        for number in range(len(surfaces)):
+        for number, surface in enumerate(surfaces):
+            images = comparison.images_digest(surface)
             for name in names:
-                if not place(options.work, name, number).is_file():
-                    command = [sys.executable, *sys.argv, "--one", name, str(number)]
+                decisive = mark(name, images, epochs=epochs.get(name), weights=options.weights)
+                if not is_done(place(options.work, name, number), decisive):
+                    command = [sys.executable, *sys.argv, "--one", name, str(number), decisive]
                     subprocess.run(command, check=True)
                 advance()
     places = [place(options.work, name, number) for number in range(len(surfaces)) for name in names]
     study = records.merge(map(records.load, places))
+    for problem in [*study.problems(), *uneven(study)]:
+        print(problem, file=sys.stderr)
     taken = [json.loads(each.with_suffix(".taken.json").read_text()) for each in places]
     document = build(study, taken, command=describe(options))
     files.write_text(options.out / "methods.md", markdown.render(document))
@@ -72,23 +83,68 @@ def main() -> None:
     print("\n".join(markdown.table(document.blocks[-1])))
 
 
+def uneven(study: Study) -> list[str]:
+    """Say on which surfaces some methods left out other images than others, one line each."""
+    names: dict[str, set[tuple[str, ...]]] = {}
+    for one in study.results:
+        bad = sorted(each["name"] for each in one.left_out if each["what"] == "image")
+        names.setdefault(one.surface, set()).add(tuple(bad))
+    return [
+        f"{surface}: not all methods left out the same images; remove these, then repeat the command"
+        for surface, sets in names.items()
+        if len(sets) > 1
+    ]
+
+
 def place(work: Path, name: str, number: int) -> Path:
     """Return the path of the results of a method on a surface."""
     return work / f"{number}-{name}.json"
 
 
+def mark(name: str, images: str, *, epochs: int | None, weights: str | None) -> str:
+    """Hash all that decides the results of a method on a surface; `images` is `comparison.images_digest`."""
+    words = [name, images, epochs, weights and comparison.checksums([weights]), versions()]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+
+
+def is_done(path: Path, mark: str) -> bool:
+    """Whether results are there that were decided by the same; the file of times and memory says so."""
+    taken = path.with_suffix(".taken.json")
+    return path.is_file() and taken.is_file() and json.loads(taken.read_text()).get("mark") == mark
+
+
 def run_one(
     name: str,
     number: str,
+    mark: str,
     surfaces: Sequence[datasets.Surface],
     work: Path,
     *,
     epochs: dict[str, int],
     weights: str | None,
 ) -> None:
-    """Evaluate one method on one surface; store results, times and memory."""
+    """Evaluate one method on one surface; store results, times and memory.
+
+    The process of an interrupted comparison may still be at it; it is waited for.
+    """
     path = place(work, name, int(number))
-    if name in list(Method):
+    work.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("a") as lock:
+        portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE)
+        if not is_done(path, mark):
+            _run(name, mark, surfaces[int(number)], path, epochs=epochs, weights=weights)
+
+
+def _run(
+    name: str,
+    mark: str,
+    surface: datasets.Surface,
+    path: Path,
+    *,
+    epochs: dict[str, int],
+    weights: str | None,
+) -> None:
+    if name in list(methods.Method):
         chosen = [candidates.of_name(name, epochs=epochs.get(name), weights=weights)]
     elif name == "variation":
         chosen = candidates.BASELINES
@@ -97,15 +153,15 @@ def run_one(
         of = SHIPPED[0] if name == "untrained" else name
         chosen = [one for one in candidates.of_network(of) if one.role == role]
     made = []
-    task = comparison.Task(tuple(keeping(one, made) for one in chosen), surfaces[int(number)])
-    with display.progress(f"{name}, {task.surface.name}", task.step_count) as advance:
-        study = comparison.run([task], checkpoints=path.with_suffix(".training"), on_image=advance)
+    task = comparison.Task(tuple(keeping(one, made) for one in chosen), surface)
+    checkpoints = path.with_suffix(f".{mark}.training")
+    with display.progress(f"{name}, {surface.name}", task.step_count) as advance:
+        study = comparison.run([task], checkpoints=checkpoints, on_image=advance)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    files.write_text(
-        path.with_suffix(".taken.json"),
-        json.dumps({"peak_mib": peak, "bytes": rivals.size_of(made), "settings": chosen[0].settings}),
-    )
+    taken = {"peak_mib": peak, "bytes": rivals.size_of(made), "settings": chosen[0].settings, "mark": mark}
     records.save(path, study)
+    files.write_text(path.with_suffix(".taken.json"), json.dumps(taken))  # last, as it says what is done
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def keeping(method: Method, made: list) -> Method:

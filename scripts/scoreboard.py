@@ -5,13 +5,19 @@
 
 Writes scoreboard.md and scoreboard.csv into results/ and prints the summary. It has the methods of `metricad
 evaluate`; `--method cae-kde --epochs cae-kde=30` adds published methods. PARTS is a folder of parts in the
-MVTec layout; the page has one mean over them. Methods that take color images get them.
+MVTec layout; the page has one mean over them. Methods that take color images get them. After an interruption,
+repeat the command: what is done is kept in scoreboard.training/ beside the page until that is written.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -21,7 +27,7 @@ import numpy as np
 import rivals
 import tensorflow as tf
 
-from metricad import files, metrics
+from metricad import files, methods, metrics
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.data.channels import to_luminance
@@ -35,6 +41,7 @@ from metricad.networks import residual as network
 from metricad.networks.factory import extractor
 from metricad.reporting import markdown, report
 from metricad.reporting.document import Cell, Document, Section, Table
+from metricad.versions import versions
 
 METRICS: dict[str, Callable[[Result], float | None]] = {
     "AUROC": lambda one: one.auroc,
@@ -54,13 +61,16 @@ def main() -> None:
     parser.add_argument("--data", required=True, action="append", help="as of 'metricad evaluate'")
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
-    parser.add_argument("--method", action="append", choices=list(Method), help="also published methods")
+    parser.add_argument(
+        "--method", action="append", choices=list(methods.Method), help="also published methods"
+    )
     rivals.add_options(parser)
     parser.add_argument("--side", type=int, default=measuring.SIDE, help="pixels, of images for timing")
     parser.add_argument("--set-up", type=int, default=measuring.SET_UP_IMAGES, help="good images for timing")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--keep", type=Path, help="results to keep for 'metricad report', with heat maps")
     options = parser.parse_args()
+    files.check_writable(options.out, folder=True)
     networks = [*([options.paper] if options.paper else []), *SHIPPED]
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     protocol, epochs = Protocol(), rivals.epochs(parser, options)
@@ -69,17 +79,43 @@ def main() -> None:
         for name in options.method or []
     ]
     tasks = comparison.plan(surfaces, [], networks, compared=compared)
+    work, identity = options.out / "scoreboard.training", comparison.checksums(networks)
     with display.progress("images", sum(task.step_count for task in tasks)) as advance:
-        study = comparison.run(tasks, networks, protocol=protocol, on_image=advance)
+        study = comparison.run(
+            tasks,
+            networks,
+            protocol=protocol,
+            checkpoints=work,
+            finished=work,
+            identity=identity,
+            on_image=advance,
+        )
     if options.keep:
         records.save(options.keep, study)
     costs = {
-        key(method): measure(method, side=options.side, count=options.set_up) for method in tasks[0].methods
+        key(method): kept(
+            work,
+            [key(method), method.settings, options.side, options.set_up, identity, versions()],
+            partial(measure, method, side=options.side, count=options.set_up),
+        )
+        for method in tasks[0].methods
     }
     document = build(study, costs, options, protocol=protocol)
     files.write_text(options.out / "scoreboard.md", markdown.render(document))
     files.write_text(options.out / "scoreboard.csv", report.to_csv(study))
+    shutil.rmtree(work, ignore_errors=True)
     print("\n".join(markdown.table(document.blocks[-1])))
+    for problem in study.problems():
+        print(problem, file=sys.stderr)
+
+
+def kept(work: Path, decisive: Sequence[object], make: Callable[[], dict]) -> dict:
+    """Return what `make` returns, or what it returned before with all the same that decides it."""
+    words = json.dumps(decisive, sort_keys=True)
+    path = work / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.cost.json"
+    if not path.is_file():
+        files.write_text(path, json.dumps(make()))
+    return json.loads(path.read_text())
 
 
 def key(one: Result | Method) -> str:

@@ -83,4 +83,4 @@ def test_programs_do_not_import_scripts_or_tests(package):
 def test_data_prep_needs_little_of_metricad():
     targets = {target for path in files("data_prep") for target in imported(path)}
     found = {".".join(target.split(".")[:2]) for target in targets if target.startswith("metricad")}
-    assert found <= {"metricad.cli", "metricad.deploy", "metricad.errors"}
+    assert found <= {"metricad.cli", "metricad.deploy", "metricad.errors", "metricad.files"}

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +125,14 @@ def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]
         finally:
             _console().print(table)
     elif format == "csv":
-        from metricad.inspection.inspector import Inspection
+        from metricad.inspection.inspector import FIELDS
 
-        writer = csv.DictWriter(sys.stdout, [field.name for field in fields(Inspection)], lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, FIELDS, lineterminator="\n")
         writer.writeheader()
-        yield lambda inspection: writer.writerow(asdict(inspection))
+        yield lambda inspection: writer.writerow(inspection.record())
     else:
         # Non-ASCII characters are escaped: file names may not be UTF-8, but JSON must be.
-        yield lambda inspection: print(json.dumps(asdict(inspection), allow_nan=False), flush=True)
+        yield lambda inspection: print(json.dumps(inspection.record(), allow_nan=False), flush=True)
 
 
 def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -> None:

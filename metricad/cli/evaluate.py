@@ -1,18 +1,16 @@
 """`metricad evaluate`: measure AUROC on labeled surfaces."""
 
 import contextlib
-import hashlib
-import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metricad import files
-from metricad.cli import display
+from metricad.cli import console, display
 from metricad.cli.options import (
     DataDir,
     FalseAlarmRate,
@@ -79,7 +77,8 @@ def evaluate(
     """Measure the AUROC of each surface (the paper's protocol) and of an untrained network and a baseline.
 
     After an interruption, run the same command again: finished surfaces are kept, and training of a method
-    continues where it stopped.
+    continues where it stopped. Images and masks that cannot be used are left out and named; the exit status
+    is 2 then. More than 5 % bad images are an error of their surface; the others are still evaluated.
 
     Example: metricad evaluate --data tiles/ --out results.json
     """
@@ -95,6 +94,7 @@ def evaluate(
 
     protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
     surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
+    display.left_out(sum((surface.skipped for surface in surfaces), Counter()))
     for surface in surfaces:
         for remark in datasets.mask_problems(surface):
             print(f"warning: {surface.name}: {remark}; its pixels are left out", file=sys.stderr)
@@ -109,7 +109,7 @@ def evaluate(
                 protocol=protocol,
                 checkpoints=checkpoints,
                 finished=checkpoints,
-                identity=_checksums([*(parts or []), *networks]),
+                identity=comparison.checksums([*(parts or []), *networks]),
                 is_embedded=embedding,
                 on_image=advance,
             )
@@ -117,17 +117,11 @@ def evaluate(
         with contextlib.suppress(OSError):
             checkpoints.rmdir()  # where nothing is kept
     records.save(out, study)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if not study.failed:  # else finished surfaces are kept until the others are mended
+        shutil.rmtree(checkpoints, ignore_errors=True)
     display.table(report.table(study.results), title="AUROC")
     typer.echo(f"{out}: written; next: metricad report {out} --out REPORT")
-
-
-def _checksums(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """Hash the inspectors and networks that are evaluated; names of shipped networks stand for themselves."""
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        digest.update(os.fsencode(path))
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.read_bytes())
-    return digest.hexdigest()
+    for problem in study.problems():
+        print(problem, file=sys.stderr)
+    if not study.is_whole:
+        raise typer.Exit(console.EXIT_ERROR)

@@ -93,6 +93,7 @@ def train(
                 settings=settings,
                 resume=resume,
                 on_round=on_round,
+                on_skipped=display.left_out,
                 callbacks=[triplet_training.after_each_epoch(on_epoch)],
             )
         except KeyboardInterrupt:

@@ -7,8 +7,9 @@ Four layouts are read: a folder of classes (``DIR/<class>/*``), the MVTec layout
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,12 +67,15 @@ class Surface:
         Good images; training and densities use only these.
     test : tuple of Sample
         All other good images and all defects; empty if there are no labels.
+    skipped : Counter of str
+        Numbers of files in its folders that are no images, by suffix; see `images.Found`.
     """
 
     dataset: str
     name: str
     fit: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    skipped: Counter[str] = field(default_factory=Counter, compare=False)
 
 
 def load(
@@ -185,28 +189,44 @@ def _from_folder(folder: Path, normals: int | None) -> list[Surface]:
 
 
 def _from_class(child: Path, folder: Path, dataset: str) -> Surface:
-    paths = images.find([child])
+    found = images.search([child])
+    paths = found.readable()
     levels = _levels(paths)
-    return Surface(
-        dataset, child.name, tuple(_file_sample(path, folder, _GOOD, levels) for path in paths), ()
-    )
+    fit = tuple(_file_sample(path, folder, _GOOD, levels) for path in paths)
+    return Surface(dataset, child.name, fit, (), found.left_out())
 
 
 def _levels(paths: Sequence[Path]) -> Callable[[], Levels]:
     """Make a function that finds the range of levels of good images when it is needed, once."""
-    return functools.cache(lambda: images.find_levels(paths))
+
+    @functools.cache
+    def found() -> Levels | DataError:
+        try:
+            return images.find_levels(paths, skips_bad=True)
+        except DataError as error:
+            return error
+
+    def levels() -> Levels:
+        if isinstance(known := found(), DataError):
+            raise known
+        return known
+
+    return levels
 
 
 def _from_mvtec(folder: Path, dataset: str, normals: int | None) -> Surface:
-    good = _first(images.find([folder / "train" / _GOOD]), normals, folder.name)
+    found = images.search([folder / "train" / _GOOD])
+    good, skipped = _first(found.readable(), normals, folder.name), found.left_out()
     levels = _levels(good)
     fit = [_file_sample(path, folder, _GOOD, levels) for path in good]
     test = []
     for kind in sorted(child for child in (folder / "test").glob("*") if child.is_dir()):
-        for path in images.find([kind]):
+        found = images.search([kind])
+        skipped += found.left_out()
+        for path in found.readable():
             beside = folder / "ground_truth" / path.relative_to(folder / "test").parent
             test.append(_file_sample(path, folder, kind.name, levels, masks.find(beside, path.stem)))
-    return Surface(dataset, folder.name, tuple(fit), tuple(test))
+    return Surface(dataset, folder.name, tuple(fit), tuple(test), skipped)
 
 
 def _file_sample(

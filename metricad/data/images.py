@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def read(
     color: bool = False,
     levels: Levels | None = None,
     page: int | None = None,
+    content: bytes | None = None,
 ) -> np.ndarray:
     """Read an image file as a viewer shows it, as luminance unless color is asked for.
 
@@ -69,6 +70,8 @@ def read(
         Range of the levels, see `find_levels`. The default is what the file says, else its type's.
     page : int, optional
         Page of a TIFF, from 1. The default is the only one.
+    content : bytes, optional
+        What `read_bytes` gave for this file; it is not read again then.
 
     Returns
     -------
@@ -80,43 +83,69 @@ def read(
         The file is missing, no image, damaged, of an unsupported kind, transparent or too small; or its
         levels are not finite or do not fit `levels`.
     """
-    picture = decode(path, page=page)
+    picture = decode(path, page=page, content=content)
     try:
         return to_image(picture, name=str(path), minimum_size=minimum_size, color=color, levels=levels)
     except MemoryError as error:
         raise DataError(f"{path}: too large for this machine's memory; give a smaller image") from error
 
 
-def decode(path: str | os.PathLike[str], *, page: int | None = None) -> Picture:
-    """Read the levels of an image file, as input of `to_image`; raises DataError as `read`."""
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read an image file into memory without decoding it; raises DataError."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an image")
     try:
-        picture = decoding.decode(path.read_bytes(), page=page)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def decode(path: str | os.PathLike[str], *, page: int | None = None, content: bytes | None = None) -> Picture:
+    """Read the levels of an image file, as input of `to_image`; parameters and errors of `read`."""
+    content = read_bytes(path) if content is None else content
+    try:
+        picture = decoding.decode(content, page=page)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     if picture.is_turned:
         TURNED.info("%s: turned as its orientation asks", path)
     return picture
 
 
 def find_levels(
-    paths: Sequence[str | os.PathLike[str]], *, bits: int | None = None, page: int | None = None
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    bits: int | None = None,
+    page: int | None = None,
+    skips_bad: bool = False,
 ) -> Levels:
     """Find the range of levels of good images, for `read`.
 
     Only the first image is read if its levels are 8-bit or floats, or the file says their range, or `bits` is
-    given. Else the largest level of all images tells it.
+    given. Else the largest level of all images tells it. With `skips_bad`, images that cannot be read are
+    passed over, as long as there are others.
 
     Raises
     ------
     DataError
         An image cannot be read, or does not hold this number of bits.
     """
-    return levels_of(((str(path), decode(path, page=page)) for path in paths), bits=bits)
+
+    def pictures() -> Iterator[tuple[str, Picture]]:
+        bad, good = None, 0
+        for path in paths:
+            try:
+                yield str(path), decode(path, page=page)
+                good += 1
+            except DataError as error:
+                if not skips_bad:
+                    raise
+                bad = error
+        if bad is not None and not good:
+            raise bad
+
+    return levels_of(pictures(), bits=bits)
 
 
 def to_image(

@@ -1,6 +1,7 @@
 """Load inspectors from disk: bundles and exports."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def load(
     """Load a bundle (a .metricad file) or a file or folder written by 'metricad export'.
 
     Its files are read whole and stay closed: what happens to them later does not matter. TensorFlow is
-    imported only for a bundle or a SavedModel.
+    imported only for a bundle or a SavedModel. The inspector says which file it is from, by name and SHA-256.
 
     Parameters
     ----------
@@ -30,14 +31,24 @@ def load(
     BundleError
         The file is missing, damaged, of an unknown version or not signed, or its runtime is not installed.
     """
-    check = None if key is None else partial(signature.check, path, key=signature.read_public(key))
+    public = None if key is None else signature.read_public(key)
+    digests: list[str] = []
+
+    def check(digest: str) -> None:
+        digests.append(digest)
+        if public is not None:
+            signature.check(path, digest, key=public)
+
     if exported.needs_tensorflow(path):
         native_output.load_tensorflow()
+    inspector: Inspector[ImageJudge]
     if exported.is_exported(path):
-        return exported.load(path, workers=workers, check=check)
-    from metricad.inspection import bundle
+        inspector = exported.load(path, workers=workers, check=check)
+    else:
+        from metricad.inspection import bundle
 
-    return bundle.load(path) if check is None else bundle.load(path, check=check)
+        inspector = bundle.load(path, check=check)
+    return replace(inspector, part=Path(path).stem, part_sha256=digests[-1])
 
 
 class PartFile:

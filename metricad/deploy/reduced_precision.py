@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def export(
             read=read,
         )
         reduced, full = np.array(list(scores)).T
-    final = replace(inspector, calibration=calibrate(reduced, rate))
+    final = inspector.changed(calibration=calibrate(reduced, rate))
     exporting.export(final, path, images=[read(others[0])], **settings)
     made = exported.load(path)
     differences = np.abs(reduced - full) / np.maximum(np.abs(full), 1)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,10 @@ def run(
     is_embedded: bool = False,
     on_image: Callable[[], object] = lambda: None,
 ) -> Study:
-    """Evaluate all tasks one by one; raises the errors of `evaluate`.
+    """Evaluate all tasks one by one.
+
+    A surface that cannot be evaluated is recorded, and the others are still done; if there are no others, the
+    error of `evaluate` is raised.
 
     With a folder for finished tasks, the result of each is kept there. A task that was done before with the
     same methods, protocol, images and software is not done again.
@@ -107,14 +110,15 @@ def run(
     finished : path, optional
         Folder for the results of finished tasks.
     identity : str
-        Whatever else decides the results, such as the checksums of inspectors and networks.
+        Whatever else decides the results, such as the `checksums` of inspectors and networks.
     is_embedded
         See `evaluate`.
     on_image : function, optional
         Called after each image, and after each epoch of a method that trains.
     """
     protocol = protocol or Protocol()
-    found = []
+    found: list[Evaluation] = []
+    failed: list[dict[str, str]] = []
     for task in tasks:
         kept = None
         if finished is not None:
@@ -124,18 +128,25 @@ def run(
             for _ in range(task.step_count):
                 on_image()
         else:
-            evaluations = evaluate(
-                task.methods,
-                task.surface,
-                protocol=protocol,
-                checkpoints=checkpoints,
-                is_embedded=is_embedded,
-                on_image=on_image,
-            )
+            try:
+                evaluations = evaluate(
+                    task.methods,
+                    task.surface,
+                    protocol=protocol,
+                    checkpoints=checkpoints,
+                    is_embedded=is_embedded,
+                    on_image=on_image,
+                )
+            except DataError as error:
+                if len(failed) == len(tasks) - 1:
+                    raise
+                words = {"dataset": task.surface.dataset, "surface": task.surface.name, "reason": str(error)}
+                failed.append(words)
+                continue
             if kept is not None:
                 records.save(kept, study(evaluations))
         found += evaluations
-    return study(found, networks)
+    return replace(study(found, networks), failed=failed)
 
 
 def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str) -> str:
@@ -144,9 +155,13 @@ def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str)
         [one.name, one.role, one.network, one.units, one.seed, one.settings, one.epochs, one.threshold]
         for one in task.methods
     ]
-    surface = task.surface
-    words = [methods, asdict(protocol), is_embedded, identity, versions(), surface.dataset, surface.name]
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    words = [methods, asdict(protocol), is_embedded, identity, versions(), images_digest(task.surface)]
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def images_digest(surface: Surface) -> str:
+    """Hash the names of a surface and the pixels of all its images and masks."""
+    digest = hashlib.sha256(json.dumps([surface.dataset, surface.name]).encode())
     for sample in (*surface.fit, *surface.test):
         digest.update(json.dumps([sample.name, sample.kind]).encode())
         for read in (sample.read, sample.read_mask):
@@ -155,7 +170,18 @@ def _digest(task: Task, protocol: Protocol, *, is_embedded: bool, identity: str)
                     digest.update(read().tobytes())
                 except DataError as error:  # `evaluate` says what becomes of it
                     digest.update(str(error).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
+
+
+def checksums(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Hash the files of inspectors and networks; names of shipped networks stand for themselves."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        digest.update(os.fsencode(path))
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _evaluations(done: Study) -> list[Evaluation]:

@@ -1,5 +1,6 @@
 """Keep a few pictures and the embeddings of a surface's test images."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,13 +23,11 @@ def has_map(detector: Detector) -> bool:
 
 
 def read_mask(sample: Sample, shape: tuple[int, int]) -> np.ndarray | None:
-    """Read the mask of a defect: empty for a good image; None if the defect's pixels are not known."""
-    if not sample.is_defect:
-        return np.zeros(shape, bool)
-    try:
-        return known_mask(sample, shape)
-    except DataError:  # `datasets.mask_problems` names it
-        return None
+    """Read the mask of a defect: empty for a good image; None if the defect's pixels are not known.
+
+    Raises the errors of `datasets.known_mask`.
+    """
+    return known_mask(sample, shape) if sample.is_defect else np.zeros(shape, bool)
 
 
 def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) -> list[Example]:
@@ -47,7 +46,9 @@ def choose(detector: Detector, samples: Sequence[Sample], scores: np.ndarray) ->
 
 def _example(detector: Detector, sample: Sample, role: str, score: float) -> Example:
     image = sample.read()
-    mask = read_mask(sample, image.shape[:2])
+    mask = None
+    with contextlib.suppress(DataError):  # it is left out of the metrics, too
+        mask = read_mask(sample, image.shape[:2])
     shrink = min(1, _EXAMPLE_SIDE / max(image.shape[:2]))
     shape = tuple(max(1, round(side * shrink)) for side in image.shape[:2])
     return Example(

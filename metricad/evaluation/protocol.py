@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Fit methods to the good images of a surface and score its test images.
 
+    An image that cannot be read, or that one of the methods refuses, is left out for all of them.
+
     Parameters
     ----------
     methods : sequence of Method
@@ -154,7 +156,7 @@ def evaluate(
     ------
     DataError
         The surface does not have labeled test images of both classes, a network was trained on a test image,
-        an image cannot be used, or a score is not finite.
+        too many images cannot be used, or a score is not finite.
     """
     surface_checks.check_labels(surface)
     for method in methods:
@@ -162,11 +164,19 @@ def evaluate(
     surface = surface_checks.with_range(surface, [method.levels for method in methods])
     protocol = protocol or Protocol()
     detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
-    surface = surface_checks.refusing_small(surface, detectors)
+    whole = surface
+    surface, bad = surface_checks.without_bad(surface, detectors, on_image)
+    surface_checks.check_labels(surface)
     fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
-    thresholds = _thresholds(methods, detectors, held_out, protocol.false_alarm_rate, on_image)
-    scores, pixels, masks = _score(detectors, surface.test, on_image)
+    held_out, held_out_scores, _ = _judged(detectors, held_out, bad, on_image)
+    surface_checks.check_few(whole, bad)
+    thresholds = _thresholds(methods, held_out_scores, protocol.false_alarm_rate)
+    pixels = [PixelMetrics() for _ in methods]
+    test, scores, masks = _judged(detectors, surface.test, bad, on_image, pixels)
+    surface = replace(surface, test=tuple(test))
+    surface_checks.check_few(whole, bad)
+    surface_checks.check_labels(surface)
     evaluations = []
     for k, method in enumerate(methods):
         result = Result(
@@ -195,6 +205,7 @@ def evaluate(
             settings=method.settings,
             masks=masks,
             rate_basis=method.rate_basis,
+            left_out=bad,
         )
         is_judged = method.role in ("trained", "bundle", "compared")
         is_shown = is_judged and (pictured is None or method.name in pictured)
@@ -261,24 +272,13 @@ def _fit(
     return seconds
 
 
-def _thresholds(
-    methods: Sequence[Method],
-    detectors: Sequence[Detector],
-    held_out: Sequence[Sample],
-    false_alarm_rate: float,
-    on_image: Callable[[], object],
-) -> list[float | None]:
-    if not held_out:
+def _thresholds(methods: Sequence[Method], scores: np.ndarray, false_alarm_rate: float) -> list[float | None]:
+    """Compute thresholds from the scores (methods, images) of held-out images, if these are enough."""
+    if scores.shape[1] < calibration.needed(false_alarm_rate):
         return [method.threshold for method in methods]
-    scores = np.array(
-        [
-            [detector.score(as_taken(detector, image)) for detector in detectors]
-            for image in images_of(held_out, color=True, on_image=on_image)
-        ]
-    )
     return [
-        method.threshold if method.is_fitted else calibration.calibrate(column, false_alarm_rate).threshold
-        for method, column in zip(methods, scores.T, strict=True)
+        method.threshold if method.is_fitted else calibration.calibrate(row, false_alarm_rate).threshold
+        for method, row in zip(methods, scores, strict=True)
     ]
 
 
@@ -288,22 +288,41 @@ def _rate(method: Method, threshold: float | None, protocol: Protocol) -> float 
     return None if threshold is None else protocol.false_alarm_rate
 
 
-def _score(
-    detectors: Sequence[Detector], samples: Sequence[Sample], on_image: Callable[[], object]
-) -> tuple[np.ndarray, list[PixelMetrics], int]:
-    """Compute scores (detectors, images), and pixel metrics where the mask is known; count these defects."""
-    scores = np.empty((len(detectors), len(samples)))
-    pixels, masks = [PixelMetrics() for _ in detectors], 0
+def _judged(
+    detectors: Sequence[Detector],
+    samples: Sequence[Sample],
+    bad: list[dict[str, str]],
+    on_image: Callable[[], object],
+    pixels: Sequence[PixelMetrics] = (),
+) -> tuple[list[Sample], np.ndarray, int]:
+    """Return the samples that no detector refuses, their scores (detectors, images), and a count of masks.
+
+    Pixel metrics are updated where the mask is known. What cannot be used is added to `bad`.
+    """
+    kept, scores, masks = [], [], 0
     images = images_of(samples, color=True, on_image=on_image)
-    for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
-        mask = examples.read_mask(sample, image.shape[:2])
+    for sample, image in zip(samples, images, strict=True):
+        mask = None
+        try:
+            mask = examples.read_mask(sample, image.shape[:2]) if pixels else None
+        except DataError as error:
+            bad.append(surface_checks.left_out(sample, "mask", error))
+        try:
+            found = [
+                _judge(one, as_taken(one, image), has_map=mask is not None and examples.has_map(one))
+                for one in detectors
+            ]
+        except DataError as error:
+            bad.append(surface_checks.left_out(sample, "image", error))
+            continue
+        kept.append(sample)
+        scores.append([score for score, _ in found])
         masks += sample.is_defect and mask is not None
-        for k, detector in enumerate(detectors):
-            has_pixels = mask is not None and examples.has_map(detector)
-            scores[k, number], anomaly = _judge(detector, as_taken(detector, image), has_map=has_pixels)
-            if mask is not None and anomaly is not None:
-                pixels[k].update(anomaly, mask)
-    return scores, pixels, masks
+        if mask is not None:
+            for metric, (_, anomaly) in zip(pixels, found, strict=True):
+                if anomaly is not None:
+                    metric.update(anomaly, mask)
+    return kept, np.array(scores).reshape(-1, len(detectors)).T, masks
 
 
 def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:

@@ -52,6 +52,9 @@ class Result:
         Number of defects whose mask was found and used for the pixel metrics; None in old results.
     rate_basis : {"promised", "expected", "estimated"}
         What the false-alarm rate is based on; see `calibration.Basis`.
+    left_out : list of {"name", "what", "reason"}
+        Images of the surface that could not be used, the same for all methods evaluated together; ``what`` is
+        ``image``, or ``mask`` if only the mask was left out.
     """
 
     dataset: str
@@ -79,6 +82,7 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     masks: int | None = None
     rate_basis: str = "promised"
+    left_out: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def defect(self) -> list[bool]:
@@ -177,6 +181,8 @@ class Study:
     embeddings : list of float32 (images, components) or None
         Embeddings of each result's test images, in the order of `Result.scores`; None for results without.
         The list is empty if there are no embeddings at all.
+    failed : list of {"dataset", "surface", "reason"}
+        Surfaces that could not be evaluated.
     """
 
     results: list[Result]
@@ -186,6 +192,21 @@ class Study:
     training_seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     embeddings: list[np.ndarray | None] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all images, masks and surfaces were used."""
+        return not self.failed and not any(result.left_out for result in self.results)
+
+    def problems(self) -> list[str]:
+        """Say which images, masks and surfaces could not be used, one line each."""
+        said = [
+            f"{result.surface}: {one['name']}: {one['reason']}; the {one['what']} is left out"
+            for result in self.results
+            for one in result.left_out
+        ]
+        return [*dict.fromkeys(said), *(f"not evaluated: {one['reason']}" for one in self.failed)]
 
 
 def merge(studies: Iterable[Study]) -> Study:
@@ -210,6 +231,7 @@ def merge(studies: Iterable[Study]) -> Study:
             )
             for package in named
         },
+        failed=[one for study in studies for one in study.failed],
     )
 
 
@@ -227,6 +249,7 @@ def save(path: str | os.PathLike[str], study: Study) -> None:
         "versions": study.versions,
         "networks": [asdict(network) for network in study.networks],
         "results": [asdict(result) for result in study.results],
+        "failed": study.failed,
     }
     costs = {
         "training_seconds": study.training_seconds,
@@ -262,13 +285,14 @@ def load(path: str | os.PathLike[str]) -> Study:
         results = [Result(**record) for record in document["results"]]
         networks = [Network(**record) for record in document["networks"]]
         named = dict(document["versions"])
+        failed = list(document.get("failed", []))  # missing in old results
         if not results:
             raise DataError(f"{path}: holds no results; evaluate again")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no results of metricad, or damaged ({error}); evaluate again") from error
     costs, training_seconds = _load_costs(_beside(path, "costs.json"), len(results))
     examples, embeddings = _load_pictures(_beside(path, "examples.npz"), len(results))
-    return Study(results, examples, costs, networks, training_seconds, named, embeddings)
+    return Study(results, examples, costs, networks, training_seconds, named, embeddings, failed)
 
 
 def _beside(path: Path, suffix: str) -> Path:

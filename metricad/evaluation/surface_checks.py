@@ -1,10 +1,9 @@
 """Checks of a surface before methods are evaluated on it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from metricad.data.datasets import Sample, Surface, with_levels
 from metricad.data.levels import Levels
@@ -58,20 +57,66 @@ def with_range(surface: Surface, levels: Collection[Levels | None]) -> Surface:
     return with_levels(surface, found) if (found := next(iter(wanted), None)) else surface
 
 
-def refusing_small(surface: Surface, detectors: Sequence[Detector]) -> Surface:
-    """Wrap a surface so that images too small for a network raise an error with their name."""
+MOST_BAD = 0.05
+"""Share of a surface's images that may be left out; a single one always may."""
+
+
+def left_out(sample: Sample, what: str, error: DataError) -> dict[str, str]:
+    """Record that an image, or its mask only, could not be used; without folders of this machine."""
+    head, _, rest = str(error).partition(": ")
+    reason = str(error)
+    if rest and Path(head).name == Path(sample.name).name:
+        reason = rest
+    elif rest and "/" in head:
+        reason = f"{Path(head).name}: {rest}"
+    return {"name": sample.name, "what": what, "reason": " ".join(reason.split())}
+
+
+def without_bad(
+    surface: Surface, detectors: Sequence[Detector], on_bad: Callable[[], object]
+) -> tuple[Surface, list[dict[str, str]]]:
+    """Read all images of a surface; leave out those that cannot be read or are too small for a network.
+
+    Returns
+    -------
+    surface : Surface
+        The others.
+    bad : list of dict
+        The images that were left out, see `left_out`. `on_bad` is called for each.
+
+    Raises
+    ------
+    DataError
+        See `check_few`.
+    """
     smallest = max((d.grid.smallest for d in detectors if isinstance(d, PartDetector)), default=1)
+    bad: list[dict[str, str]] = []
 
-    def checked(sample: Sample) -> Sample:
-        def read() -> np.ndarray:
-            image = sample.read()
-            if min(image.shape[:2]) < smallest:
+    def readable(sample: Sample) -> bool:
+        try:
+            shape = sample.read().shape
+            if min(shape[:2]) < smallest:
                 raise DataError(
-                    f"{surface.dataset}: {sample.name}: expected an image of at least {smallest}×{smallest} "
-                    f"pixels, received {image.shape}"
+                    f"expected an image of at least {smallest}×{smallest} pixels, received {shape}"
                 )
-            return image
+        except DataError as error:
+            bad.append(left_out(sample, "image", error))
+            on_bad()
+            return False
+        return True
 
-        return replace(sample, read=read)
+    fit, test = (tuple(filter(readable, samples)) for samples in (surface.fit, surface.test))
+    check_few(surface, bad)
+    return replace(surface, fit=fit, test=test), bad
 
-    return replace(surface, fit=tuple(map(checked, surface.fit)), test=tuple(map(checked, surface.test)))
+
+def check_few(surface: Surface, bad: Sequence[dict[str, str]]) -> None:
+    """Raise DataError if so many images of a surface are bad that the others may tell something else."""
+    total = len(surface.fit) + len(surface.test)
+    names = [one["name"] for one in bad if one["what"] == "image"]
+    if len(names) > max(1, MOST_BAD * total):
+        first = next(one for one in bad if one["what"] == "image")
+        raise DataError(
+            f"{surface.dataset}: {surface.name}: {len(names)} of {total} images cannot be used, more than "
+            f"{MOST_BAD:.0%}; the first: {first['name']}: {first['reason']}"
+        )

@@ -195,7 +195,7 @@ def calibrate_inspector(
     given, read = inspector.calibration, partial(inspector.read, page=page)
     rate = (given.asked_rate or given.false_alarm_rate) if false_alarm_rate is None else false_alarm_rate
     scores = for_each(paths, inspector.detector.score, read=read, on_image=on_image)
-    return replace(inspector, calibration=calibrate(scores, rate))
+    return inspector.changed(calibration=calibrate(scores, rate))
 
 
 def _split(

@@ -1,11 +1,12 @@
 """An inspector: detector and threshold. It inspects single images and many files."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -23,13 +24,26 @@ Draw = Callable[[str | os.PathLike[str], np.ndarray, np.ndarray], object]
 GOOD, DEFECT, ERROR = "good", "defect", "error"
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 @dataclass(frozen=True)
 class Inspection:
-    """Result for one image. If the image could not be read, only `path`, `verdict` and `error` are set.
+    """Result for one image: the record that every verb and the service give, see docs/records.md.
+
+    If the image could not be judged, only the first five fields, `verdict` and `error` are set.
 
     Attributes
     ----------
+    time : str
+        When it was judged, in UTC (ISO 8601). Two results that differ only in it are equal.
     path : str or None
+        None for an image that came as an array or over HTTP.
+    sha256 : str or None
+        SHA-256 of the file, or of the body of the request; None for an array and a file that cannot be read.
+    part, part_sha256 : str or None
+        Those of the `Inspector`.
     score : float
         In standard deviations of the scores of good images; for the paper's method, a distance.
     threshold : float
@@ -52,7 +66,11 @@ class Inspection:
         Why the image could not be inspected.
     """
 
+    time: str = field(default_factory=_now, compare=False, kw_only=True)
     path: str | None
+    sha256: str | None = field(default=None, kw_only=True)
+    part: str | None = field(default=None, kw_only=True)
+    part_sha256: str | None = field(default=None, kw_only=True)
     score: float | None = None
     threshold: float | None = None
     percentile: float | None = None
@@ -65,6 +83,13 @@ class Inspection:
     rate_basis: str | None = None
     error: str | None = None
 
+    def record(self) -> dict[str, Any]:
+        """Return the values by the names in `FIELDS`, in this order, as JSON can hold them."""
+        return asdict(self)
+
+
+FIELDS = tuple(one.name for one in fields(Inspection))
+"""Names of what is recorded of every inspection."""
 
 _Judged = tuple[Inspection, np.ndarray | None, np.ndarray | None]
 
@@ -82,12 +107,17 @@ class Inspector(Generic[Judge]):
     levels : Levels or None
         Range of the levels of the good images' files, which every other file must have. None asks for none:
         then a file is scaled by the range that it says, else by that of its type.
+    part, part_sha256 : str or None
+        Name without suffix and SHA-256 of the file that it was loaded from; of an export, the SHA-256 over
+        all its files. `deploy.loading` sets them. None for an inspector that is in no file.
     """
 
     detector: Judge
     calibration: Calibration
     fitted_on: dict[str, Any] = field(default_factory=dict)
     levels: Levels | None = None
+    part: str | None = None
+    part_sha256: str | None = None
 
     @property
     def threshold(self) -> float:
@@ -109,12 +139,24 @@ class Inspector(Generic[Judge]):
             "threshold": outline,
         }
 
-    def inspect(self, image: np.ndarray, *, path: str | None = None) -> tuple[Inspection, np.ndarray]:
-        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; return verdict and anomaly map (h', w')."""
+    def changed(self, **changes: Any) -> "Inspector[Judge]":
+        """Return an inspector that differs in these attributes, and so is no longer the one in the file."""
+        return replace(self, part=None, part_sha256=None, **changes)
+
+    def inspect(
+        self, image: np.ndarray, *, path: str | None = None, sha256: str | None = None
+    ) -> tuple[Inspection, np.ndarray]:
+        """Judge an image, float32 (H, W) or (H, W, 3) in [-1, 1]; return verdict and anomaly map (h', w').
+
+        `path` and `sha256` are for the record: where the image comes from.
+        """
         found = self.detector.judge(image)
         row, column = found.peak
         inspection = Inspection(
             path=path,
+            sha256=sha256,
+            part=self.part,
+            part_sha256=self.part_sha256,
             score=found.score,
             threshold=self.threshold,
             percentile=self.calibration.percentile(found.score),
@@ -127,6 +169,10 @@ class Inspector(Generic[Judge]):
             rate_basis=str(self.calibration.basis),
         )
         return inspection, found.anomaly
+
+    def failed(self, path: str | None, sha256: str | None, error: str) -> Inspection:
+        """Return the record of an image that could not be judged."""
+        return Inspection(path, sha256=sha256, part=self.part, part_sha256=self.part_sha256, error=error)
 
     def inspect_files(
         self,
@@ -158,13 +204,27 @@ class Inspector(Generic[Judge]):
         anomaly_map : float32 (h', w'), or None for a bad file
         """
 
-        def judge(path: str | os.PathLike[str], read: Future[np.ndarray]) -> _Judged:
+        def read(path: str | os.PathLike[str]) -> tuple[str | None, np.ndarray | DataError]:
+            """Return the SHA-256 of a file, and its image or why there is none."""
+            sha256 = None
             try:
-                image = read.result()
-                inspection, anomaly_map = self.inspect(image, path=str(path))
+                with self.detector.timer("read"):
+                    content = images.read_bytes(path)
+                    sha256 = hashlib.sha256(content).hexdigest()
+                return sha256, self.read(path, page=page, content=content)
             except DataError as error:
-                message = str(error).removeprefix(f"{path}: ")
-                return Inspection(path=str(path), error=message), None, None
+                return sha256, error
+
+        def judge(
+            path: str | os.PathLike[str], opened: Future[tuple[str | None, np.ndarray | DataError]]
+        ) -> _Judged:
+            sha256, image = opened.result()
+            try:
+                if isinstance(image, DataError):
+                    raise image
+                inspection, anomaly_map = self.inspect(image, path=str(path), sha256=sha256)
+            except DataError as error:
+                return self.failed(str(path), sha256, str(error).removeprefix(f"{path}: ")), None, None
             if draw is not None:
                 with self.detector.timer("write"):
                     draw(path, image, anomaly_map)
@@ -172,15 +232,17 @@ class Inspector(Generic[Judge]):
 
         with ThreadPoolExecutor(max_workers=workers) as judges:
             judged: deque[Future[_Judged]] = deque()
-            for path, read in _read_ahead(paths, partial(self.read, page=page), count=workers):
-                judged.append(judges.submit(judge, path, read))
+            for path, opened in _read_ahead(paths, read, count=workers):
+                judged.append(judges.submit(judge, path, opened))
                 if len(judged) > workers:
                     yield judged.popleft().result()
             while judged:
                 yield judged.popleft().result()
 
-    def read(self, path: str | os.PathLike[str], *, page: int | None = None) -> np.ndarray:
-        """Read an image file as this inspector takes it; raises the errors of `images.read`."""
+    def read(
+        self, path: str | os.PathLike[str], *, page: int | None = None, content: bytes | None = None
+    ) -> np.ndarray:
+        """Read an image file as this inspector takes it; parameters and errors of `images.read`."""
         detector = self.detector
         with detector.timer("read"):
             return images.read(
@@ -189,6 +251,7 @@ class Inspector(Generic[Judge]):
                 color=detector.channels == 3,
                 levels=self.levels,
                 page=page,
+                content=content,
             )
 
 
@@ -227,13 +290,13 @@ def for_each(
 
 def _read_ahead(
     paths: Sequence[str | os.PathLike[str]],
-    read: Callable[[str | os.PathLike[str]], np.ndarray],
+    read: Callable[[str | os.PathLike[str]], T],
     *,
     count: int = 1,
-) -> Iterator[tuple[str | os.PathLike[str], Future[np.ndarray]]]:
-    """Yield each path with the future of its image. Read `count` more files meanwhile, in threads."""
+) -> Iterator[tuple[str | os.PathLike[str], Future[T]]]:
+    """Yield each path with the future of what `read` gives. Read `count` more files meanwhile, in threads."""
     with ThreadPoolExecutor(max_workers=count) as readers:
-        ahead: deque[tuple[str | os.PathLike[str], Future[np.ndarray]]] = deque()
+        ahead: deque[tuple[str | os.PathLike[str], Future[T]]] = deque()
         for path in paths:
             ahead.append((path, readers.submit(read, path)))
             if len(ahead) > count:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -261,8 +261,7 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
         "sources": group,
         **record,
     }
-    return replace(
-        inspector,
+    return inspector.changed(
         detector=detector,
         calibration=calibrate(scores, inspector.calibration.false_alarm_rate, is_held_out=False),
         fitted_on={**inspector.fitted_on, "tuned_on": made},

@@ -1,10 +1,9 @@
 """Watch a folder: inspect images as they arrive, write one journal line for each, and report drift."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,8 @@ class Watch:
         Yields
         ------
         record : dict
-            One line of the journal: the fields of an `Inspection`, the time in UTC, the file's size in bytes
-            and modification time in ns, and the result of the drift test.
+            One line of the journal: the fields of an `Inspection`, the file's size in bytes and modification
+            time in ns, and the result of the drift test.
 
         Raises
         ------
@@ -145,27 +144,28 @@ class Watch:
 
     def _inspect(self, path: str) -> dict[str, Any] | None:
         """Inspect a waiting file and write its line; return None if it must wait or no longer exists."""
-        file = self.folder.path / path
+        file, sha256 = self.folder.path / path, None
         try:
-            image = self.inspector.read(file)
+            content = images.read_bytes(file)
+            sha256 = hashlib.sha256(content).hexdigest()
+            image = self.inspector.read(file, content=content)
             if not self.folder.is_unchanged(path):
                 return None
-            found = self._judge(path, image)
+            found = self._judge(path, sha256, image)
         except DataError as error:
             if not self.folder.is_unchanged(path) or self.folder.postpone(path):
                 return None
-            found = Inspection(path, error=str(error).removeprefix(f"{file}: "))
+            found = self.inspector.failed(path, sha256, str(error).removeprefix(f"{file}: "))
         except MemoryError as error:
-            found = Inspection(path, error=f"too large for this machine's memory: {error}")
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        record = {"time": now, **asdict(found), **self.folder.waiting[path].identity._asdict()}
+            found = self.inspector.failed(path, sha256, f"too large for this machine's memory: {error}")
+        record = {**found.record(), **self.folder.waiting[path].identity._asdict()}
         record |= self._follow(record)
         self.journal.append(record)
         self.folder.finish(path)
         return record
 
-    def _judge(self, path: str, image: np.ndarray) -> Inspection:
-        inspection, distance_map = self.inspector.inspect(image, path=path)
+    def _judge(self, path: str, sha256: str, image: np.ndarray) -> Inspection:
+        inspection, distance_map = self.inspector.inspect(image, path=path, sha256=sha256)
         if self.maps is not None:
             anomaly_map = self.inspector.detector.on_pixels(distance_map, image)
             picture = images.overlay(image, anomaly_map, **self.inspector.map_scale())

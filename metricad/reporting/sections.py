@@ -102,6 +102,9 @@ def _on_what(study: Study, summary: Summary) -> str:
         masks = sum(result.masks or 0 for result in counted)
         defects = sum(result.test_defects for result in counted)
         sentences.append(f"A mask that can be used was found for {masks} of {defects} defects.")
+    if problems := study.problems():
+        count = _count(len(problems), "image, mask or surface", "images, masks or surfaces")
+        sentences.append(f"Left out, as the results say: {count} that could not be used.")
     return plain(" ".join(sentences))
 
 

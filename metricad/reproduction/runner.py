@@ -29,7 +29,7 @@ from metricad import files
 from metricad.data import datasets
 from metricad.data.datasets import Surface
 from metricad.deploy.native_output import load_tensorflow
-from metricad.errors import RunError
+from metricad.errors import DataError, RunError
 from metricad.evaluation import candidates, comparison, protocol, results
 from metricad.evaluation.results import Study
 from metricad.networks import factory, residual
@@ -224,6 +224,10 @@ def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
         # Keep pictures for one network of each setting and its first density, which is the paper's.
         pictured=[judges[0].name] if cell.network and cell.network.seed == place.grid.seeds[0] else [],
     )
+    # Cells are evaluated one by one, at different times, so all of them must have used all images.
+    for one in found[0].result.left_out:
+        if one["what"] == "image":
+            raise DataError(f"{name}: {one['name']}: {one['reason']}")
     results.save(folder / "results.json", comparison.study(found))
 
 

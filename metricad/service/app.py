@@ -31,7 +31,16 @@ from metricad.service.judge import Judge, RequestLimits
 from metricad.service.limiter import BusyError
 from metricad.service.middleware import RequestMiddleware
 from metricad.service.prometheus import CONTENT_TYPE
-from metricad.service.schemas import COME_BACK, Health, Parts, Refusal, Verdict, problem, refused
+from metricad.service.schemas import (
+    COME_BACK,
+    Health,
+    NotJudgedError,
+    Parts,
+    Refusal,
+    Verdict,
+    problem,
+    refused,
+)
 
 log = logging.getLogger(__name__)
 
@@ -185,11 +194,14 @@ def _authorised(token: str) -> Callable[..., Awaitable[None]]:
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
     """Answer a refused request with a JSON error."""
+    record = None
+    if isinstance(error, NotJudgedError) and isinstance(error.__cause__, DataError):
+        record, error = error.record, error.__cause__
     status, reason, message, headers = _explained(error)
     request.app.state.metrics.rejected.labels(reason).inc()
     if isinstance(error, InspectorError):
         log.error("part %s: %s", request.state.part, error)
-    return problem(status, message, headers)
+    return problem(status, message, headers, record)
 
 
 def _explained(error: Exception) -> tuple[int, str, str, Mapping[str, str] | None]:

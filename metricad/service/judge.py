@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import io
 import logging
 import time
@@ -21,7 +22,7 @@ from metricad.inspection.interface import ImageJudge
 from metricad.service import decoding, request_body
 from metricad.service.limiter import WorkerQueue
 from metricad.service.prometheus import ServiceMetrics
-from metricad.service.schemas import COME_BACK, Part, Parts, Refusal, Verdict
+from metricad.service.schemas import COME_BACK, NotJudgedError, Part, Parts, Refusal, Verdict
 from metricad.versions import versions
 
 T = TypeVar("T")
@@ -167,27 +168,23 @@ class Judge:
             return await queue.run(functools.partial(work, name, content))
 
     def verdict(self, name: str, content: bytes) -> Verdict:
-        """Inspect an image file and return the verdict."""
+        """Inspect an image file and return the verdict; raises NotJudgedError."""
         began = time.perf_counter()
         inspector = self.parts[name]  # one for the whole request, as it may be replaced meanwhile
+        sha256 = hashlib.sha256(content).hexdigest()
         try:
-            found, _ = inspector.inspect(self._decode(inspector, content))
-        except InspectorError:
-            self.metrics.verdicts.labels(name, "error").inc()
-            raise
+            found, _ = inspector.inspect(self._decode(inspector, content), sha256=sha256)
+        except DataError as error:
+            if isinstance(error, InspectorError):
+                self.metrics.verdicts.labels(name, "error").inc()
+            record = inspector.failed(None, sha256, str(error)).record()
+            raise NotJudgedError(record | {"part": name}) from error
         self.metrics.verdicts.labels(name, found.verdict).inc()
         return Verdict.model_validate(
             {
+                **found.record(),
                 "part": name,
-                "score": found.score,
-                "threshold": found.threshold,
-                "percentile": found.percentile,
-                "verdict": found.verdict,
                 "peak": {"row": found.peak_row, "column": found.peak_col},
-                "size_class": found.size_class,
-                "source": found.source,
-                "false_alarm_rate": found.false_alarm_rate,
-                "rate_basis": found.rate_basis,
                 "version": self.version,
                 "milliseconds": round(1000 * (time.perf_counter() - began), 3),
             }

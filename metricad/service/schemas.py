@@ -7,6 +7,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from metricad.errors import DataError
+
 COME_BACK = {"Retry-After": "1"}
 """Header of an error that is temporary."""
 
@@ -20,7 +22,10 @@ _BASIS = (
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    error: str = Field(description="One line: what is wrong, what was expected, what to do.")
+    error: str = Field(
+        description="One line: what is wrong, what was expected, what to do. If an image was received and "
+        "could not be judged, all other fields of its record are there as well."
+    )
 
 
 class Peak(BaseModel):
@@ -31,9 +36,13 @@ class Peak(BaseModel):
 
 
 class Verdict(BaseModel):
-    """Result of inspecting one image."""
+    """Result of inspecting one image: the record, and what only the service adds."""
 
+    time: str = Field(description="When it was judged, in UTC (ISO 8601).")
+    path: None = Field(description="As in other records; a request has none.")
+    sha256: str = Field(description="SHA-256 of the request's body.")
     part: str
+    part_sha256: str | None = Field(description="SHA-256 of the inspector that judged it.")
     score: float = Field(
         description="In standard deviations of good images' scores; larger is farther from good surface."
     )
@@ -42,13 +51,16 @@ class Verdict(BaseModel):
         ge=0, le=100, description="Percentage of calibration images with this score or a lower one."
     )
     verdict: Literal["good", "defect"]
-    peak: Peak
+    peak_row: int = Field(ge=0)
+    peak_col: int = Field(ge=0)
     size_class: str = Field(
         description="Image score: the maximum of the map, or the mean of this share of its largest values."
     )
     source: str = Field(description="Kind of feature map that contributes most to the score.")
     false_alarm_rate: float = Field(description=_RATE)
     rate_basis: Literal["promised", "expected", "estimated"] = Field(description=_BASIS)
+    error: None = Field(description="As in other records; no error.")
+    peak: Peak
     version: str = Field(description="Version of metricad.")
     milliseconds: float = Field(ge=0, description="Time of decoding and inspection, without the upload.")
 
@@ -103,9 +115,28 @@ class Refusal(HTTPException):
         self.reason = reason
 
 
-def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Make the JSON answer of any error."""
-    return JSONResponse({"error": " ".join(message.split())}, status, headers)
+class NotJudgedError(DataError):
+    """An image could not be judged; its cause says why.
+
+    Parameters
+    ----------
+    record : mapping
+        Its record, see `inspector.Inspection`.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        super().__init__(record["error"])
+        self.record = record
+
+
+def problem(
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> JSONResponse:
+    """Make the JSON answer of any error, with the record of the image if there is one."""
+    return JSONResponse({**(record or {}), "error": " ".join(message.split())}, status, headers)
 
 
 _REFUSED = {

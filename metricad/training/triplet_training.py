@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def train_network(
     settings: Settings | None = None,
     resume: bool = False,
     on_round: Callable[[dict[str, Any]], object] = lambda record: None,
+    on_skipped: Callable[[Counter[str]], object] = lambda counts: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.Model:
     """Train a network on folders and prepared data sets, in a new run folder.
@@ -45,6 +47,8 @@ def train_network(
         Continue after the last finished round, with the sources and settings of the run.
     on_round : function, optional
         Called with each round's record, as in ``log.jsonl``.
+    on_skipped : function, optional
+        Called with the numbers of files in the sources that are no images, by suffix.
     callbacks : sequence of keras.callbacks.Callback, optional
         Callbacks for Keras `fit`, such as a progress bar.
 
@@ -68,6 +72,7 @@ def train_network(
     if not resume:
         runs.check_new(out)
     loaded = [datasets.load(source, data_dir=data_dir, normals=normals) for source in sources]
+    on_skipped(sum((surface.skipped for surfaces in loaded for surface in surfaces), Counter()))
     if resume and data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
         raise RunError(f"{out}: the images of its sources have changed since the run began; start a new run")
     prepared = [triplets.from_surfaces(surfaces, sides=settings.pyramid) for surfaces in loaded]

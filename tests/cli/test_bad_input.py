@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import gc
+import hashlib
 import io
 import json
 import os
@@ -22,22 +23,9 @@ from PIL import Image
 
 from metricad.data import images
 from metricad.errors import DataError
+from metricad.inspection.inspector import FIELDS
 from tests.helpers import make_run, repack, save, scratched, texture
 
-FIELDS = [
-    "path",
-    "score",
-    "threshold",
-    "percentile",
-    "verdict",
-    "peak_row",
-    "peak_col",
-    "size_class",
-    "source",
-    "false_alarm_rate",
-    "rate_basis",
-    "error",
-]
 ENOUGH = ("--false-alarm-rate", "0.1", "--holdout", "0.3")  # for the thirty good images
 GRAY = images.to_uint8(texture(np.random.default_rng(99)))
 OLD = b"what was here before"
@@ -71,9 +59,12 @@ def error_in(run_metricad, part):
         assert done.status == 2
         assert done.err == ""
         (row,) = map(json.loads, done.out.splitlines())
-        assert list(row) == FIELDS
+        assert list(row) == list(FIELDS)
         assert (row["path"], row["verdict"]) == (str(path), "error")
-        assert [row[name] for name in FIELDS if name not in ("path", "verdict", "error")] == [None] * 9
+        assert row["sha256"] == (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None)
+        assert (row["part"], row["part_sha256"]) == ("part", hashlib.sha256(part.read_bytes()).hexdigest())
+        said = {"time", "path", "sha256", "part", "part_sha256", "verdict", "error"}
+        assert {row[name] for name in FIELDS if name not in said} == {None}
         return row["error"]
 
     return run
@@ -586,7 +577,7 @@ def test_one_bad_file_among_many_as_json(run_metricad, part, line, tmp_path):
     )
     assert (done.status, done.err) == (2, "")
     rows = [json.loads(text, parse_constant=pytest.fail) for text in done.out.splitlines()]
-    assert all(list(row) == FIELDS for row in rows)
+    assert all(list(row) == list(FIELDS) for row in rows)
     assert [row["verdict"] for row in rows] == ["good", "error", "defect"]
     assert rows[1]["error"].startswith("not a readable image: damaged, or of another kind")
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["a.png.png", "c.png.png"]
@@ -596,7 +587,7 @@ def test_one_bad_file_among_many_as_csv(run_metricad, part, line):
     done = run_metricad("inspect", part, line, "--format", "csv")
     assert (done.status, done.err) == (2, "")
     rows = list(csv.DictReader(io.StringIO(done.out)))
-    assert list(rows[0]) == FIELDS
+    assert list(rows[0]) == list(FIELDS)
     assert [row["verdict"] for row in rows] == ["good", "error", "defect"]
     assert rows[1]["error"].startswith("not a readable image")
     assert rows[1]["score"] == ""
@@ -698,17 +689,51 @@ def test_a_surface_without_both_kinds(refused_evaluation, part, tmp_path, kinds,
     assert f"data: surface stripes {words}" in refused_evaluation(part, "--data", data)
 
 
-def test_a_damaged_test_image(refused_evaluation, part, tmp_path):
-    data = mvtec(tmp_path / "data")
-    bad = data / "stripes" / "test" / "scratch" / "1.png"
-    bad.write_bytes(bad.read_bytes()[:150])
-    assert refused_evaluation(part, "--data", data).startswith(f"error: {bad}: not a readable image")
+def test_a_bad_image_and_a_bad_mask_cost_themselves_and_not_the_run(run_metricad, part, tmp_path):
+    data, out = mvtec(tmp_path / "data") / "stripes", tmp_path / "out" / "results.json"
+    for name in ("train/good/0.png", "train/good/notes.txt"):
+        (data / name).write_bytes(b"no image")
+    save(data / "ground_truth" / "scratch" / "1_mask.png", np.zeros((9, 9), np.float32))
+    done = run_metricad("evaluate", part, "--data", data, "--out", out)
+    left_out, warning, image, mask = done.err.splitlines()
+    assert (done.status, left_out) == (2, "left out 1 file: 1 .txt")
+    assert warning.startswith("warning: stripes: test/scratch/1.png: ")
+    assert image.startswith("stripes: train/good/0.png: not a readable image")
+    assert mask.startswith("stripes: test/scratch/1.png: ")
+    records = json.loads(out.read_text())["results"]
+    assert [(one["fit_normals"], one["test_defects"], one["masks"]) for one in records] == [
+        (3, 2, 0),
+        (0, 2, 0),
+    ]
+    for one in records:
+        found = [(each["name"], each["what"]) for each in one["left_out"]]
+        assert found == [("train/good/0.png", "image"), ("test/scratch/1.png", "mask")]
+        assert str(tmp_path) not in json.dumps(one["left_out"])
+    assert "Left out, as the results say: 2 images" in report_of(run_metricad, out)
 
 
-def test_too_small_a_test_image(refused_evaluation, part, tmp_path):
-    data = mvtec(tmp_path / "data")
-    bad = png(data / "stripes" / "test" / "scratch" / "1.png", np.zeros((31, 64), np.uint8))
-    assert f"{bad}: expected at least 32×32 pixels" in refused_evaluation(part, "--data", data)
+def report_of(run_metricad, results):
+    """Write the report of results; give its Markdown."""
+    assert run_metricad("report", results, "--out", results.parent / "report").status == 0
+    return (results.parent / "report" / "report.md").read_text()
+
+
+def test_many_bad_images_are_an_error_of_their_surface_only(run_metricad, part, refused_evaluation, tmp_path):
+    data, out = mvtec(tmp_path / "data"), tmp_path / "out" / "results.json"
+    shutil.copytree(data / "stripes", data / "other")
+    for number in (0, 1):
+        png(data / "other" / "train" / "good" / f"{number}.png", np.zeros((31, 64), np.uint8))
+    named = shutil.copy(part, tmp_path / "stripes.metricad")
+    done = run_metricad("evaluate", named, "--data", data, "--out", out)
+    assert done.status == 2
+    assert "not evaluated: data: other: 2 of 8 images cannot be used" in done.err
+    document = json.loads(out.read_text())
+    assert {one["surface"] for one in document["results"]} == {"stripes"}
+    assert [one["surface"] for one in document["failed"]] == ["other"]
+    assert (out.parent / "results.training").is_dir()  # what is done is kept until the other is mended
+    shutil.rmtree(out.parent)
+    message = refused_evaluation(part, "--data", data / "other")
+    assert "the first: train/good/0.png: expected at least 32×32 pixels" in message
 
 
 def test_a_network_is_not_tested_on_what_it_was_trained_on(refused_evaluation, tmp_path):

@@ -98,3 +98,15 @@ def test_levels_survive_json():
     for damaged in ({}, {"container": "int8", "bits": 8}, {"container": "uint8", "bits": 12}, []):
         with pytest.raises((KeyError, TypeError, ValueError)):
             Levels.from_dict(damaged)
+
+
+def test_files_that_cannot_be_read_may_be_passed_over(tmp_path):
+    deep = write(tmp_path / "a.tif", np.full((8, 8), 4000, np.uint16))
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"no image")
+    for paths in ([bad, deep], [deep, bad]):
+        assert images.find_levels(paths, skips_bad=True) == Levels("uint16", 12)
+        with pytest.raises(DataError):
+            images.find_levels(paths)
+    with pytest.raises(DataError, match=r"bad\.tif"):
+        images.find_levels([bad], skips_bad=True)

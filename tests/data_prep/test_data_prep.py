@@ -30,6 +30,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess:
 
 def test_nothing_of_metricad_is_imported_but_errors_and_console():
     allowed = {("metricad.errors", None), ("metricad.cli", "console"), ("metricad.deploy", "native_output")}
+    allowed |= {("metricad", "files")}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -178,6 +179,8 @@ for arguments in (
     ["kylberg", "--manual-dir", "/no/such/folder", "--data-dir", "."],
     ["surfaces", "--surfaces", "1,99", "--data-dir", "."],
     ["surfaces", "--size", "9", "--data-dir", "."],
+    ["surfaces", "--data-dir", "/dev/null"],
+    ["kylberg", "--manual-dir", ".", "--data-dir", "/dev/null"],
 ):
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code == 0) == ("--help" in arguments), (arguments, result.output)

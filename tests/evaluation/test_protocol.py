@@ -239,3 +239,52 @@ def test_a_network_is_not_tested_on_what_it_was_trained_on(surface):
     surface_checks.check_unseen(surface, record("good1", dataset="another"))
     with pytest.raises(DataError, match="1 test images of flat were trained on \\(good1"):
         surface_checks.check_unseen(surface, record("fit0", "good1"))
+
+
+# What cannot be used.
+
+
+def broken(name, kind="good"):
+    def read():
+        raise DataError(f"folder/{name}: damaged; copy it anew")
+
+    return Sample(name, kind, read)
+
+
+class Particular(Brightness):
+    """Refuses bright images."""
+
+    def score(self, image):
+        if image.mean() > 0.6:
+            raise DataError("too bright")
+        return super().score(image)
+
+
+def test_a_bad_image_is_left_out_for_every_method(surface):
+    steps = []
+    more = dataclasses.replace(surface, fit=(*surface.fit, *(sample(f"more{i}", 0.2) for i in range(40))))
+    bad = dataclasses.replace(more, fit=(broken("fit-1"), *more.fit))
+    methods = [METHOD, dataclasses.replace(METHOD, name="particular", make=Particular)]
+    found = [one.result for one in protocol.evaluate(methods, bad, on_image=lambda: steps.append(1))]
+    assert found[0].left_out == found[1].left_out == [
+        {"name": "fit-1", "what": "image", "reason": "damaged; copy it anew"},
+        {"name": "defect1", "what": "image", "reason": "too bright"},
+    ]  # fmt: skip
+    assert len(steps) == protocol.step_count(methods, bad)
+    without = dataclasses.replace(more, test=tuple(one for one in more.test if one.name != "defect1"))
+    expected = judge(without).result
+    assert found[0] == dataclasses.replace(expected, left_out=found[0].left_out)
+    assert (found[1].test_normals, found[1].test_defects, found[1].masks) == (2, 2, 2)
+
+
+def test_too_many_bad_images_are_an_error_and_so_is_a_class_without_any(surface):
+    good = tuple(sample(f"more{i}", 0.2) for i in range(33))
+    bad = dataclasses.replace(surface, fit=(*good, broken("bad0"), broken("bad1")))  # of 40 images
+    assert len(judge(bad).result.left_out) == 2
+    with pytest.raises(DataError, match="3 of 40 images cannot be used"):
+        judge(dataclasses.replace(bad, fit=(broken("bad2"), *bad.fit[1:])))
+    with pytest.raises(DataError, match="an AUROC needs both"):
+        judge(dataclasses.replace(surface, test=(*surface.test[:2], broken("defect", "hole"))))
+    refused, particular = sample("defect", 0.7, "hole"), dataclasses.replace(METHOD, make=Particular)
+    with pytest.raises(DataError, match="an AUROC needs both"):
+        judge(dataclasses.replace(surface, test=(*surface.test[:2], refused)), particular)

@@ -1,6 +1,7 @@
 """From a folder of good parts to verdicts: what is fitted, what is held out, what is said of an image."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 
 from metricad.data import images
+from metricad.deploy import loading
 from metricad.errors import DataError
 from metricad.inspection import fit
 from metricad.inspection.detector import PartDetector
-from metricad.inspection.fit import fit_inspector
-from metricad.inspection.inspector import Inspection, Inspector
+from metricad.inspection.fit import calibrate_inspector, fit_inspector
+from metricad.inspection.inspector import FIELDS, Inspection, Inspector
 from metricad.networks import residual
 from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import Calibration
@@ -279,7 +281,8 @@ def test_files_are_judged_in_order_and_past_bad_ones(fitted, tmp_path):
             assert (inspection.score, inspection.threshold, inspection.percentile) == (None, None, None)
             assert (inspection.peak_row, inspection.peak_col) == (None, None)
         else:
-            alone, distance_map = fitted.inspect(images.read(inspection.path), path=inspection.path)
+            origin = {"path": inspection.path, "sha256": inspection.sha256}
+            alone, distance_map = fitted.inspect(images.read(inspection.path), **origin)
             assert inspection == alone
             np.testing.assert_array_equal(image, images.read(inspection.path))
             np.testing.assert_array_equal(distances, distance_map)
@@ -321,15 +324,31 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_reported(fitted, good_folder
     assert [inspection.verdict for inspection, _, _ in found][-1] == "error"
 
 
-def test_an_inspection_is_twelve_fields_that_json_can_hold(fitted):
-    inspection, _ = fitted.inspect(new_part(), path="a.png")
-    record = dataclasses.asdict(inspection)
-    assert list(record) == [
-        "path", "score", "threshold", "percentile", "verdict", "peak_row", "peak_col", "size_class",
-        "source", "false_alarm_rate", "rate_basis", "error",
+def test_a_record_is_sixteen_fields_that_json_can_hold(fitted):
+    inspection, _ = fitted.inspect(new_part())
+    record = inspection.record()
+    assert list(record) == list(FIELDS) == [
+        "time", "path", "sha256", "part", "part_sha256", "score", "threshold", "percentile", "verdict",
+        "peak_row", "peak_col", "size_class", "source", "false_alarm_rate", "rate_basis", "error",
     ]  # fmt: skip
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert dataclasses.asdict(Inspection("b.png", error="why"))["verdict"] == "error"
+    assert (record["path"], record["sha256"], record["part"], record["part_sha256"]) == (None,) * 4
+    assert Inspection("b.png", error="why").record()["verdict"] == "error"
+
+
+def test_a_record_tells_file_and_inspector_by_their_bytes(part, good_folder, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    paths = [good_folder / "000.png", bad, tmp_path / "missing.png"]
+    inspector = loading.load(part)
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    found = [inspection for inspection, _, _ in inspector.inspect_files(paths)]
+    assert [one.sha256 for one in found] == [
+        hashlib.sha256(paths[0].read_bytes()).hexdigest(), hashlib.sha256(b"no image").hexdigest(), None,
+    ]  # fmt: skip
+    assert {(one.part, one.part_sha256) for one in found} == {("part", digest)}
+    other = calibrate_inspector(inspector, [good_folder / f"{k:03}.png" for k in range(12)])
+    assert (other.part, other.part_sha256) == (None, None)  # no longer the one in the file
 
 
 def test_constant_parts_make_an_inspector_of_both_kinds(model, tmp_path):

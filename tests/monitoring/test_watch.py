@@ -1,7 +1,7 @@
 """A watched folder: each image one line, whatever is written, replaced, damaged, or killed meanwhile."""
 
-import dataclasses
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from metricad.data import images
+from metricad.deploy import loading
 from metricad.errors import DataError
-from metricad.inspection.inspector import Inspection
+from metricad.inspection.inspector import FIELDS, Inspection, Inspector
 from metricad.monitoring import watch
 from metricad.monitoring.folder import TRIES, WatchedFolder
 from metricad.monitoring.journal import Journal
@@ -25,7 +26,6 @@ from metricad.monitoring.watch import Watch
 from metricad.scoring.calibration import Calibration
 from tests.helpers import ROOT, save, scratched, texture
 
-FIELDS = [field.name for field in dataclasses.fields(Inspection)]
 EXTRA = ["size", "mtime_ns", "drift", "drift_since", "drift_p"]
 
 
@@ -43,20 +43,25 @@ class Brightness:
             on_pixels=lambda distance_map, image: np.broadcast_to(distance_map, image.shape),
         )
 
-    def read(self, path):
-        return images.read(path, minimum_size=4)
+    part, part_sha256 = "part", "f" * 64
+    failed = Inspector.failed
+
+    def read(self, path, *, content=None):
+        return images.read(path, minimum_size=4, content=content)
 
     def map_scale(self):
         return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
 
-    def inspect(self, image, *, path=None):
+    def inspect(self, image, *, path=None, sha256=None):
         self.on_inspect(path)
         score = float((image.mean(dtype=np.float64) + 1) * 127.5)
         verdict = "defect" if score > self.threshold else "good"
         percentile = self.calibration.percentile(score)
-        return Inspection(path, score, self.threshold, percentile, verdict), np.full(
-            (1, 1), score, np.float32
-        )
+        found = Inspection(
+            path, score, self.threshold, percentile, verdict,
+            sha256=sha256, part=self.part, part_sha256=self.part_sha256,
+        )  # fmt: skip
+        return found, np.full((1, 1), score, np.float32)
 
 
 @pytest.fixture
@@ -105,8 +110,9 @@ def test_a_line_has_what_inspect_says_and_what_tells_the_file(folder, out):
     file = put(folder / "sub" / "a.png", 100)
     [record] = run(folder, out)
     assert lines(out) == [record]
-    assert list(record) == ["time", *FIELDS, *EXTRA]
-    assert record["path"] == "sub/a.png"
+    assert list(record) == [*FIELDS, *EXTRA]
+    assert (record["path"], record["part"], record["part_sha256"]) == ("sub/a.png", "part", "f" * 64)
+    assert record["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert record["verdict"] == "good"
     assert record["score"] == pytest.approx(100)
     assert (record["size"], record["mtime_ns"]) == (file.stat().st_size, file.stat().st_mtime_ns)
@@ -292,7 +298,7 @@ def test_a_bad_file_is_tried_some_times_then_is_a_line(folder, out, monkeypatch)
     assert found["bad.png"]["error"].startswith("not a readable image: damaged")
     assert "expected at least 4×4 pixels, received 3×9" in found["small.png"]["error"]
     assert [found[name]["verdict"] for name in ("bad.png", "good.png")] == ["error", "good"]
-    assert list(found["bad.png"]) == ["time", *FIELDS, *EXTRA]
+    assert list(found["bad.png"]) == [*FIELDS, *EXTRA]
     assert run(folder, out) == []
     put(folder / "bad.png")
     assert [record["verdict"] for record in run(folder, out)] == ["good"]
@@ -389,7 +395,7 @@ def test_a_folder_below_that_goes_is_no_trouble(folder, monkeypatch):
 
 
 def record(number, **fields):
-    known = {"time": "2026-01-01T00:00:00.000+00:00", **dict.fromkeys(FIELDS), "verdict": "error"}
+    known = dict.fromkeys(FIELDS) | {"time": "2026-01-01T00:00:00.000+00:00", "verdict": "error"}
     return known | {"path": f"{number}.png", "size": number, "mtime_ns": number} | fields
 
 
@@ -671,7 +677,8 @@ def test_watch_through_the_command_line(run_metricad, refused, part, folder, out
     counts = f"{verdicts['good']} good, {verdicts['defect']} defect, 1 error"
     assert done.out == f"{out}: 6 images judged: {counts}\n"
     for line in lines(out):
-        assert {field: line[field] for field in FIELDS} == expected[line["path"]] | {"path": line["path"]}
+        same = expected[line["path"]] | {"path": line["path"], "time": line["time"]}
+        assert {field: line[field] for field in FIELDS} == same
     maps = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert maps == sorted(f"{name}.png" for name in expected if name != "bad.png")
     assert run_metricad(*arguments).out == f"{out}: 0 images judged: 0 good, 0 defect, 0 error\n"
@@ -683,9 +690,7 @@ def test_watch_through_the_command_line(run_metricad, refused, part, folder, out
 
 
 def test_drift_is_said_once_on_standard_error(run_metricad, folder, out, tmp_path, monkeypatch):
-    from metricad.inspection import bundle
-
-    monkeypatch.setattr(bundle, "load", lambda path: Brightness())
+    monkeypatch.setattr(loading, "load", lambda path, **options: Brightness())
     arguments = ["watch", "any.metricad", folder, "--out", out, "--stable-seconds", 0, "--once"]
     deliver(folder, [105, 95] * 5)
     assert run_metricad(*arguments).err == ""
@@ -704,15 +709,13 @@ def test_drift_is_said_once_on_standard_error(run_metricad, folder, out, tmp_pat
 # The command line with an inspector in no time, to end it by signals.
 QUICK = """
 import sys
-from types import SimpleNamespace
 
 sys.path.insert(0, {tests!r})
 from tests.monitoring.test_watch import Brightness
 from metricad.cli import app
-from metricad.deploy import native_output
+from metricad.deploy import loading
 
-native_output.load_tensorflow = lambda: None
-sys.modules["metricad.inspection.bundle"] = SimpleNamespace(load=lambda path: Brightness())
+loading.load = lambda path, **options: Brightness()
 sys.argv = ["metricad", "watch", "any.metricad", {folder!r}, "--out", {out!r}, "--stable-seconds", "0"]
 app.main()
 """

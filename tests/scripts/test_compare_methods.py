@@ -1,8 +1,16 @@
 """The script that puts published methods beside metricad's own: sizes, and the page."""
 
+import contextlib
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from metricad.evaluation import results as records
 from metricad.evaluation.results import Cost, Result, Study
 from metricad.reporting import markdown
-from tests.helpers import load_script
+from tests.helpers import load_script, save, scratched, texture
 
 script = load_script("compare_methods")
 
@@ -50,3 +58,69 @@ def test_the_command_names_no_folder_of_this_machine(tmp_path):
     assert str(tmp_path.parent) not in words
     assert "--method cae-kde --epochs cae-kde=3 --weights w.h5" in words
     assert script.place(tmp_path, "cae-kde", 2).name == "2-cae-kde.json"
+
+
+def test_what_was_decided_by_something_else_is_done_again(tmp_path):
+    marks = [
+        script.mark("cae-kde", images, epochs=epochs, weights=weights)
+        for images in "ab" for epochs in (None, 3) for weights in (None, "none", str(tmp_path / "w.h5"))
+    ]  # fmt: skip
+    assert len(set(marks)) == 12
+    assert marks[0] == script.mark("cae-kde", "a", epochs=None, weights=None)
+    path = script.place(tmp_path, "cae-kde", 0)
+    path.write_text("results")
+    assert not script.is_done(path, marks[0])  # killed before the second file
+    path.with_suffix(".taken.json").write_text(json.dumps({"mark": marks[0]}))
+    assert script.is_done(path, marks[0])
+    assert not script.is_done(path, marks[1])
+
+
+@pytest.mark.parametrize("name", ["compare_methods", "scoreboard"])
+def test_the_options_are_read(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        load_script(name).main()
+    assert "--weights" in capsys.readouterr().out
+
+
+def test_after_an_interruption_only_what_is_missing_is_done(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for surface in ("steel", "wood"):
+        for number in range(4):
+            save(tmp_path / "data" / surface / "train" / "good" / f"{number}.png", texture(rng))
+        save(tmp_path / "data" / surface / "test" / "good" / "0.png", texture(rng))
+        save(tmp_path / "data" / surface / "test" / "hole" / "0.png", scratched(texture(rng), 20, 30))
+    begun = []
+
+    def run(command, check):
+        """Stand in for a process of its own; the second is killed between its two files."""
+        begun.append(command[-2])
+        monkeypatch.setattr(sys, "argv", command[1:])
+        with monkeypatch.context() as patch:
+            if len(begun) == 2:
+                patch.setattr(script.files, "write_text", lambda *_: 1 / 0)
+            script.main()
+        monkeypatch.setattr(sys, "argv", arguments)
+
+    out = tmp_path / "out"
+    arguments = ["x", "--data", str(tmp_path / "data"), "--work", str(out), "--out", str(out)]
+    arguments += ["--method", "variation"]
+    monkeypatch.setattr(script.subprocess, "run", run)
+    for _ in range(3):
+        monkeypatch.setattr(sys, "argv", arguments)
+        with contextlib.suppress(ZeroDivisionError):
+            script.main()
+    assert begun == ["0", "1", "1"]
+    assert [one.surface for one in records.load(out / "all.json").results] == ["steel", "wood"]
+    assert "| per-pixel variation |" in (out / "methods.md").read_text()
+    save(tmp_path / "data" / "wood" / "test" / "good" / "0.png", texture(rng))
+    monkeypatch.setattr(sys, "argv", arguments)
+    script.main()
+    assert begun == ["0", "1", "1", "1"]  # as another image decides it
+
+
+def test_it_is_said_where_methods_left_out_other_images():
+    bad = [{"name": "0.png", "what": "image", "reason": "damaged"}]
+    even = [result(name, "compared", 0.5, left_out=bad) for name in "ab"]
+    assert script.uneven(Study(even, [], [])) == []
+    assert len(script.uneven(Study([*even, result("c", "compared", 0.5)], [], []))) == 1

@@ -110,3 +110,15 @@ def test_the_command_names_no_folder_of_this_machine(scoreboard, tmp_path):
         f"python scripts/scoreboard.py --data PREPARED/{tmp_path.name} --data surfaces:woven_grid --data-dir "
         "PREPARED --paper RUNS/h16 --method cae-kde --epochs cae-kde=3"
     )
+
+
+def test_costs_that_were_measured_are_kept_until_something_changes(scoreboard, tmp_path):
+    measured = []
+
+    def measure():
+        measured.append(1)
+        return {"milliseconds": 0.1 + len(measured)}
+
+    assert scoreboard.kept(tmp_path, ["a", 512], measure) == {"milliseconds": 1.1}
+    assert scoreboard.kept(tmp_path, ["a", 512], measure) == {"milliseconds": 1.1}
+    assert scoreboard.kept(tmp_path, ["a", 128], measure) == {"milliseconds": 2.1}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import http.client
 import io
 import json
@@ -16,6 +17,7 @@ import threading
 import time
 from concurrent import futures
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +30,7 @@ from fastapi.testclient import TestClient
 from metricad.cli import serve
 from metricad.data import images
 from metricad.errors import DataError
+from metricad.inspection.inspector import FIELDS, Inspection, Inspector
 from metricad.scoring.calibration import Calibration
 from metricad.service import app, http_protocol, judge, middleware, schemas
 from metricad.service.limiter import BusyError, WorkerQueue
@@ -51,21 +54,24 @@ class FakeInspector:
     )
     calibration = Calibration(np.linspace(0, 1, 20), 0.1)
     levels = None
+    part, part_sha256 = "file", "f" * 64
+    failed = Inspector.failed
     fitted_on = {"fit_images": 21, "held_out_images": 9, "seed": 0}  # noqa: RUF012
 
     def map_scale(self):
         return {"low": 0.0, "high": 1.5 * self.threshold, "threshold": self.threshold}
 
-    def inspect(self, image, *, path=None):
+    def inspect(self, image, *, path=None, sha256=None):
         self.asked.append(image.shape)
         if len(self.asked) > 1:  # the first warms up
             self.work(image)
         score = float(image.max())
         row, column = np.unravel_index(image.argmax(), image.shape)
-        found = {"score": score, "threshold": self.threshold, "percentile": 50.0}
+        found = {"path": path, "sha256": sha256, "part": self.part, "part_sha256": self.part_sha256}
+        found |= {"score": score, "threshold": self.threshold, "percentile": 50.0}
         found |= {"size_class": "max", "source": "light", "false_alarm_rate": 0.1, "rate_basis": "promised"}
         found |= {"verdict": "defect" if score > self.threshold else "good"}
-        return SimpleNamespace(**found, peak_row=int(row), peak_col=int(column)), image[:2, :2]
+        return Inspection(**found, peak_row=int(row), peak_col=int(column)), image[:2, :2]
 
 
 @contextlib.contextmanager
@@ -95,10 +101,10 @@ def post(client, content, *, part="part", what="inspect", **headers):
 
 
 def error(answer, status):
-    """The one line of a refusal, in the shape that all have."""
+    """The one line of a refusal, in the shape that all have; with the record of an image if there was one."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
-    assert list(answer.json()) == ["error"]
+    assert list(answer.json()) in (["error"], list(FIELDS))
     message = answer.json()["error"]
     assert message
     assert "\n" not in message
@@ -117,18 +123,26 @@ def metric(client, name):
 
 def test_a_verdict_has_all_that_a_line_needs(client):
     found = post(client, picture(spot=250)).json()
+    assert list(found) == [*FIELDS, "peak", "version", "milliseconds"]
     assert found.pop("milliseconds") >= 0
+    assert datetime.fromisoformat(found.pop("time")).utcoffset() == timedelta(0)
     assert found == {
+        "path": None,
+        "sha256": hashlib.sha256(picture(spot=250)).hexdigest(),
         "part": "part",
+        "part_sha256": "f" * 64,
         "score": pytest.approx(250 / 127.5 - 1),
         "threshold": 0.5,
         "percentile": 50.0,
         "verdict": "defect",
-        "peak": {"row": 3, "column": 5},
+        "peak_row": 3,
+        "peak_col": 5,
         "size_class": "max",
         "source": "light",
         "false_alarm_rate": 0.1,
         "rate_basis": "promised",
+        "error": None,
+        "peak": {"row": 3, "column": 5},
         "version": client.get("/openapi.json").json()["info"]["version"],
     }
 
@@ -249,7 +263,13 @@ def test_an_image_that_does_not_suit_the_part_is_refused():
         raise DataError("a mask needs images of its own size")
 
     with running({"part": FakeInspector(work=refuse)}) as client:
-        assert error(post(client, picture()), 422) == "a mask needs images of its own size"
+        answer = post(client, picture())
+        assert error(answer, 422) == "a mask needs images of its own size"
+        assert error(post(client, picture(), what="map"), 422) == "a mask needs images of its own size"
+    found = answer.json()
+    expected = {"sha256": hashlib.sha256(picture()).hexdigest(), "part": "part", "part_sha256": "f" * 64}
+    expected |= {"verdict": "error", "error": "a mask needs images of its own size", "time": found["time"]}
+    assert found == dict.fromkeys(FIELDS) | expected
 
 
 def test_a_fault_of_ours_tells_the_client_nothing_and_the_log_everything(caplog):
