@@ -26,12 +26,13 @@ class PatchGaussianDetector:
     position; its covariance is regularized with 0.01 times the identity. The map of Mahalanobis distances is
     enlarged and smoothed by a Gaussian of 4 pixels. Its maximum is the score. Follows `interface.Detector`.
     Good images are read one at a time: memory does not grow with their number, but with the square of
-    `dimensions`. At the defaults the covariances take 3.8 GB, with 100 dimensions 0.13 GB.
+    `dimensions` and of `side`. At the defaults the covariances take 3.8 GB; with 100 dimensions 0.13 GB, and
+    0.7 GB at 512 pixels.
 
     Differences: ResNet50 replaces the source's Wide ResNet-50-2, which Keras does not have; its layers have
     the same number of features (256, 512 and 1024), so that 550 of them are chosen as in the source. Images
-    are gray, repeated on three channels. They are resized to a square as a whole; the source crops the center
-    of a slightly larger image, but defects also lie at borders.
+    are resized to a square as a whole; the source crops the center of a slightly larger image, but defects
+    also lie at borders. Gray images are repeated on three channels.
 
     Parameters
     ----------
@@ -57,6 +58,8 @@ class PatchGaussianDetector:
         The weights cannot be loaded.
     """
 
+    takes_color = True
+
     def __init__(
         self,
         *,
@@ -78,7 +81,7 @@ class PatchGaussianDetector:
         self._whitening: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Fit to good images, float32 (H, W) in [-1, 1], one at a time."""
+        """Fit to good images, float32 (H, W) or (H, W, 3) in [-1, 1], one at a time."""
         gaussians = _Gaussians()
         together: list[np.ndarray] = []
         for image in images:
@@ -106,7 +109,7 @@ class PatchGaussianDetector:
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute smoothed Mahalanobis distances on the image's pixels: float32 (H, W)."""
-        return image_files.resize(self._smoothed(image), image.shape)
+        return image_files.resize(self._smoothed(image), image.shape[:2])
 
     def score(self, image: np.ndarray) -> float:
         """Compute the maximum of the smoothed map, at the network's image size."""
