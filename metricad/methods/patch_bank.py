@@ -46,8 +46,8 @@ class PatchBankDetector:
     share : float in (0, 1]
         Share of the good features to keep.
     most : int, optional
-        Largest number of features to keep. The default is no bound, as in the source. The choice takes time
-        in proportion to this number and to that of all good features.
+        Largest number of features to keep. If `share` gives more, they are chosen among fewer good features,
+        drawn at random, so that time is bounded, too. The default is no bound, as in the source.
     neighbors : int
         Number of neighbors in the bank used to weight the score, including the nearest one; 1 turns weighting
         off. The default is our choice.
@@ -114,10 +114,13 @@ class PatchBankDetector:
         ]
         each = len(projected[0])
         points = np.concatenate(projected)
-        first = int(np.random.default_rng(self.seed).integers(len(points)))
+        rng, drawn = np.random.default_rng(self.seed), np.arange(len(points))
+        if self.most is not None and round(self.share * len(points)) > self.most:
+            drawn = np.sort(rng.choice(len(points), round(self.most / self.share), replace=False))
+            points = points[drawn]
+        first = int(rng.integers(len(points)))
         count = max(1, round(self.share * len(points)))
-        count = count if self.most is None else min(count, self.most)
-        chosen = np.sort(greedy_coreset(points, count, first=first))
+        chosen = np.sort(drawn[greedy_coreset(points, count, first=first)])
         owner, position = np.divmod(chosen, each)
         self.bank = np.concatenate(
             [_vectors(self.features(good[k]))[position[owner == k]] for k in np.unique(owner)]
