@@ -123,8 +123,8 @@ class PatchGaussianDetector:
 class _Gaussians:
     """Means and scatter matrices of the features at each position, merged batch by batch.
 
-    TensorFlow shares out the positions among its threads. NumPy's threads share each small matrix, which takes
-    a hundred times as long on a busy machine.
+    TensorFlow shares out the positions among its threads. NumPy's threads share each small matrix, which
+    takes a hundred times as long on a busy machine.
     """
 
     def __init__(self) -> None:
