@@ -59,14 +59,15 @@ def main() -> None:
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = options.method or [*SHIPPED, *CONTROLS, *list(methods.Method)]
+    names = at_sides(options.method or [*SHIPPED, *CONTROLS, *methods.Method], options.resize)
     for folder in (options.work, options.out):
         files.check_writable(folder, folder=True)
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
         for number, surface in enumerate(surfaces):
             images = comparison.images_digest(surface)
             for name in names:
-                decisive = mark(name, images, epochs=epochs.get(name), weights=options.weights)
+                own = name.partition("@")[0]
+                decisive = mark(name, images, epochs=epochs.get(own), weights=options.weights)
                 if not is_done(place(options.work, name, number), decisive):
                     command = [sys.executable, *sys.argv, "--one", name, str(number), decisive]
                     subprocess.run(command, check=True)
@@ -81,6 +82,15 @@ def main() -> None:
     files.write_text(options.out / "methods.csv", report.to_csv(study))
     records.save(options.work / "all.json", study)
     print("\n".join(markdown.table(document.blocks[-1])))
+
+
+def at_sides(names: Sequence[str], sides: Sequence[int]) -> list[str]:
+    """Repeat the names of methods that are resized for each side in pixels, as METHOD@SIDE."""
+    return [
+        f"{name}@{side}" if side else name
+        for name in names
+        for side in (sides if sides and name in list(methods.Method) and candidates.is_resized(name) else [0])
+    ]
 
 
 def uneven(study: Study) -> list[str]:
@@ -144,8 +154,9 @@ def _run(
     epochs: dict[str, int],
     weights: str | None,
 ) -> None:
-    if name in list(methods.Method):
-        chosen = [candidates.of_name(name, epochs=epochs.get(name), weights=weights)]
+    own, _, side = name.partition("@")
+    if own in list(methods.Method):
+        chosen = candidates.of_names([own], epochs=epochs, weights=weights, sides=[int(side)] if side else [])
     elif name == "variation":
         chosen = candidates.BASELINES
     else:

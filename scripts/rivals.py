@@ -12,9 +12,10 @@ from metricad.methods import Method
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of published methods: their epochs, and pre-trained weights."""
+    """Add the options of published methods: their epochs, pre-trained weights, and size of images."""
     parser.add_argument("--epochs", action="append", default=[], metavar="METHOD=N", help="shorter training")
     parser.add_argument("--weights", help="as of 'metricad evaluate'")
+    parser.add_argument("--resize", type=int, action="append", default=[], help="as of 'metricad evaluate'")
 
 
 def epochs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, int]:
@@ -29,7 +30,8 @@ def words(options: argparse.Namespace) -> list[str]:
     """Return the arguments about published methods, without folders of this machine."""
     found = [word for name in options.method or [] for word in ("--method", name)]
     found += [word for each in options.epochs for word in ("--epochs", each)]
-    return found + (["--weights", Path(options.weights).name] if options.weights else [])
+    found += ["--weights", Path(options.weights).name] if options.weights else []
+    return found + [word for side in options.resize for word in ("--resize", str(side))]
 
 
 def sources(options: argparse.Namespace) -> list[str]:

@@ -74,10 +74,9 @@ def main() -> None:
     networks = [*([options.paper] if options.paper else []), *SHIPPED]
     surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
     protocol, epochs = Protocol(), rivals.epochs(parser, options)
-    compared = [
-        candidates.of_name(name, epochs=epochs.get(name), weights=options.weights)
-        for name in options.method or []
-    ]
+    compared = candidates.of_names(
+        options.method or [], epochs=epochs, weights=options.weights, sides=options.resize
+    )
     tasks = comparison.plan(surfaces, [], networks, compared=compared)
     work, identity = options.out / "scoreboard.training", comparison.checksums(networks)
     with display.progress("images", sum(task.step_count for task in tasks)) as advance:

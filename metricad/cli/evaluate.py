@@ -53,8 +53,17 @@ def evaluate(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Pre-trained weights for methods that need them: imagenet, a file, or none (random).",
+            help="Pre-trained weights for methods that need them: imagenet, a file, efficientnet-lite2 (that "
+            "network instead; extra 'imagenet'), or none (random).",
             show_default="imagenet",
+        ),
+    ] = None,
+    resize: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Pixels a side that these methods resize images to; this option may be repeated.",
+            show_default="as published",
         ),
     ] = None,
     kind: Annotated[
@@ -84,8 +93,10 @@ def evaluate(
     Example: metricad evaluate --data tiles/ --out results.json
     """
     networks = network or ([] if parts else [SHIPPED[0]])
-    if method is None and (epochs is not None or weights is not None):
-        raise typer.BadParameter("--epochs and --weights only apply to published methods: give --method")
+    if method is None and not (epochs is None and weights is None and resize is None):
+        raise typer.BadParameter(
+            "--epochs, --weights and --resize only apply to published methods: give --method"
+        )
     files.check_writable(out)
     load_tensorflow()
     from metricad.evaluation import candidates, comparison
@@ -99,7 +110,8 @@ def evaluate(
     for surface in surfaces:
         for remark in datasets.mask_problems(surface):
             print(f"warning: {surface.name}: {remark}; its pixels are left out", file=sys.stderr)
-    compared = [candidates.of_name(name, epochs=epochs, weights=weights) for name in method or []]
+    shortened: dict[str, int] = dict.fromkeys(method or [], epochs) if epochs else {}
+    compared = candidates.of_names(method or [], epochs=shortened, weights=weights, sides=resize or [])
     plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
     checkpoints = out.with_name(f"{out.stem}.training")
     try:

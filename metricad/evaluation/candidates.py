@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from metricad.inspection import bundle
 from metricad.inspection.detector import PartDetector
 from metricad.methods import detector_class
 from metricad.methods.variation import VariationDetector
-from metricad.networks import factory, pretrained, residual
+from metricad.networks import efficientnet, factory, imagenet, pretrained, residual
 from metricad.training import loading, runs
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
@@ -23,6 +23,9 @@ BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 _PLAIN = (bool, int, float, str, list, tuple)
 
 _CONTROL_SEED = 0  # seed of the untrained network that a shipped network is compared with
+
+_LARGE = 256  # pixels: from here on the published settings would take too much memory and time, hence these
+_BOUNDS = {"dimensions": 100, "most": 10_000}
 
 
 def of_network(
@@ -105,7 +108,33 @@ def of_untrained(
     )
 
 
-def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[str] | None = None) -> Method:
+def of_names(
+    names: Sequence[str],
+    *,
+    epochs: Mapping[str, int],
+    weights: str | os.PathLike[str] | None = None,
+    sides: Sequence[int] = (),
+) -> list[Method]:
+    """Make published methods, see `of_name`; those that are resized once for each of `sides`."""
+    return [
+        of_name(name, epochs=epochs.get(name), weights=weights, side=side)
+        for name in names
+        for side in (sides if sides and is_resized(name) else [None])
+    ]
+
+
+def is_resized(name: str) -> bool:
+    """Whether a published method resizes images for a pre-trained network: `of_name` takes a side."""
+    return "backbone" in inspect.signature(detector_class(name)).parameters
+
+
+def of_name(
+    name: str,
+    *,
+    epochs: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    side: int | None = None,
+) -> Method:
     """Make a published method to compare with.
 
     Parameters
@@ -115,13 +144,17 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[
     epochs : int, optional
         Number of epochs, instead of the published one, if it is trained. Another number is added to the name.
     weights : str or path, optional
-        Weights of the network that it takes its features from: ``imagenet`` (default), a file, or ``none``
-        for random ones, which is added to the name.
+        Weights of the network that it takes its features from: ``imagenet`` (default), a file,
+        ``efficientnet-lite2`` for that network and its weights, or ``none`` for random ones. The last two are
+        added to the name.
+    side : int, optional
+        Height and width, in pixels, that images are resized to for this network. Another one than published
+        is added to the name. Above 256 pixels, settings that decide memory and time are bounded.
 
     Raises
     ------
     ValueError
-        No published method has this name.
+        No published method has this name, or its network needs a larger side.
     """
     make = detector_class(name)
     settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
@@ -130,10 +163,21 @@ def of_name(name: str, *, epochs: int | None = None, weights: str | os.PathLike[
     if "epochs" in settings and epochs not in (None, settings["epochs"]):
         chosen["epochs"] = epochs
         remarks.append(f"{epochs} of {settings['epochs']} epochs")
-    if "weights" in settings and weights is not None:
+    if "weights" in settings and str(weights) == efficientnet.NAME:
+        chosen["backbone"] = imagenet.LITE2
+        remarks.append("EfficientNet-Lite2")
+    elif "weights" in settings and weights is not None:
         chosen["weights"] = weights
-        if str(weights) == "none":
+        if str(weights) == imagenet.NONE:
             remarks.append("random weights")
+    if side is not None and is_resized(name):
+        imagenet.checked_side(side, str(chosen.get("backbone", settings["backbone"])))
+        own = "map_side" if "map_side" in settings else "side"
+        if side != settings[own]:
+            chosen[own] = side
+            remarks.append(f"{side} pixels")
+        if side > _LARGE:
+            chosen |= {key: bound for key, bound in _BOUNDS.items() if key in settings}
     settings |= chosen
     if "weights" in settings:
         settings["weights"] = Path(settings["weights"]).name  # without folders of this machine

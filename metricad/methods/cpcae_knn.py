@@ -18,7 +18,6 @@ from metricad.networks import imagenet
 PUBLISHED_EPOCHS = 100
 """Epochs of a full training. The source gives no number; this is ours. Fewer are reported as shortened."""
 
-_BACKBONE = "Xception"
 _FILTERS = (32, 64, 128)  # filters of the encoder's convolutions, each of stride 2; the decoder mirrors them
 _REDUCTION = 2 ** len(_FILTERS)
 
@@ -61,8 +60,10 @@ class CpcaeKnnDetector:
     map_side : int, optional
         Height and width that maps are resized to before Xception, at least 71. By default their own size, as
         published. A map of 512×512 takes about a second on two cores.
+    backbone : str
+        Network that takes the place of Xception: one of `imagenet.APPLICATIONS`.
     weights
-        Weights of Xception, see `imagenet.load`.
+        Its weights, see `imagenet.load`.
     epochs, batch_size : int
         Settings of the autoencoder's training.
     learning_rate : float
@@ -92,6 +93,7 @@ class CpcaeKnnDetector:
         latent: int = 128,
         sparsity: float = 1e-6,
         map_side: int | None = None,
+        backbone: str = "Xception",
         weights: str | os.PathLike[str] = imagenet.IMAGENET,
         epochs: int = PUBLISHED_EPOCHS,
         batch_size: int = 64,
@@ -119,7 +121,7 @@ class CpcaeKnnDetector:
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
         if map_side is not None:
-            imagenet.checked_side(map_side, _BACKBONE)
+            imagenet.checked_side(map_side, backbone)
         self.neighbors = neighbors
         self.side, self.patch, self.stride = side, patch, stride
         self.map_side = map_side
@@ -129,7 +131,7 @@ class CpcaeKnnDetector:
         self.seed = seed
         self.autoencoder = build(patch, latent, sparsity=sparsity, seed=seed)
         self._initial = self.autoencoder.get_weights()
-        self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
+        self._backbone = imagenet.load(backbone, weights=weights, seed=seed)
         self._scaler: StandardScaler
         self._nearest: NearestNeighbors
 
@@ -181,7 +183,7 @@ class CpcaeKnnDetector:
         return float(np.square(distances).mean())
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """Compute pooled features of the image's anomaly map, not standardized: float32 (6144,)."""
+        """Compute pooled features of the image's anomaly map, not standardized: float32 (d,)."""
         anomaly_map = self.anomaly_map(image)
         return three_way_pooling(self._backbone.features(2 * anomaly_map - 1, self.map_side)[0])
 

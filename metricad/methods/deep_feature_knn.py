@@ -10,8 +10,6 @@ from sklearn.preprocessing import StandardScaler
 
 from metricad.networks import imagenet
 
-_BACKBONE = "Xception"
-
 
 class DeepFeatureKnnDetector:
     """Score: mean squared distance of an image's deep features to those of its nearest good images.
@@ -21,9 +19,9 @@ class DeepFeatureKnnDetector:
     2017) trained on ImageNet, global max pooling of its last layer before the classifier, standardized
     features, k nearest neighbors. Follows `interface.Detector`.
 
-    Differences: images are gray, repeated on three channels. They are resized to a square of Xception's input
-    size, because the source gives no size. If there are fewer good images than `neighbors`, all of them are
-    used.
+    Differences: images are resized to a square of Xception's input size, because the source gives no size.
+    Gray images are repeated on three channels. If there are fewer good images than `neighbors`, all of them
+    are used.
 
     The method has no map: `anomaly_map` repeats the score at every pixel, and `has_map` is False.
 
@@ -32,7 +30,9 @@ class DeepFeatureKnnDetector:
     neighbors : int
         Number of nearest neighbors, k, at least 1.
     side : int
-        Height and width, in pixels, that images are resized to; at least 71.
+        Height and width, in pixels, that images are resized to; at least 71 for Xception.
+    backbone : str
+        One of `imagenet.APPLICATIONS`.
     weights, seed
         See `imagenet.load`.
 
@@ -45,25 +45,27 @@ class DeepFeatureKnnDetector:
     """
 
     has_map = False
+    takes_color = True
 
     def __init__(
         self,
         *,
         neighbors: int = 15,
         side: int = 299,
+        backbone: str = "Xception",
         weights: str | os.PathLike[str] = imagenet.IMAGENET,
         seed: int = 0,
     ) -> None:
         if neighbors < 1:
             raise ValueError(f"neighbors must be at least 1, received {neighbors}")
         self.neighbors = neighbors
-        self.side = imagenet.checked_side(side, _BACKBONE)
-        self._backbone = imagenet.load(_BACKBONE, weights=weights, seed=seed)
+        self.side = imagenet.checked_side(side, backbone)
+        self._backbone = imagenet.load(backbone, weights=weights, seed=seed)
         self._scaler: StandardScaler
         self._nearest: NearestNeighbors
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Fit to good images, float32 (H, W) in [-1, 1], one at a time; only their features are kept."""
+        """Fit to good images, float32 (H, W) or (H, W, 3) in [-1, 1], one by one; only features are kept."""
         embeddings = [self.embedding(image) for image in images]
         if not embeddings:
             raise ValueError("no images to fit to; expected at least one good image")
@@ -74,7 +76,7 @@ class DeepFeatureKnnDetector:
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Return the score at every pixel, because the method has no map: float32 (H, W)."""
-        return np.full(image.shape, self.score(image), np.float32)
+        return np.full(image.shape[:2], self.score(image), np.float32)
 
     def score(self, image: np.ndarray) -> float:
         """Compute the mean squared Euclidean distance to the nearest good images' standardized features."""
@@ -82,5 +84,5 @@ class DeepFeatureKnnDetector:
         return float(np.square(distances).mean())
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
-        """Compute the maximum of Xception's features over the image, not standardized: float32 (2048,)."""
+        """Compute the maximum of the last features over the image, not standardized: float32 (d,)."""
         return self._backbone.features(image, self.side)[0].max(axis=(0, 1))

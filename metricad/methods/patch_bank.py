@@ -38,13 +38,16 @@ class PatchBankDetector:
 
     Differences: ResNet50 replaces the source's Wide ResNet-50-2, which Keras does not have; its layers have
     the same number of features (512 and 1024). The joined 1536 features are not averaged down to 1024. Images
-    are gray, repeated on three channels, and resized to a square as a whole; the source crops the center of a
-    slightly larger image, but defects also lie at borders. Equal good features are kept once.
+    are resized to a square as a whole; the source crops the center of a slightly larger image, but defects
+    also lie at borders. Gray images are repeated on three channels. Equal good features are kept once.
 
     Parameters
     ----------
     share : float in (0, 1]
         Share of the good features to keep.
+    most : int, optional
+        Largest number of features to keep. If `share` gives more, they are chosen among fewer good features,
+        drawn at random, so that time is bounded, too. The default is no bound, as in the source.
     neighbors : int
         Number of neighbors in the bank used to weight the score, including the nearest one; 1 turns weighting
         off. The default is our choice.
@@ -68,10 +71,13 @@ class PatchBankDetector:
         The weights cannot be loaded.
     """
 
+    takes_color = True
+
     def __init__(
         self,
         *,
         share: float = 0.1,
+        most: int | None = None,
         neighbors: int = 9,
         side: int = 224,
         backbone: str = "ResNet50",
@@ -81,9 +87,12 @@ class PatchBankDetector:
     ) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"share must lie in (0, 1], received {share}")
+        if most is not None and most < 1:
+            raise ValueError(f"most must be at least 1, received {most}")
         if neighbors < 1:
             raise ValueError(f"neighbors must be at least 1, received {neighbors}")
         self.share = share
+        self.most = most
         self.neighbors = neighbors
         self.side = imagenet.checked_side(side, backbone)
         self.seed = seed
@@ -93,7 +102,7 @@ class PatchBankDetector:
         self._squares: np.ndarray
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
-        """Fit to good images, float32 (H, W) in [-1, 1]."""
+        """Fit to good images, float32 (H, W) or (H, W, 3) in [-1, 1]."""
         good = [image_files.resize(image, (self.side, self.side)) for image in images]
         if not good:
             raise ValueError("no images to fit to; expected at least one good image")
@@ -105,8 +114,13 @@ class PatchBankDetector:
         ]
         each = len(projected[0])
         points = np.concatenate(projected)
-        first = int(np.random.default_rng(self.seed).integers(len(points)))
-        chosen = np.sort(greedy_coreset(points, max(1, round(self.share * len(points))), first=first))
+        rng, drawn = np.random.default_rng(self.seed), np.arange(len(points))
+        if self.most is not None and round(self.share * len(points)) > self.most:
+            drawn = np.sort(rng.choice(len(points), round(self.most / self.share), replace=False))
+            points = points[drawn]
+        first = int(rng.integers(len(points)))
+        count = max(1, round(self.share * len(points)))
+        chosen = np.sort(drawn[greedy_coreset(points, count, first=first)])
         owner, position = np.divmod(chosen, each)
         self.bank = np.concatenate(
             [_vectors(self.features(good[k]))[position[owner == k]] for k in np.unique(owner)]
@@ -126,7 +140,7 @@ class PatchBankDetector:
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute the smoothed distances on the image's pixels: float32 (H, W)."""
         enlarged = image_files.resize(self.distance_map(image), (self.side, self.side))
-        return image_files.resize(scipy.ndimage.gaussian_filter(enlarged, _SMOOTHING), image.shape)
+        return image_files.resize(scipy.ndimage.gaussian_filter(enlarged, _SMOOTHING), image.shape[:2])
 
     def score(self, image: np.ndarray) -> float:
         """Compute the largest distance of a feature to the bank, weighted; see `reweighted`."""
@@ -189,7 +203,9 @@ def greedy_coreset(points: np.ndarray, count: int, *, first: int) -> np.ndarray:
             return chosen[:k]
         # By the triangle inequality, the new point can be nearer to a point than the old one only if the two
         # are less than twice the point's distance apart. This excludes all but a few percent of the points.
-        apart = squares[chosen[:k]] - 2 * (centers[:k] @ points[farthest]) + squares[farthest]
+        # One thread (einsum): several take a hundred times as long for so small a product on a busy machine.
+        products = np.einsum("kd,d->k", centers[:k], points[farthest])
+        apart = squares[chosen[:k]] - 2 * products + squares[farthest]
         half = np.sqrt(np.maximum(apart, 0)) / 2
         candidates = np.flatnonzero(half[nearest] < _SAFELY * distances)
         to_new = np.linalg.norm(points[candidates] - points[farthest], axis=-1)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite2 up to stride 16, with the ImageNet weights of a Python package.
+"""EfficientNet-Lite2 with the ImageNet weights of a Python package.
 
 The weights are read without PyTorch, and only after their SHA-256 was checked. Batch normalization is folded
 into the convolutions. (Tan and Le, 2019; the Lite networks use ReLU6 and no squeeze-and-excitation.)
@@ -42,15 +42,19 @@ _STAGES = (  # blocks, side of the kernel, stride, expansion, filters; the last 
     (3, 5, 2, 6, 48),
     (4, 3, 2, 6, 88),
     (4, 5, 1, 6, 120),
+    (5, 5, 2, 6, 208),
+    (1, 3, 1, 6, 352),
 )
 _USED = (1, 2, 4)  # stages whose output is a feature map
+_HEAD = 1280  # filters of the last convolution, of stride 32
 
 
-def build() -> keras.Model:
+def build(*, whole: bool = False) -> keras.Model:
     """Build the network without weights: (N, H, W, 3), RGB in [-1, 1], to three feature maps.
 
-    Map k has stride ``STRIDES[k]`` and ``DIMENSIONS[k]`` channels. As in TensorFlow, images are padded with
-    zeros: ``ceil(H / stride)`` rows. The padding makes features near the border differ from others.
+    Map k has stride ``STRIDES[k]`` and ``DIMENSIONS[k]`` channels. With `whole`, the last features before the
+    classifier are a fourth map, of stride 32. As in TensorFlow, images are padded with zeros:
+    ``ceil(H / stride)`` rows. The padding makes features near the border differ from others.
     """
     pixels = keras.Input((None, None, 3), name="image")
     x = _activated(_convolution(32, 3, 2, "stem")(pixels), "stem")
@@ -61,22 +65,26 @@ def build() -> keras.Model:
             number += 1
         if stage in _USED:
             maps.append(x)
+    if whole:
+        maps.append(_activated(_convolution(_HEAD, 1, 1, "head")(x), "head"))
     return keras.Model(pixels, maps, name=NAME)
 
 
-@functools.lru_cache(maxsize=1)
-def load() -> keras.Model:
-    """Build the network with its ImageNet weights.
+@functools.lru_cache(maxsize=2)
+def load(*, whole: bool = False) -> keras.Model:
+    """Build the network with its ImageNet weights; `whole` is that of `build`.
 
     Raises
     ------
     DataError
         The package with the weights is not installed, or its file is another one.
     """
-    model = build()
+    model = build(whole=whole)
     tensors = _tensors(_content())
+    names = {layer.name for layer in model.layers}
     for name, kernel, normalization in _layers():
-        model.get_layer(name).set_weights(_folded(tensors, kernel, normalization))
+        if name in names:
+            model.get_layer(name).set_weights(_folded(tensors, kernel, normalization))
     model.trainable = False
     return model
 
@@ -131,7 +139,7 @@ def _layers() -> list[tuple[str, str, str]]:
             found.append((f"{name}_depthwise", f"{own}_depthwise_conv", f"{own}_bn1"))
             found.append((f"{name}_project", f"{own}_project_conv", f"{own}_bn2"))
             number += 1
-    return found
+    return [*found, ("head", "_conv_head", "_bn1")]
 
 
 def _folded(tensors: dict[str, np.ndarray], kernel: str, normalization: str) -> list[np.ndarray]:

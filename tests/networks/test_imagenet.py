@@ -8,7 +8,8 @@ import pytest
 
 from metricad.errors import DataError
 from metricad.networks import imagenet
-from tests.helpers import texture
+from tests.helpers import colored, texture
+from tests.networks.test_efficientnet import needs_weights
 
 pytestmark = pytest.mark.tf
 
@@ -29,6 +30,18 @@ def test_features_are_the_layers_outputs(light):
         model = keras.Model(light.network.input, light.network.get_layer(name).output)
         assert features.dtype == np.float32
         np.testing.assert_allclose(features, model(pixels)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_color_images_keep_their_colors(light):
+    image = colored(np.random.default_rng(3), IMAGE)
+    pixels = keras.applications.mobilenet_v2.preprocess_input(np.float32(127.5) * (image[np.newaxis] + 1))
+    expected = light.network(pixels)
+    for features, wanted in zip(light.features(image), expected, strict=True):
+        np.testing.assert_allclose(features, wanted[0], rtol=1e-3, atol=1e-4)
+    same = light.features(np.repeat(IMAGE[..., np.newaxis], 3, axis=-1))
+    for features, wanted in zip(same, light.features(IMAGE), strict=True):
+        np.testing.assert_array_equal(features, wanted)
+    assert light.features(image[:20, :10])[0].shape[:2] == (16, 8)  # enlarged to 64×32
 
 
 def test_stages_have_strides_4_to_32(light):
@@ -99,7 +112,22 @@ def test_imagenet_is_the_default_and_random_weights_are_called_so():
     assert imagenet.describe("/some/where/mine.h5") == "weights of mine.h5"
 
 
-@pytest.mark.parametrize("name", imagenet.APPLICATIONS)
+@needs_weights
+def test_efficientnet_lite2_has_the_stages_of_an_application():
+    stages = imagenet.APPLICATIONS[imagenet.LITE2].stages
+    backbone = imagenet.load(imagenet.LITE2, layers=stages)
+    found = backbone.features(colored(np.random.default_rng(4), IMAGE), 64)
+    assert [each.shape for each in found] == [(16, 16, 24), (8, 8, 48), (4, 4, 120), (2, 2, 1280)]
+    assert imagenet.load(imagenet.LITE2).layers == stages[-1:]
+
+
+@pytest.mark.parametrize("weights", ["none", "own.h5"])
+def test_efficientnet_lite2_has_no_other_weights(weights):
+    with pytest.raises(ValueError, match="weights must be imagenet"):
+        imagenet.load(imagenet.LITE2, weights=weights)
+
+
+@pytest.mark.parametrize("name", [name for name, one in imagenet.APPLICATIONS.items() if one.file])
 def test_without_network_the_error_says_how_to_get_the_weights(name, monkeypatch, capfd):
     """Keras is stopped where it would download: the file it asks for is the one that the error names."""
     asked = []

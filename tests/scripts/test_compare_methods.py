@@ -52,12 +52,18 @@ def test_the_command_names_no_folder_of_this_machine(tmp_path):
     class Options:
         data = ("surfaces", str(tmp_path))
         data_dir, work, weights = tmp_path / "prepared", tmp_path / "work", str(tmp_path / "w.h5")
-        method, epochs = ["cae-kde"], ["cae-kde=3"]
+        method, epochs, resize = ["cae-kde"], ["cae-kde=3"], [256]
 
     words = script.describe(Options)
     assert str(tmp_path.parent) not in words
-    assert "--method cae-kde --epochs cae-kde=3 --weights w.h5" in words
+    assert "--method cae-kde --epochs cae-kde=3 --weights w.h5 --resize 256" in words
     assert script.place(tmp_path, "cae-kde", 2).name == "2-cae-kde.json"
+
+
+def test_methods_that_are_resized_run_once_for_each_side():
+    names = ["accurate", "variation", "cae-kde", "patch-bank"]
+    assert script.at_sides(names, [256, 512]) == [*names[:3], "patch-bank@256", "patch-bank@512"]
+    assert script.at_sides(names, []) == names
 
 
 def test_what_was_decided_by_something_else_is_done_again(tmp_path):

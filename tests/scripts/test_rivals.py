@@ -22,10 +22,19 @@ def options(*words):
 
 
 def test_a_command_names_no_folder(tmp_path):
-    given = ["--method", "cae-kde", "--epochs", "cae-kde=3", "--weights", str(tmp_path / "w.h5")]
+    given = [
+        "--method",
+        "cae-kde",
+        "--epochs",
+        "cae-kde=3",
+        "--resize",
+        "256",
+        "--weights",
+        str(tmp_path / "w.h5"),
+    ]
     parser, chosen = options(*given)
     assert rivals.epochs(parser, chosen) == {"cae-kde": 3}
-    assert rivals.words(chosen) == [*given[:-1], "w.h5"]
+    assert rivals.words(chosen) == [*given[:4], "--weights", "w.h5", "--resize", "256"]
     assert rivals.words(options()[1]) == []
 
 

@@ -46,7 +46,15 @@ def test_the_page(scoreboard):
     cost = {"milliseconds": 10.0, "ratio": 2.0, "set_up": 3.0, "over_inspection": 1.5, "bytes": 4000}
     cost |= {"components": "network, 1/1: 16", "color_ratio": 2.5, "color_over_inspection": 1.75}
     options = argparse.Namespace(
-        data=["made"], data_dir=None, paper=None, method=None, epochs=[], weights=None, side=96, set_up=50
+        data=["made"],
+        data_dir=None,
+        paper=None,
+        method=None,
+        epochs=[],
+        weights=None,
+        resize=[],
+        side=96,
+        set_up=50,
     )
     document = scoreboard.build(study, {"fast: mean euclidean": cost}, options, protocol=Protocol())
     rows = markdown.table(document.blocks[-1])
@@ -72,7 +80,15 @@ def test_means_over_pixels_are_of_the_surfaces_with_masks(scoreboard):
         for surface, value in zip(("wood", "steel", "tile"), values, strict=True)
     ]
     options = argparse.Namespace(
-        data=["made"], data_dir=None, paper=None, method=None, epochs=[], weights=None, side=96, set_up=50
+        data=["made"],
+        data_dir=None,
+        paper=None,
+        method=None,
+        epochs=[],
+        weights=None,
+        resize=[],
+        side=96,
+        set_up=50,
     )
     study = Study(found, [[]] * 6, [None] * 6)
     document = scoreboard.build(study, {}, options, protocol=Protocol())
@@ -105,6 +121,7 @@ def test_the_command_names_no_folder_of_this_machine(scoreboard, tmp_path):
         method=["cae-kde"],
         epochs=["cae-kde=3"],
         weights=None,
+        resize=[],
     )
     assert scoreboard.command(options) == (
         f"python scripts/scoreboard.py --data PREPARED/{tmp_path.name} --data surfaces:woven_grid --data-dir "
