@@ -66,18 +66,23 @@ PARTS = [
     Part("color, positional", "accurate", "positional", is_colored=True, in_register=True),
     Part("gray, mixture, in a mask", "accurate", "mixture", in_register=True, is_masked=True),
     Part("the paper's: mean, maximum", "paper", "mean"),
+    Part("gray, ImageNet features", "imagenet", "mixture"),
+    Part("gray, joint", "joint", "mixture"),
+    Part("color, joint", "joint", "mixture", is_colored=True),
 ]
 
 
 def main() -> int:
     """Fit, export, compare, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--part", action="append", help="name of a part; all by default")
     parser.add_argument("--sizes", type=int, default=len(SIZES), help="of twenty")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the page")
     options = parser.parse_args()
     rows, largest = [], 0.0
-    with display.progress("exports", len(PARTS) * len(export.FORMATS)) as advance:
-        for part in PARTS:
+    parts = [part for part in PARTS if options.part is None or part.name in options.part]
+    with display.progress("exports", len(parts) * len(export.FORMATS)) as advance:
+        for part in parts:
             inspector = fit(part)
             judged = list(images(part, SIZES[: options.sizes]))
             expected = [inspector.inspect(image)[0] for image in judged]

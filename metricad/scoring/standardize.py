@@ -32,8 +32,8 @@ NEVER = 1e6
 """Offset that excludes a kind of source."""
 
 AVERAGED = "imagenet"
-"""Kind of source that is averaged with all others and not compared with them. It sees other defects: on the
-development surfaces, the average lost at most 0.006 AUROC to the better of both (results/imagenet.md)."""
+"""Kind of source that is averaged with all others and not compared with them. It sees other defects: the
+average is better than either on most development surfaces (results/imagenet.md)."""
 
 
 def fused(maps: Mapping[str, np.ndarray]) -> np.ndarray:

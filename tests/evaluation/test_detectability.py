@@ -46,6 +46,12 @@ class Plain:
         peak = np.unravel_index(anomaly.argmax(), anomaly.shape)
         return Judgement(float(anomaly.max()), peak, "image", anomaly)
 
+    def on_pixels(self, anomaly, image):
+        return anomaly
+
+    def map_value(self, score):
+        return score
+
 
 def plain_inspector(threshold=0.3, region=None):
     return Inspector(Plain(region), calibrate(np.full(9, threshold), 0.1))
