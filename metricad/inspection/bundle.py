@@ -282,9 +282,13 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     sides = [settings["channels"], *shape]
     if not (len(shape) == 2 and all(type(side) is int and side > 0 for side in sides)):
         raise ValueError(f"channels or a shape that are no numbers: {sides}")
-    if settings["channels"] not in (1, 3) or not isinstance(settings["is_halved"], bool):
+    is_known = settings["channels"] in (1, 3) and type(settings["is_halved"]) is bool
+    if not is_known or settings["shrink"] not in _SHRINKS:
         raise ValueError("settings out of their range")
     return dict(settings)
+
+
+_SHRINKS = tuple(2**power for power in range(8))
 
 
 def _describe(region: Region) -> dict[str, object]:

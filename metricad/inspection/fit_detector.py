@@ -19,7 +19,7 @@ from metricad.density.cross_fit import Mixtures, Positional
 from metricad.density.positional import PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import LEARNED, LINES, NETWORK, OnOneGrid, Source
+from metricad.inspection.model import IMAGENET, LEARNED, LINES, NETWORK, OnOneGrid, Source
 from metricad.preprocessing import intensity
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
@@ -111,12 +111,15 @@ class Look:
     squares : list of (float64, float64)
         What `intensity.squares` returns for each.
     channels : {1, 3}
+    has_imagenet : bool
+        Whether the network has ImageNet features, for which images are shrunk.
     """
 
     numbers: np.ndarray
     sides: np.ndarray
     squares: list[tuple[np.ndarray, np.ndarray]]
     channels: int
+    has_imagenet: bool
 
     @classmethod
     def at(cls, detector: "PartDetector", images: Sequence[np.ndarray]) -> "Look":
@@ -133,7 +136,9 @@ class Look:
         light = [to_luminance(image) for image in found]
         where = [None if detector.region is None else detector.region.region(one) for one in light]
         squares = [intensity.squares(one, inside) for one, inside in zip(light, where, strict=True)]
-        return cls(numbers, np.array([min(one.shape[:2]) for one in found]), squares, channels)
+        has_imagenet = any(source.kind == IMAGENET for source in detector.features.sources)
+        sides = np.array([min(one.shape[:2]) for one in found])
+        return cls(numbers, sides, squares, channels, has_imagenet)
 
     def settings(self, without: Collection[int] = ()) -> dict[str, object]:
         """Choose intensity transform and halving, from all images or without some."""
@@ -142,7 +147,7 @@ class Look:
         side = float(np.median(self.sides[used]))
         is_halved = side >= LARGE
         shrink = 1
-        while side / (2 if is_halved else 1) / shrink >= SHRUNK:
+        while self.has_imagenet and side / (2 if is_halved else 1) / shrink >= SHRUNK:
             shrink *= 2
         return {"curve": curve, "is_halved": is_halved, "shrink": shrink}
 

@@ -154,7 +154,7 @@ def test_the_manifest_says_what_the_inspector_is(fitted, part):
     assert {"metricad", "python", "tensorflow", "keras", "numpy"} <= manifest["versions"].keys()
     assert manifest["network"] == {"architecture": "staar2018", "units": 4}
     assert manifest["kind"] == "mean"
-    assert manifest["settings"] == {"channels": 1, "curve": "linear", "is_halved": False}
+    assert manifest["settings"] == {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
     assert manifest["layers"] == {
         "density0": {"layer": "MeanDistance", "dimensions": 4, "metric": "euclidean"},
         "score": {"layer": "ImageScore", "score": "max"},
@@ -337,7 +337,7 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
         {"network": {"architecture": "hypercolumn", "units": 4}},
         {"network": {}},
         {"kind": "oracle"},
-        {"settings": {"channels": 1, "curve": "gamma", "is_halved": False}},
+        {"settings": {"channels": 1, "curve": "gamma", "is_halved": False, "shrink": 1}},
         {"layers": {}},
         {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 4}}},
         {"layers": {"density0": {"layer": "Oracle"}, "score": {"layer": "ImageScore", "score": "max"}}},
@@ -367,8 +367,9 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
         {"network": {"architecture": ["staar2018"], "units": 4}},
         {"layers": [1, 2]},
         {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 10**18, "metric": "euclidean"}}},
-        {"settings": {"channels": True, "curve": "linear", "is_halved": False}},
-        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shape": [96]}},
+        {"settings": {"channels": True, "curve": "linear", "is_halved": False, "shrink": 1}},
+        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 3}},
+        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1, "shape": [96]}},
         {"region": {"kind": "oracle", "arrays": []}},
         {"region": {"kind": "mask", "arrays": ["mask"]}},
         {"region": {"kind": "foreground", "arrays": [], "margin": -1}},

@@ -133,7 +133,7 @@ def test_the_mean_on_the_papers_network_is_that_of_numpy(paper, metric, order):
 
 def test_the_mean_keeps_the_light_as_it_is_and_color_images_gray(paper):
     detector = PartDetector(paper).fit(images(colored, 3))
-    assert detector.settings == {"channels": 1, "curve": "linear", "is_halved": False}
+    assert detector.settings == {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
     gray = PartDetector(paper).fit([to_luminance(image) for image in images(colored, 3)])
     assert detector.score(colored(9)) == gray.score(to_luminance(colored(9)))
 

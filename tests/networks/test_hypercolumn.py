@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metricad.networks import factory, hypercolumn, pretrained, residual
+from metricad.networks import SHIPPED, factory, hypercolumn, pretrained, residual
 from metricad.networks.hypercolumn import GRID
 
 pytestmark = pytest.mark.tf
@@ -83,7 +83,7 @@ def test_units_must_be_even(units):
         hypercolumn.build(units)
 
 
-@pytest.mark.parametrize("name", pretrained.UNITS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_network_loads_and_is_small(name):
     model = pretrained.load(name)
     assert model.name == pretrained.ARCHITECTURES[name]
