@@ -80,14 +80,17 @@ def main() -> int:
 
 def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the command of each verb, in an order in which each finds what it needs."""
-    good = "surfaces/woven_grid/train/good"
-    line = "surfaces/woven_grid/test"
+    good = "parts/surfaces/woven_grid/train/good"
+    line = "parts/surfaces/woven_grid/test"
     train = "--units 2 --rounds 1 --epochs 1 --triplets 8 --batch-size 4 --pyramid 64"
     lines = [
-        "surfaces --data-dir . --folders --size 128 --surfaces 1,3 --normals 40 --defects 4",
+        "surfaces --data-dir parts --folders --size 128 --surfaces 1,3 --normals 40 --defects 4",
         "surfaces --data-dir prepared --size 128 --normals 8 --defects 2",
-        f"train --out run --source surfaces/woven_grid {train}",
+        f"train --out run --source parts/surfaces/woven_grid {train}",
         f"prototype {good} --network fast --holdout 0.5 --false-alarm-rate 0.1 --out part.metricad",
+        f"prototype {good} --network joint --holdout 0.5 --false-alarm-rate 0.1 --out joint.metricad",
+        f"check {good} --out report-of-check",
+        f"calibrate part.metricad {line}/good --out calibrated.metricad",
         f"tune part.metricad {good} --defects-per-image 1 --out tuned.metricad",
         f"detectability part.metricad {good} --kind spots --repeats 1 --out datasheet",
         *(f"export part.metricad --out {name}" for name in ("a.onnx", "a.tflite", "a")),
@@ -97,7 +100,7 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
             for name in ("part.metricad", "a.onnx", "a.tflite", "a", "saved")
         ),
         f"watch a {line} --out line.jsonl --stable-seconds 0 --once",
-        "evaluate --data surfaces --network fast --false-alarm-rate 0.1 --out results.json",
+        "evaluate --data parts/surfaces --network fast --false-alarm-rate 0.1 --out results.json",
         "report results.json --out report",
         "reproduce --preset quick --data-dir prepared --dry-run --out grid",
     ]

@@ -152,7 +152,8 @@ class Verdict(keras.layers.Layer):
             "anomaly_map": placed,
             "distance_map": anomaly,
             "is_defect": tf.logical_not(tf.cast(is_good, tf.bool)),
-            "peak": place * stride + first,
+            # Features of a padded network may lie beyond the last pixel.
+            "peak": tf.minimum(place * stride + first, tf.shape(image)[1:3] - 1),
             "score": score,
             "source": source,
         }

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import keras
@@ -206,7 +207,10 @@ class PartDetector:
         with self.timer("network and distance"):
             distances = self.distances(image)
         with self.timer("score"):
-            return self.verdict(distances, self.inside(image, distances.shape[:2]))
+            found = self.verdict(distances, self.inside(image, distances.shape[:2]))
+        # Features of a padded network may lie beyond the last pixel.
+        row, column = (min(each, side - 1) for each, side in zip(found.peak, image.shape[:2], strict=True))
+        return replace(found, peak=(row, column))
 
     def verdict(self, distances: np.ndarray, inside: np.ndarray | None = None) -> Judgement:
         """Run the second half of the model on distances (h', w', sources), in the mask `inside`, bool (h',

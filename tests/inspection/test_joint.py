@@ -111,6 +111,19 @@ def test_exports_say_the_same(made, format, tmp_path):
         assert (one.verdict, one.source) == (found.verdict, found.source)
 
 
+@needs_weights
+def test_a_peak_lies_in_the_image(made):
+    detector, color = made[0].detector, made[2]
+    distances = np.full((20, 20, len(detector.features.sources)), 1.0, np.float32)
+    distances[-1, -1] = 100
+    image = surface(np.random.default_rng(1), (77, 77), color=color)
+    detector.distances = lambda _: distances
+    try:
+        assert max(detector.judge(image).peak) <= 76
+    finally:
+        del detector.distances
+
+
 # Fusion.
 
 
