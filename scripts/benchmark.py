@@ -25,7 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -77,18 +77,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="benchmark", help=f"of {', '.join(BENCHMARKS)}; else all")
     parser.add_argument("--quick", action="store_true", help="tiny images, to see that it works")
+    parser.add_argument("--network", action="append", default=[], help="networks in place of those that ship")
     parser.add_argument("--out", type=Path, help="file to write the page to as well")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"no benchmark {', '.join(unknown)}; expected {', '.join(BENCHMARKS)}")
     if options.one:
-        print(json.dumps(BENCHMARKS[options.one](QUICK if options.quick else FULL)))
+        scope = QUICK if options.quick else FULL
+        if options.network:
+            scope = replace(scope, networks=tuple(options.network))
+        print(json.dumps(BENCHMARKS[options.one](scope)))
         return
     rows: list[Row] = []
     for name in options.names or BENCHMARKS:
-        quick = ["--quick"] if options.quick else []
-        rows += json.loads(_output([sys.executable, __file__, "--one", name, *quick]))
+        rows += json.loads(_output([sys.executable, __file__, "--one", name, *_options(options)]))
         print(f"{name}: done", file=sys.stderr, flush=True)
     page = build(rows, options)
     print("\n".join(markdown.table(page.blocks[-1])))
@@ -96,14 +99,19 @@ def main() -> None:
         files.write_text(options.out, markdown.render(page))
 
 
+def _options(options: argparse.Namespace) -> list[str]:
+    """Return the options that say what is measured."""
+    networks = [part for name in options.network for part in ("--network", name)]
+    return [*(["--quick"] if options.quick else []), *networks]
+
+
 def build(rows: Sequence[Row], options: argparse.Namespace) -> Document:
     """Build the page; the table is its last block."""
-    quick = ["--quick"] if options.quick else []
     found = versions()
     return Document(
         "Speed and memory",
         [
-            f"Made by: {shlex.join(['python', 'scripts/benchmark.py', *options.names, *quick])}",
+            f"Made by: {shlex.join(['python', 'scripts/benchmark.py', *options.names, *_options(options)])}",
             f"Ratios of two values of the same run, medians, with {measuring.cores()} CPU cores, "
             f"TensorFlow {found['tensorflow']}, Keras {found['keras']}, metricad "
             f"{found.get('commit', found['metricad'])}. Images that are scored are in memory, one at a time, "
