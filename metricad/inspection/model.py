@@ -18,12 +18,12 @@ from metricad.preprocessing.color import Luminance, Opponents
 from metricad.preprocessing.intensity import IntensityTransform
 from metricad.scoring.opening import Lowered, Opening
 from metricad.scoring.score import ImageScore
-from metricad.scoring.standardize import Fuse, Standardize
+from metricad.scoring.standardize import AVERAGED, Fuse, Standardize
 
 COLOR_SCALES = 3
 """Number of image scales at which color is averaged. The color map uses the coarsest: 32-pixel squares."""
 
-NETWORK, IMAGENET, LINES, COLOR = "network", "imagenet", "lines", "color"
+NETWORK, IMAGENET, LINES, COLOR = "network", AVERAGED, "lines", "color"
 """Kinds of feature maps."""
 
 LEARNED = (NETWORK, IMAGENET)

@@ -20,6 +20,19 @@ def scoreboard():
     return load_script("scoreboard")
 
 
+OPTIONS = argparse.Namespace(
+    data=["made"],
+    data_dir=None,
+    paper=None,
+    method=None,
+    epochs=[],
+    weights=None,
+    resize=[],
+    side=96,
+    set_up=50,
+)
+
+
 def test_a_kind_stands_against_all_good_images(scoreboard):
     scores = [("good", 1.0), ("good", 3.0), ("hole", 2.0), ("crack", 4.0), ("hole", 0.5)]
     one = result(scores=[{"name": str(k), "kind": k, "score": score} for k, score in scores])
@@ -45,18 +58,7 @@ def test_the_page(scoreboard):
     study = Study(found, [[]] * 4, [Cost(1.0, 20.0)] * 4)
     cost = {"milliseconds": 10.0, "ratio": 2.0, "set_up": 3.0, "over_inspection": 1.5, "bytes": 4000}
     cost |= {"components": "network, 1/1: 16", "color_ratio": 2.5, "color_over_inspection": 1.75}
-    options = argparse.Namespace(
-        data=["made"],
-        data_dir=None,
-        paper=None,
-        method=None,
-        epochs=[],
-        weights=None,
-        resize=[],
-        side=96,
-        set_up=50,
-    )
-    document = scoreboard.build(study, {"fast: mean euclidean": cost}, options, protocol=Protocol())
+    document = scoreboard.build(study, {"fast: mean euclidean": cost}, OPTIONS, protocol=Protocol())
     rows = markdown.table(document.blocks[-1])
     assert rows[0].startswith("| method | made, mean of 2 | lowest | pixel AUROC | ms | × bare network |")
     assert rows[2] == "| h16-0: mean euclidean | 0.600 | 0.500 | 0.500 | – | – | – | – | – | – | – |"
@@ -79,19 +81,8 @@ def test_means_over_pixels_are_of_the_surfaces_with_masks(scoreboard):
         for network, values in (("h16-0", (0.5, None, 0.7)), ("fast", (0.9, None, None)))
         for surface, value in zip(("wood", "steel", "tile"), values, strict=True)
     ]
-    options = argparse.Namespace(
-        data=["made"],
-        data_dir=None,
-        paper=None,
-        method=None,
-        epochs=[],
-        weights=None,
-        resize=[],
-        side=96,
-        set_up=50,
-    )
     study = Study(found, [[]] * 6, [None] * 6)
-    document = scoreboard.build(study, {}, options, protocol=Protocol())
+    document = scoreboard.build(study, {}, OPTIONS, protocol=Protocol())
     rows = markdown.table(document.blocks[-1])
     assert "| pixel AUROC, 2 with masks |" in rows[0]
     assert rows[2].startswith("| h16-0: mean euclidean | 0.500 | 0.500 | 0.600 |")
