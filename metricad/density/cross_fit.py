@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 import keras
 import numpy as np
 
-from metricad.density.mixture import WEIGHT, GaussianMixture, MixtureMoments
+from metricad.density.mixture import WEIGHT, GaussianMixture, MixtureMoments, Whitened, whitened
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 from metricad.density.sampling import VectorSample
 
@@ -33,15 +33,17 @@ class Mixtures:
         self._moments: dict[int, MixtureMoments] = {}  # by number of components
         self._likelihoods: dict[int, np.ndarray] = {}  # by number of components, of each image
         self._names = np.unique(self._images)
-        everything = np.ones(len(self._vectors), bool)
+        self._whitened = whitened(self._vectors)
         if self._count == 1:
             self.number = 1
-            self.full = self._fitted(1, everything)
+            self.full = self._fitted(1)
             self.by_fold = [self.full]
             return
-        tried = {number: self._try(number) for number in self._possible(numbers, everything)}
+        everything = np.ones(len(self._vectors), bool)
+        without = [whitened(self._vectors[self._own_fold != fold]) for fold in range(self._count)]
+        tried = {number: self._try(number, without) for number in self._possible(numbers, everything)}
         self.number = self._choose(everything)
-        self.full, self.by_fold = self._fitted(self.number, everything), tried[self.number]
+        self.full, self.by_fold = self._fitted(self.number), tried[self.number]
 
     def without(self, images: Collection[int]) -> GaussianMixture:
         """Choose the number of components and fit a mixture without some images.
@@ -52,20 +54,20 @@ class Mixtures:
         left_out = np.isin(self._images, list(images))
         number = self._choose(~left_out)
         if number not in self._moments:
-            everything = np.ones(len(left_out), bool)
-            full = self.full if number == self.number else self._fitted(number, everything)
-            self._moments[number] = MixtureMoments(full, self._vectors)
+            full = self.full if number == self.number else self._fitted(number)
+            self._moments[number] = MixtureMoments(full, self._vectors, self._whitened)
         return self._moments[number].without(left_out)
 
-    def _fitted(self, number: int, chosen: np.ndarray) -> GaussianMixture:
-        return GaussianMixture(self._vectors.shape[1], number).fit(self._vectors[chosen], seed=self._seed)
+    def _fitted(self, number: int, vectors: Whitened | None = None) -> GaussianMixture:
+        empty = GaussianMixture(self._vectors.shape[1], number)
+        return empty.fit(self._whitened if vectors is None else vectors, seed=self._seed)
 
     def _possible(self, numbers: Sequence[int], chosen: np.ndarray) -> list[int]:
         least = min(np.sum(chosen & (self._own_fold != fold)) for fold in range(self._count))
         return [number for number in numbers if number == numbers[0] or number * WEIGHT <= least]
 
-    def _try(self, number: int) -> list[GaussianMixture]:
-        tried = [self._fitted(number, self._own_fold != fold) for fold in range(self._count)]
+    def _try(self, number: int, without: Sequence[Whitened]) -> list[GaussianMixture]:
+        tried = [self._fitted(number, vectors) for vectors in without]
         likelihood = np.zeros(len(self._vectors))
         for fold, density in enumerate(tried):
             own = self._own_fold == fold

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import reduce
-from typing import Self
+from typing import NamedTuple, Self
 
 import keras
 import numpy as np
@@ -66,9 +66,9 @@ class GaussianMixture(keras.layers.Layer):
             sample.update(one, image=0)
         return self.fit(sample.vectors, seed=seed)
 
-    def fit(self, vectors: np.ndarray, *, seed: int = 0) -> Self:
+    def fit(self, vectors: "np.ndarray | Whitened", *, seed: int = 0) -> Self:
         """Fit the mixture to feature vectors, float32 (n, d): whitening, k-means, then hard assignments."""
-        white, mean, whiten = _whitened(vectors)
+        white, mean, whiten = vectors if isinstance(vectors, Whitened) else whitened(vectors)
         members = _clusters(white, self.components, seed)
         for round_ in range(ITERATIONS + 1):
             centers, covariances, counts = _moments(white, members, self.components)
@@ -148,10 +148,12 @@ class MixtureMoments:
     density : GaussianMixture
         Fitted to the vectors.
     vectors : float32 (n, d)
+    whitened : Whitened
+        The same vectors, whitened.
     """
 
-    def __init__(self, density: GaussianMixture, vectors: np.ndarray) -> None:
-        self._white, self._mean, self._whiten = _whitened(vectors)
+    def __init__(self, density: GaussianMixture, vectors: np.ndarray, whitened: "Whitened") -> None:
+        self._white, self._mean, self._whiten = whitened
         self._members = density.members(vectors)
         self._total = _sums(self._white, self._members, density.components)
         self._density = GaussianMixture(density.dimensions, density.components)
@@ -168,12 +170,20 @@ class MixtureMoments:
         return self._density._set(self._mean, self._whiten, centers, matrices, _log_weights(counts, matrices))
 
 
-def _whitened(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whiten vectors (n, d); return them as float32, their mean (d,) and the matrix (d, d)."""
+class Whitened(NamedTuple):
+    """Feature vectors, float32 (n, d), less their mean (d,) and multiplied by a matrix (d, d)."""
+
+    white: np.ndarray
+    mean: np.ndarray
+    whiten: np.ndarray
+
+
+def whitened(vectors: np.ndarray) -> Whitened:
+    """Whiten vectors (n, d), with a shrunk covariance: their mean becomes 0, their covariance about 1."""
     vectors = vectors.astype(np.float64)
     mean = vectors.mean(axis=0)
     whiten = whitening(shrunk(np.cov(vectors.T, bias=True).reshape(2 * [vectors.shape[1]])))
-    return ((vectors - mean) @ whiten).astype(np.float32), mean, whiten
+    return Whitened(((vectors - mean) @ whiten).astype(np.float32), mean, whiten)
 
 
 def _log_weights(counts: np.ndarray, matrices: np.ndarray) -> np.ndarray:

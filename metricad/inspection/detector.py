@@ -1,6 +1,7 @@
 """The model of one part: fit it to good images, then compute distances, anomaly maps and image scores."""
 
 import copy
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -154,9 +155,16 @@ class PartDetector:
         fuse: Fuse | None = None,
         score: ImageScore | None = None,
     ) -> None:
-        """Connect the layers into the two halves of the model and compile both."""
-        self.to_maps = model.maps(self.features, self.densities)
-        self._distances = compiled(self.to_maps, tf.TensorSpec((1, None, None, self.channels)))
+        """Connect the layers into the two halves of the model and compile both.
+
+        Of the first half only the densities are compiled here: detectors of one network share its features.
+        """
+        on_one_grid = model.OnOneGrid(self.features.sources)
+        densities = list(self.densities)
+        self._from_features = compiled(
+            lambda *found: on_one_grid([density(one) for density, one in zip(densities, found, strict=True)]),
+            *(tf.TensorSpec((1, None, None, source.dimensions)) for source in self.features.sources),
+        )
         self._assemble_verdict(
             standardize, fuse, ImageScore(self.score_name, name="score") if score is None else score
         )
@@ -164,22 +172,47 @@ class PartDetector:
     def _assemble_verdict(
         self, standardize: Standardize | None, fuse: Fuse | None, score: ImageScore
     ) -> None:
-        """Connect the layers of the second half."""
+        """Connect the layers of the second half and compile them."""
         self.standardize, self.fuse, self.score_layer = standardize, fuse, score
-        self.to_verdict = model.verdict(
-            len(self.densities), self.score_layer, standardize=standardize, fuse=fuse, opening=self.opening
-        )
         number = len(self.densities)
-        maps_and_places = tf.TensorSpec((1, None, None, number)), tf.TensorSpec((1, None, None))
-        self._verdict = compiled(lambda *given: self.to_verdict(list(given)), *maps_and_places)
+        self._verdict = compiled(
+            functools.partial(model.judged, **self._layers),
+            tf.TensorSpec((1, None, None, number)),
+            tf.TensorSpec((1, None, None)),
+        )
+
+    @property
+    def _layers(self) -> dict[str, Any]:
+        return {
+            "score": self.score_layer,
+            "standardize": self.standardize,
+            "fuse": self.fuse,
+            "opening": self.opening,
+        }
+
+    @property
+    def to_maps(self) -> keras.Model:
+        """The first half of the model, as exports use it: images to distances; see `model.maps`."""
+        return model.maps(self.features, self.densities)
+
+    @property
+    def to_verdict(self) -> keras.Model:
+        """The second half of the model, as exports use it: distances to verdict; see `model.verdict`."""
+        return model.verdict(len(self.densities), **self._layers)
 
     def feature_maps(self, image: np.ndarray) -> list[np.ndarray]:
         """Compute all feature maps of an image, float32 (h, w, d), each on its own grid, in order of the
         sources.
         """
         self.grid.check(image.shape)
-        found = self.features.run(to_channels(image, self.channels)[np.newaxis])
-        return [one.numpy()[0] for one in keras.tree.flatten(found)]  # for a single map Keras returns no list
+        return [one.numpy()[0] for one in self._features_of(to_channels(image, self.channels))]
+
+    def _features_of(self, pixels: np.ndarray) -> list[tf.Tensor]:
+        # For a single map Keras returns no list.
+        return list(keras.tree.flatten(self.features.run(pixels[np.newaxis])))
+
+    def _distances_of(self, pixels: np.ndarray) -> np.ndarray:
+        return self._from_features(*self._features_of(pixels)).numpy()[0]
 
     def distances(self, image: np.ndarray) -> np.ndarray:
         """Compute the distance of each source at each feature: float32 (h', w', sources).
@@ -197,10 +230,8 @@ class PartDetector:
             and not self.needs_positions
             and self.grid.is_cuttable
         ):
-            return tiling.stitched(
-                lambda tile: self._distances(tile[np.newaxis]).numpy()[0], pixels, self.grid
-            )
-        return self._distances(pixels[np.newaxis]).numpy()[0]
+            return tiling.stitched(self._distances_of, pixels, self.grid)
+        return self._distances_of(pixels)
 
     def judge(self, image: np.ndarray) -> Judgement:
         """Judge an image; see `interface.ImageJudge`."""

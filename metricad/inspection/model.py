@@ -228,21 +228,35 @@ class OnOneGrid(keras.layers.Layer):
         return (*found_shape[0], len(found_shape))
 
 
-def verdict(
-    number: int,
-    score: ImageScore,
+def verdict(number: int, **layers: Any) -> keras.Model:
+    """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to outputs of `ImageScore`.
+
+    Parameters
+    ----------
+    number : int
+        Number of sources.
+    **layers
+        See `judged`.
+    """
+    distances = keras.Input((None, None, number), name="distances")
+    inside = keras.Input((None, None), name="inside")
+    return keras.Model([distances, inside], judged(distances, inside, **layers), name="maps_to_verdict")
+
+
+def judged(
+    distances: Any,
+    inside: Any,
     *,
+    score: ImageScore,
     standardize: Standardize | None = None,
     fuse: Fuse | None = None,
     opening: Opening | None = None,
-) -> keras.Model:
-    """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to outputs of `ImageScore`.
+) -> dict[str, Any]:
+    """Compute the outputs of `ImageScore` for distances (N, h', w', sources) and a mask (N, h', w').
 
     In the paper's method nothing is standardized: the single distance map is the anomaly map. With `opening`,
     defects that are too small are let through.
     """
-    distances = keras.Input((None, None, number), name="distances")
-    inside = keras.Input((None, None), name="inside")
     shares = distances
     if standardize is not None:
         if fuse is None:
@@ -250,11 +264,11 @@ def verdict(
         shares = fuse(standardize(distances))
     anomaly = Total(name="anomaly")(shares)
     found = score(anomaly, shares, inside)
-    if opening is not None:
-        lowered = score(opening(anomaly, inside), shares, inside)
-        lowest = Lowered(opening.threshold, name="lowered")(found["score"], lowered["score"])
-        found = {**lowered, "score": lowest}
-    return keras.Model([distances, inside], found, name="maps_to_verdict")
+    if opening is None:
+        return dict(found)
+    lowered = score(opening(anomaly, inside), shares, inside)
+    lowest = Lowered(opening.threshold, name="lowered")(found["score"], lowered["score"])
+    return {**lowered, "score": lowest}
 
 
 @keras.saving.register_keras_serializable("metricad")

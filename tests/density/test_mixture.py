@@ -6,7 +6,7 @@ from scipy.spatial.distance import mahalanobis
 from scipy.stats import multivariate_normal
 
 from metricad.density.covariance import log_peak, shrunk, whitening
-from metricad.density.mixture import GaussianMixture, MixtureMoments, _moments
+from metricad.density.mixture import GaussianMixture, MixtureMoments, _moments, whitened
 
 pytestmark = pytest.mark.tf
 
@@ -255,7 +255,7 @@ def test_no_components_are_refused():
 
 def test_one_component_without_some_vectors_is_that_of_the_others():
     vectors, left_out = correlated(900), np.arange(900) % 5 == 0
-    moments = MixtureMoments(GaussianMixture(3).fit(vectors), vectors)
+    moments = MixtureMoments(GaussianMixture(3).fit(vectors), vectors, whitened(vectors))
     found, expected = moments.without(left_out), GaussianMixture(3).fit(vectors[~left_out])
     for one, other in zip(components(found), components(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
@@ -270,7 +270,7 @@ def test_a_component_without_its_vectors_is_gone():
     second = np.arange(2000) >= 1000
     assert distances(full, CENTERS[1:].astype(np.float32))[0] < 1
     np.testing.assert_array_equal(full.members(vectors) == full.members(vectors)[0], ~second)
-    moments = MixtureMoments(full, vectors)
+    moments = MixtureMoments(full, vectors, whitened(vectors))
     assert distances(moments.without(second), CENTERS[1:].astype(np.float32))[0] > 5
     nothing = moments.without(np.zeros(2000, bool))
     for one, other in zip(components(nothing), components(full), strict=True):
