@@ -14,12 +14,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import measuring
 import numpy as np
 
 from metricad import files
@@ -34,6 +35,12 @@ from metricad.scoring.calibration import calibrate
 from metricad.training.loading import load_network
 
 RATES = (0.1, 0.01)
+FEWEST_OTHERS = 10
+"""A surface needs at least as many good images that are not drawn."""
+
+SMALLEST = 100
+"""Shorter side in pixels of the smallest image used; with --halve all are shrunk to less than twice that."""
+
 HELD_OUT = 0.2
 """Share of the images that the second inspector of a draw is not fitted to."""
 
@@ -48,7 +55,9 @@ def main() -> int:
     parser.add_argument("--splits", type=int, default=200, help="draws of each number of images")
     parser.add_argument("--compared", type=int, default=10, help="draws with a second inspector")
     parser.add_argument("--stream", type=int, default=30, help="most other images that are scored")
-    parser.add_argument("--halve", action="store_true", help="halve images of 200 pixels or more: faster")
+    parser.add_argument(
+        "--halve", action="store_true", help="halve images until the shorter side is below 200 pixels"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, required=True, help="folder of what is done")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the page")
@@ -56,7 +65,6 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     log = options.work / "draws.jsonl"
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    keys = {tuple(one["key"]) for one in done}
     network = load_network(options.network)
     surfaces = {}
     for source in options.data:
@@ -66,11 +74,25 @@ def main() -> int:
                 _images([s for s in samples if s.is_defect == is_defect], is_halved=options.halve)
                 for is_defect in (False, True)
             ]
+    with measuring.features_once():
+        draw_all(network, surfaces, options, done, log)
+    return 0
+
+
+def draw_all(
+    network: object,
+    surfaces: Mapping[str, Sequence[list[np.ndarray]]],
+    options: argparse.Namespace,
+    done: list[dict[str, Any]],
+    log: Path,
+) -> None:
+    """Make all draws that are not done; `surfaces` has the good images and the defects of each."""
+    keys = {tuple(one["key"]) for one in done}
     for split in range(options.splits):
         for name, (good, defects) in surfaces.items():
             for count in options.images:
                 key = name, count, split
-                if key in keys or count + 10 > len(good):
+                if key in keys or count + FEWEST_OTHERS > len(good):
                     continue
                 began = time.perf_counter()
                 found = draw(
@@ -86,13 +108,17 @@ def main() -> int:
                     file.write(json.dumps(done[-1]) + "\n")
         print(f"split {split + 1} of {options.splits}", flush=True)
         files.write_text(options.out / "false-alarm-rates.md", markdown.render(page(done, options)))
-    return 0
 
 
 def _images(samples: Sequence[datasets.Sample], *, is_halved: bool) -> list[np.ndarray]:
-    """Read images as luminance; halve the large ones."""
-    found = images_of(samples, color=False)
-    return [halved(image) if is_halved and min(image.shape) >= 200 else image for image in found]
+    """Read images as luminance; halve the large ones; leave out those smaller than `SMALLEST`."""
+    found = []
+    for image in images_of(samples, color=False):
+        while is_halved and min(image.shape) >= 2 * SMALLEST:
+            image = halved(image)
+        if min(image.shape) >= SMALLEST:
+            found.append(image)
+    return found
 
 
 def halved(image: np.ndarray) -> np.ndarray:
@@ -149,7 +175,11 @@ def page(done: Sequence[dict[str, Any]], options: argparse.Namespace) -> Documen
         "AUROC, all fit", "a fifth held out",
     ]  # fmt: skip
     data = " ".join(f"--data {Path(source).name}" for source in options.data)
-    halve, size = ("--halve ", ", images of 200 pixels or more halved") if options.halve else ("", "")
+    halve, size = (
+        ("--halve ", ", images halved until the shorter side is below 200 pixels")
+        if options.halve
+        else ("", "")
+    )
     return Document(
         "Expected false alarms, and those observed",
         [

@@ -1,8 +1,13 @@
-"""Shared by benchmarks: render textures of several regions, and time functions alternately."""
+"""Shared by benchmarks and studies: render textures, time functions alternately, fit many times faster."""
 
+import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -114,3 +119,32 @@ def components(detector: Detector) -> str:
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def features_once() -> Iterator[None]:
+    """Compute the features of each image once, for studies with many fits to the same images.
+
+    Results do not change. All feature maps stay in memory.
+    """
+    import keras
+    import tensorflow as tf
+
+    from metricad.inspection import model
+
+    build = model.features
+    kept: dict[tuple[object, ...], list[tf.Tensor]] = {}
+
+    def features(network: keras.Model, **settings: Any) -> model.Features:
+        found = build(network, **settings)
+
+        def run(pixels: np.ndarray) -> list[tf.Tensor]:
+            key = *settings.items(), pixels.shape, hashlib.sha1(np.ascontiguousarray(pixels)).digest()
+            if key not in kept:
+                kept[key] = keras.tree.flatten(found.run(pixels))
+            return kept[key]
+
+        return replace(found, run=run)
+
+    with mock.patch.object(model, "features", features):
+        yield

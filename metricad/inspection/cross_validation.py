@@ -102,8 +102,10 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarra
         detector.fit(images)
         return _of_means(detector, images, folds)
     look, learned = fit_detector.fit(detector, images)
-    by_settings = {tuple(look.settings().items()): _Refit(detector, learned)}
     scores = np.empty(len(images))
+    layers = _layers(detector)
+    weights = [layer.get_weights() for layer in layers]
+    by_settings = {tuple(look.settings().items()): _Refit(detector, learned)}
     for fold in range(int(folds.max()) + 1):
         out = np.flatnonzero(folds == fold)
         chosen = look.settings(without=out)
@@ -115,19 +117,30 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarra
             by_settings[key] = _Refit(other, fit_detector.use(other, fit_detector.learn(other, images)))
         without = by_settings[key].without(images, out)
         scores[out] = [without.score(image) for _, image in fit_detector.ahead(images, out.tolist())]
+    for layer, own in zip(layers, weights, strict=True):
+        layer.set_weights(own)
     return scores
+
+
+def _layers(detector: "PartDetector") -> list[keras.layers.Layer]:
+    """Return the layers that each fold fits again."""
+    return [*detector.densities, detector.standardize]
+
+
+def _shapes(layers: Sequence[keras.layers.Layer]) -> tuple[object, ...]:
+    return tuple(tuple(weight.shape) for layer in layers for weight in layer.weights)
 
 
 class _Refit:
     """Fits a detector again without some images.
 
-    Building and compiling a model takes longer than fitting it. So models are kept, and those with layers of
-    the same shapes get new weights.
+    Building and compiling a model takes longer than fitting it. So the detector's own model and others are
+    kept, and the one with layers of the same shapes gets new weights.
     """
 
     def __init__(self, detector: "PartDetector", learned: Learned) -> None:
         self._detector, self._learned = detector, learned
-        self._built: dict[tuple[object, ...], PartDetector] = {}
+        self._built = {_shapes(_layers(detector)): copy.copy(detector)}
 
     def without(self, images: Sequence[np.ndarray], out: np.ndarray) -> "PartDetector":
         """Return a detector fitted without the images with these numbers, valid until the next call."""
@@ -151,13 +164,13 @@ class _Refit:
 
     def _with(self, densities: list[keras.layers.Layer], standardize: Standardize) -> "PartDetector":
         layers = [*densities, standardize]
-        key = tuple(tuple(weight.shape) for layer in layers for weight in layer.weights)
-        if key not in self._built:
-            other = self._built[key] = copy.copy(self._detector)
+        shapes = _shapes(layers)
+        if shapes not in self._built:
+            other = self._built[shapes] = copy.copy(self._detector)
             other.densities = densities
             other.assemble(standardize, self._detector.fuse, self._detector.score_layer)
-        other = self._built[key]
-        for own, new in zip([*other.densities, other.standardize], layers, strict=True):
+        other = self._built[shapes]
+        for own, new in zip(_layers(other), layers, strict=True):
             own.set_weights(new.get_weights())
         return other
 
