@@ -21,6 +21,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import measuring
 import numpy as np
 
 from metricad import files
@@ -58,11 +59,12 @@ def main() -> int:
             (one, []) for one in options.clean
         ]:
             for surface in datasets.load(source, data_dir=options.data_dir):
-                for one in fits(surface, shares, draw, options, keys):
-                    with log.open("a") as file:
-                        file.write(json.dumps(one) + "\n")
-                    done.append(one)
-                    print(one, flush=True)
+                with measuring.features_once():
+                    for one in fits(surface, shares, draw, options, keys):
+                        with log.open("a") as file:
+                            file.write(json.dumps(one) + "\n")
+                        done.append(one)
+                        print(one, flush=True)
                     files.write_text(options.out / "suspects.md", markdown.render(page(done, options)))
     files.write_text(options.out / "suspects.md", markdown.render(page(done, options)))
     return 0
