@@ -23,6 +23,7 @@ import numpy as np
 
 from metricad import files
 from metricad.cli import display
+from metricad.density import MEANS
 from metricad.deploy import export, exported
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspection, Inspector
@@ -66,6 +67,7 @@ PARTS = [
     Part("color, positional", "accurate", "positional", is_colored=True, in_register=True),
     Part("gray, mixture, in a mask", "accurate", "mixture", in_register=True, is_masked=True),
     Part("the paper's: mean, maximum", "paper", "mean"),
+    Part("the paper's: mean at each position", "paper", "positional-mean", in_register=True),
     Part("gray, ImageNet features", "imagenet", "mixture"),
     Part("gray, joint", "joint", "mixture"),
     Part("color, joint", "joint", "mixture", is_colored=True),
@@ -109,7 +111,7 @@ def fit(part: Part) -> Inspector:
         mask[21:140, 31:170] = True
         mask[60:90, 80:120] = False
         region = MaskRegion(mask)
-    score = {"score": "max"} if part.kind == "mean" else {}
+    score = {"score": "max"} if part.kind in MEANS else {}
     detector = PartDetector(network, part.kind, region=region, **score).fit(good[:FITTED])
     return Inspector(detector, calibrate([detector.score(one) for one in good[FITTED:]], 0.05), {})
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_prep.surfaces import generator
 from metricad.data.images import from_uint8
+from metricad.density import MEANS
 from metricad.inspection.interface import Detector
 
 SIDE = 512
@@ -107,7 +108,7 @@ def components(detector: Detector) -> str:
 
     if not isinstance(detector, PartDetector):
         return "–"
-    if detector.needs_positions or detector.kind == "mean":
+    if detector.needs_positions or detector.kind in MEANS:
         return detector.description
     return ", ".join(
         f"{source.name}: {density.components}"

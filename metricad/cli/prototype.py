@@ -10,7 +10,7 @@ import typer
 from metricad import files
 from metricad.cli import display
 from metricad.cli.options import Bits, FalseAlarmRate, Page, PartPreset, Sign
-from metricad.density import Kind, Metric
+from metricad.density import MEANS, Kind, Metric
 from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import DataError
@@ -32,13 +32,14 @@ def prototype(
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="Density of good features: mean (the paper), gaussian, mixture (of Gaussians), positional "
-            "(a Gaussian at each position), or auto (mixture or positional, by held-out likelihood).",
+            help="Density of good features: mean (the paper), positional-mean (the paper's, one mean at each "
+            "position), gaussian, mixture (of Gaussians), positional (a Gaussian at each position), or auto "
+            "(mixture or positional, by held-out likelihood).",
             show_default="auto; mean for a run folder",
         ),
     ] = None,
     metric: Annotated[
-        Metric | None, typer.Option(help="Metric of the mean density.", show_default="euclidean")
+        Metric | None, typer.Option(help="Metric of the mean densities.", show_default="euclidean")
     ] = None,
     preset: Annotated[
         PartPreset | None,
@@ -109,7 +110,7 @@ def prototype(
     """
     if preset is PartPreset.paper:
         kind, metric = _paper(network, kind, metric)
-    if metric is not None and kind not in (None, Kind.mean):
+    if metric is not None and kind not in (None, *MEANS):
         raise typer.BadParameter(
             f"the {kind} density has its own metric; leave out --metric, or give --kind mean"
         )
@@ -128,7 +129,7 @@ def prototype(
     from metricad.inspection import min_defect as smallest
     from metricad.training.loading import load_network
 
-    # --metric only applies to the mean density.
+    # --metric only applies to the mean densities.
     wanted = Kind.mean if kind is None and metric is not None else kind
     with display.turned(), display.progress("good parts", reads) as advance:
         made = fit.fit_inspector(
@@ -216,12 +217,12 @@ def _paper(network: str, kind: Kind | None, metric: Metric | None) -> tuple[Kind
         raise typer.BadParameter(
             "--preset paper needs the paper's network: give --network RUN of 'metricad train'"
         )
-    if kind not in (None, Kind.mean) or metric not in (None, Metric.euclidean):
+    if kind not in (None, *MEANS) or metric not in (None, Metric.euclidean):
         raise typer.BadParameter(
-            "--preset paper means --kind mean with --metric euclidean; leave out the preset, or --kind and "
-            "--metric"
+            "--preset paper means --kind mean (or positional-mean) with --metric euclidean; leave out the "
+            "preset, or --kind and --metric"
         )
-    return Kind.mean, Metric.euclidean
+    return kind or Kind.mean, Metric.euclidean
 
 
 def _region(mask: Path | None, *, foreground: bool, margin: int | None) -> Region | None:

@@ -7,14 +7,19 @@ class Kind(StrEnum):
     """Names of the densities; ``gaussian`` is a mixture with one component."""
 
     mean = "mean"
+    positional_mean = "positional-mean"
     mixture = "mixture"
     gaussian = "gaussian"
     positional = "positional"
     auto = "auto"
 
 
+MEANS = (Kind.mean, Kind.positional_mean)
+"""Both readings of the paper's prototype: one mean feature, or one at each position."""
+
+
 class Metric(StrEnum):
-    """Distance metrics of the mean density."""
+    """Distance metrics of the mean densities."""
 
     euclidean = "euclidean"
     manhattan = "manhattan"

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from metricad.density import Kind
+from metricad.density import MEANS, Kind
 from metricad.evaluation.protocol import Method
 from metricad.inspection import bundle
 from metricad.inspection.detector import PartDetector
@@ -210,8 +210,8 @@ def of_bundle(path: str | os.PathLike[str]) -> Method:
 
 
 def density_name(kind: str, metric: str = "euclidean") -> str:
-    """Return the name of a density in a report; for the mean, with its metric."""
-    return f"mean {metric}" if kind == "mean" else kind
+    """Return the name of a density in a report; for a mean, with its metric."""
+    return f"{kind} {metric}" if kind in MEANS else kind
 
 
 def _shape(model: keras.Model) -> str | None:
@@ -223,7 +223,7 @@ def _densities(kinds: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, 
     for kind in kinds:
         if kind not in list(Kind):
             raise ValueError(f"kind must be one of {', '.join(Kind)}, received {kind!r}")
-    return [(kind, metric) for kind in kinds for metric in (metrics if kind == "mean" else metrics[:1])]
+    return [(kind, metric) for kind in kinds for metric in (metrics if kind in MEANS else metrics[:1])]
 
 
 def _of_model(model: keras.Model, densities: Sequence[tuple[str, str]], **named: Any) -> list[Method]:
@@ -231,7 +231,7 @@ def _of_model(model: keras.Model, densities: Sequence[tuple[str, str]], **named:
         Method(
             name=density_name(kind, metric),
             architecture=_shape(model),
-            make=partial(PartDetector, model, kind, metric=metric if kind == "mean" else "euclidean"),
+            make=partial(PartDetector, model, kind, metric=metric if kind in MEANS else "euclidean"),
             **named,
         )
         for kind, metric in densities

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from metricad.density import MEANS
 from metricad.density.cross_fit import Positional
-from metricad.density.mean import MeanDistance
 from metricad.inspection import fit_detector
 from metricad.inspection.fit_detector import Learned
 from metricad.scoring.calibration import check_total
@@ -98,7 +98,7 @@ def fit(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarra
     float64 (n,)
         Score of each image.
     """
-    if detector.kind == "mean":
+    if detector.kind in MEANS:
         detector.fit(images)
         return _of_means(detector, images, folds)
     look, learned = fit_detector.fit(detector, images)
@@ -177,23 +177,22 @@ class _Refit:
 
 def _of_means(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> np.ndarray:
     """Score each image by its distance to the mean of all other folds."""
-    sources = detector.features.sources
-    count = int(folds.max()) + 1
-    totals = [np.zeros((count, source.dimensions)) for source in sources]
-    counts = np.zeros((count, len(sources)))
-    everything = np.arange(len(images))
-    for number, (_, found) in zip(everything, _features(detector, images, everything), strict=True):
-        for k, features in enumerate(found):
-            vectors = features.reshape(-1, features.shape[-1])
-            totals[k][folds[number]] += vectors.sum(axis=0, dtype=np.float64)
-            counts[folds[number], k] += len(vectors)
     without = copy.copy(detector)
-    without.densities = [MeanDistance(source.dimensions, metric=detector.metric) for source in sources]
+    without.densities = means = detector.empty_means(images[0])
+    count = int(folds.max()) + 1
+    totals = [np.zeros((count, *density.mean.shape)) for density in means]
+    counts = np.zeros((count, len(means)))
+    everything = np.arange(len(images))
+    for number, (image, found) in zip(everything, _features(detector, images, everything), strict=True):
+        for k, density in enumerate(means):
+            total, used = density.sums(detector.used(image, found, k))
+            totals[k][folds[number]] += total
+            counts[folds[number], k] += used
     without.assemble()
     scores = np.empty(len(images))
     for chosen, image in fit_detector.ahead(images, everything.tolist()):
         rest = np.arange(count) != folds[chosen]
-        for k, density in enumerate(without.densities):
+        for k, density in enumerate(means):
             density.mean.assign(totals[k][rest].sum(axis=0) / counts[rest, k].sum())
         scores[chosen] = without.score(image)
     return scores

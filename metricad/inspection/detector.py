@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.data.channels import to_channels, to_luminance
-from metricad.density import Kind
+from metricad.density import MEANS, Kind
 from metricad.density.mean import MeanDistance
 from metricad.density.mixture import GaussianMixture
 from metricad.errors import DataError
@@ -36,11 +36,12 @@ class PartDetector:
     ----------
     network : keras.Model
         Network, as built by `factory.build`.
-    kind : {"auto", "mixture", "gaussian", "positional", "mean"}, optional
+    kind : {"auto", "mixture", "gaussian", "positional", "mean", "positional-mean"}, optional
         Kind of density. ``auto`` uses the mixture, or the positional density if good images are more likely
         under it. The default is the paper's ``mean`` for the paper's network and ``auto`` for any other.
+        ``positional-mean`` is the paper's mean, taken at each position.
     metric : {"euclidean", "manhattan"}
-        Metric of the mean density.
+        Metric of the mean densities.
     is_gray : bool
         Use only the luminance, also of color images.
     region : Region, optional
@@ -72,9 +73,9 @@ class PartDetector:
         self.network = network
         self.kind = kind
         self.metric = metric
-        self.is_gray = is_gray or kind == "mean"
+        self.is_gray = is_gray or kind in MEANS
         self.region = region
-        self.score_name = checked(score or ("max" if kind == "mean" else DEFAULT))
+        self.score_name = checked(score or ("max" if kind in MEANS else DEFAULT))
         self.seed = seed
         self.timer = StageTimer()
         self.settings: dict[str, Any] = {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
@@ -126,23 +127,44 @@ class PartDetector:
         """
         if not len(images):
             raise ValueError("no images to fit to; expected at least one good image")
-        if self.kind == "mean":
-            empty = [MeanDistance(source.dimensions, metric=self.metric) for source in self.features.sources]
+        if self.kind in MEANS:
+            empty = self.empty_means(images[0])
             self.densities = [density.adapt(self._seen(images, k)) for k, density in enumerate(empty)]
             self.assemble()
         else:
             fit_detector.fit(self, images)
         return self
 
+    def empty_means(self, image: np.ndarray) -> list[MeanDistance]:
+        """Make a mean for each source that is not fitted yet; one at each position gets the image's size."""
+        shapes: list[tuple[int, int] | None] = [None] * len(self.features.sources)
+        self.settings.pop("shape", None)
+        if self.kind == Kind.positional_mean:
+            self.settings["shape"] = image.shape[:2]
+            shapes = [(len(one), len(one[0])) for one in self.feature_maps(image)]
+        return [
+            MeanDistance(source.dimensions, metric=self.metric, shape=shape)
+            for source, shape in zip(self.features.sources, shapes, strict=True)
+        ]
+
     def _seen(self, images: Sequence[np.ndarray], source: int) -> Iterator[np.ndarray]:
-        """Yield the features of one source inside the region of interest, image by image."""
+        """Yield the features of one source that a mean is taken of, image by image."""
         for number, image in fit_detector.ahead(images, range(len(images))):
             try:
-                found = self.feature_maps(image)[source]
-                inside = self.inside(image, found.shape[:2], source)
+                self._check_size(image)
+                yield self.used(image, self.feature_maps(image), source)
             except DataError as error:
                 raise DataError(f"{fit_detector.name_of(images, number)}: {error}") from error
-            yield found if inside is None else found[inside]
+
+    def used(self, image: np.ndarray, found: Sequence[np.ndarray], source: int) -> np.ndarray:
+        """Return the features of a source that a mean is taken of: all, or those in the region of interest.
+
+        At each position they are all used, because the region may differ from image to image.
+        """
+        if self.kind == Kind.positional_mean:
+            return found[source]
+        inside = self.inside(image, found[source].shape[:2], source)
+        return found[source] if inside is None else found[source][inside]
 
     def prepare(self, **settings: object) -> None:
         """Set channels, intensity transform and halving, and rebuild the layers that compute features."""
@@ -356,7 +378,7 @@ class PartDetector:
 
     def _build_features(self) -> None:
         name = self.network.name
-        has_lines = name in (hypercolumn.THREE_SCALES, joint.JOINT) and self.kind != "mean"
+        has_lines = name in (hypercolumn.THREE_SCALES, joint.JOINT) and self.kind not in MEANS
         known = ("channels", "curve", "is_halved", "shrink")
         chosen = {key: self.settings[key] for key in known}
         self.features = model.features(self.network, has_lines=has_lines, **chosen)

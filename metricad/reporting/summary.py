@@ -13,7 +13,10 @@ from metricad.reporting import paper_table
 Surface = tuple[str, str]
 """Data set and name; together they identify a surface."""
 
-_METHODS = (paper_table.METHOD, "mean manhattan", "gaussian", "mixture", "positional", "auto")
+_METHODS = (
+    paper_table.METHOD, "mean manhattan", "positional-mean euclidean", "positional-mean manhattan",
+    "gaussian", "mixture", "positional", "auto",
+)  # fmt: skip
 _ROLES = ("trained", "bundle", "compared", "untrained", "baseline")
 # Names of the grid's networks without the seed: h16, h32-cifar100.
 _GRID_NAME = re.compile(r"h\d+(?:-(.+))?")

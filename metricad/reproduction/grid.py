@@ -42,7 +42,8 @@ class Grid:
     settings : Settings
         Settings of the training; units and seed are replaced for each network.
     kinds, metrics : tuple of str
-        Densities to compare, and metrics of the mean.
+        Densities to compare, and metrics of the means. The paper can be read as ``mean`` or as
+        ``positional-mean``; the latter is left out on surfaces whose images differ in size.
     in_register : tuple of str
         Names of surfaces with a global pattern that is always aligned. For these a positional density is also
         tested.
@@ -58,7 +59,7 @@ class Grid:
     units: tuple[int, ...] = (16, 32)
     seeds: tuple[int, ...] = (0, 1, 2)
     settings: Settings = field(default_factory=Settings)
-    kinds: tuple[str, ...] = ("mean", "gaussian")
+    kinds: tuple[str, ...] = ("mean", "positional-mean", "gaussian")
     metrics: tuple[str, ...] = ("euclidean", "manhattan")
     in_register: tuple[str, ...] = ("class4", "starburst")
     protocol: Protocol = field(default_factory=Protocol)

@@ -28,6 +28,7 @@ import portalocker
 from metricad import files
 from metricad.data import datasets
 from metricad.data.datasets import Surface
+from metricad.density import Kind
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import DataError, RunError
 from metricad.evaluation import candidates, comparison, protocol, results
@@ -216,10 +217,13 @@ def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
     kinds = place.grid.kinds
     if name in place.grid.in_register:
         kinds = (*kinds, "positional")
+    surface = _surfaces(source, place.data_dir, place.grid.normals)[name]
+    if Kind.positional_mean in kinds and not _has_one_size(surface):
+        kinds = tuple(kind for kind in kinds if kind != Kind.positional_mean)
     judges = _judges(cell.network, cell.is_trained, kinds, place)
     found = protocol.evaluate(
         judges,
-        _surfaces(source, place.data_dir, place.grid.normals)[name],
+        surface,
         protocol=place.grid.protocol,
         # Keep pictures for one network of each setting and its first density, which is the paper's.
         pictured=[judges[0].name] if cell.network and cell.network.seed == place.grid.seeds[0] else [],
@@ -229,6 +233,11 @@ def _evaluate(cell: Cell, place: Place, folder: Path) -> None:
         if one["what"] == "image":
             raise DataError(f"{name}: {one['name']}: {one['reason']}")
     results.save(folder / "results.json", comparison.study(found))
+
+
+def _has_one_size(surface: Surface) -> bool:
+    """Whether all images of a surface have the same height and width."""
+    return len({sample.read().shape[:2] for sample in (*surface.fit, *surface.test)}) == 1
 
 
 # Cells of one network are run one after the other, so each worker caches the last network.

@@ -26,6 +26,7 @@ MASK[40:53, 40:51] = False
 
 PARTS = {
     "mean": lambda: make_part(residual.build(4, seed=1), "mean"),
+    "positional-mean": lambda: make_part(residual.build(4, seed=1), "positional-mean", (96, 101)),
     "manhattan": lambda: make_part(residual.build(4, seed=1), "mean", metric="manhattan"),
     "gaussian": lambda: make_part(columns(), "gaussian"),
     "color": lambda: make_part(columns(), "gaussian", color=True),

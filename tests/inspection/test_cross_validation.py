@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from metricad.density import MEANS
 from metricad.errors import DataError
 from metricad.inspection import cross_validation, fit_detector
 from metricad.inspection.detector import PartDetector
@@ -59,13 +60,19 @@ def test_too_few_groups_are_refused():
 # Scores.
 
 
-def test_scores_of_means_are_those_of_separate_fits(good):
+@pytest.mark.parametrize("kind", MEANS)
+def test_scores_of_means_are_those_of_separate_fits(good, kind):
     network = residual.build(2, seed=1)
+    mask = np.ones(good[0].shape, bool)
+    mask[:40] = False
     folds = np.array([0, 1, 0, 1, 0, 1, 1])
-    detector = PartDetector(network, "mean")
-    found = cross_validation.fit(detector, good, folds)
+
+    def made():
+        return PartDetector(network, kind, region=MaskRegion(mask))
+
+    found = cross_validation.fit(made(), good, folds)
     for fold in (0, 1):
-        alone = PartDetector(network, "mean").fit([good[i] for i in np.flatnonzero(folds != fold)])
+        alone = made().fit([good[i] for i in np.flatnonzero(folds != fold)])
         own = np.flatnonzero(folds == fold)
         np.testing.assert_allclose(found[own], [alone.score(good[i]) for i in own], rtol=1e-5)
 

@@ -131,6 +131,20 @@ def test_the_mean_on_the_papers_network_is_that_of_numpy(paper, metric, order):
     assert detector.map_value(1.5) == 1.5
 
 
+def test_the_mean_at_each_position_is_that_of_numpy(paper):
+    good = images(grain, 4)
+    detector = PartDetector(paper, "positional-mean").fit(good)
+    image = spotted(grain(99), 40, 60)
+    own, *features = (
+        paper.predict(one[None, ..., None], verbose=0)[0].astype(float) for one in (image, *good)
+    )
+    expected = np.linalg.norm(own - np.mean(features, axis=0), axis=-1)
+    np.testing.assert_allclose(detector.judge(image).anomaly, expected, rtol=1e-4)
+    assert detector.needs_positions
+    with pytest.raises(DataError, match="96×104"):
+        detector.score(grain(0, (80, 80)))
+
+
 def test_the_mean_keeps_the_light_as_it_is_and_color_images_gray(paper):
     detector = PartDetector(paper).fit(images(colored, 3))
     assert detector.settings == {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
@@ -282,7 +296,7 @@ def test_images_are_read_twice_at_most(small, kind):
 
 def test_a_bad_image_is_named(small):
     region = MaskRegion(np.ones(SHAPE, bool))
-    for kind in ("mean", "positional"):
+    for kind in ("mean", "positional", "positional-mean"):
         with pytest.raises(DataError, match=r"part 2: .*expected 96×104 pixels"):
             PartDetector(small, kind, region=region if kind == "mean" else None).fit(
                 Counted([*images(grain, 2), grain(2, (80, 80))])
