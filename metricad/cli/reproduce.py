@@ -64,6 +64,14 @@ def reproduce(
         float | None,
         typer.Option(help="Share of the good images held out for a threshold.", show_default="the preset's"),
     ] = None,
+    normals: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Good images of each surface to train on and fit to; the others are test images.",
+            show_default="500 of the paper's surfaces, half of others",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Number of cells run at once.", show_default="one for each core")
     ] = None,
@@ -99,6 +107,7 @@ def reproduce(
         epochs=epochs,
         triplets_per_round=triplets,
         holdout=holdout,
+        normals=normals,
     )
     jobs = jobs or runner.cores()
     if dry_run:

@@ -49,7 +49,7 @@ class Grid:
         tested.
     protocol : Protocol
     normals : int or None
-        See `datasets.load`.
+        Good images of each labeled surface to fit to; see `datasets.load`.
     """
 
     textures: tuple[str, ...]
@@ -90,13 +90,15 @@ class Grid:
 
 
 PRESETS = {
-    # Sections 2.3 and 2.9: densities are fitted to all 500 good images, so there is no threshold.
+    # Sections 2.3 and 2.9: densities are fitted to 500 good images of each class, all of them, so there is no
+    # threshold. The others are test images: 500 of classes 1 to 6, 1,500 of classes 7 to 10.
     "paper": Grid(
         textures=("kylberg",),
         objects="cifar100_gray",
         known=("dagm2007/all:class1,class2,class3,class4,class5,class6",),
         novel=("dagm2007/all:class7,class8,class9,class10",),
         protocol=Protocol(holdout=0),
+        normals=500,
     ),
     "surfaces": Grid(
         textures=("textures",),
@@ -126,6 +128,7 @@ def change(
     units: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
     holdout: float | None = None,
+    normals: int | None = None,
     **training: int | None,
 ) -> Grid:
     """Change a grid: `known` and `novel` are added to those of the grid; all others replace its values.
@@ -143,6 +146,7 @@ def change(
         seeds=tuple(seeds or grid.seeds),
         settings=replace(grid.settings, **changed),
         protocol=grid.protocol if holdout is None else replace(grid.protocol, holdout=holdout),
+        normals=normals or grid.normals,
     )
 
 

@@ -37,6 +37,8 @@ def test_the_papers_grid_has_twelve_networks():
     assert (settings.rounds, settings.epochs, settings.batch_size) == (6, 15, 256)
     assert settings.learning_rate == 1e-4
     assert PRESETS["paper"].protocol.holdout == 0  # all 500 good images are in the prototype
+    assert PRESETS["paper"].normals == 500
+    assert grid.change(PRESETS["paper"], normals=20).normals == 20
 
 
 @pytest.mark.parametrize("name", ["paper", "surfaces"])

@@ -51,5 +51,5 @@ def make_split(folder, rng, *, good=4, defects=2):
 
 
 def test_the_whole_preset_finds_its_data(prepared):
-    cells = runner.plan(grid.PRESETS["paper"], data_dir=prepared)
+    cells = runner.plan(grid.change(grid.PRESETS["paper"], normals=4), data_dir=prepared)
     assert len(cells) == 12 + (12 + 6 + 1) * 10
