@@ -131,9 +131,9 @@ def features_once() -> Iterator[None]:
     import keras
     import tensorflow as tf
 
-    from metricad.inspection import model
+    from metricad.inspection import detector, model
 
-    build = model.features
+    build, compile_ = model.features, model.compiled
     kept: dict[tuple[object, ...], list[tf.Tensor]] = {}
 
     def features(network: keras.Model, **settings: Any) -> model.Features:
@@ -147,5 +147,17 @@ def features_once() -> Iterator[None]:
 
         return replace(found, run=run)
 
-    with mock.patch.object(model, "features", features):
+    def compiled(function: Any, *given: tf.TensorSpec) -> Callable[..., Any]:
+        if getattr(function, "func", None) is not model.distances:
+            return compile_(function, *given)
+        found, densities = function.args
+
+        def distances(*maps: tf.Tensor) -> tf.Tensor:
+            return model.distances(replace(found, run=lambda _: maps), densities, maps[0])
+
+        shapes = [tf.TensorSpec((1, None, None, source.dimensions)) for source in found.sources]
+        after = compile_(distances, *shapes)
+        return lambda pixels: after(*found.run(pixels))
+
+    with mock.patch.object(model, "features", features), mock.patch.object(detector, "compiled", compiled):
         yield

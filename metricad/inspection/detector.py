@@ -177,15 +177,10 @@ class PartDetector:
         fuse: Fuse | None = None,
         score: ImageScore | None = None,
     ) -> None:
-        """Connect the layers into the two halves of the model and compile both.
-
-        Of the first half only the densities are compiled here: detectors of one network share its features.
-        """
-        on_one_grid = model.OnOneGrid(self.features.sources)
-        densities = list(self.densities)
-        self._from_features = compiled(
-            lambda *found: on_one_grid([density(one) for density, one in zip(densities, found, strict=True)]),
-            *(tf.TensorSpec((1, None, None, source.dimensions)) for source in self.features.sources),
+        """Connect the layers into the two halves of the model and compile both."""
+        self._distances = compiled(
+            functools.partial(model.distances, self.features, list(self.densities)),
+            tf.TensorSpec((1, None, None, self.channels)),
         )
         self._assemble_verdict(
             standardize, fuse, ImageScore(self.score_name, name="score") if score is None else score
@@ -227,14 +222,8 @@ class PartDetector:
         sources.
         """
         self.grid.check(image.shape)
-        return [one.numpy()[0] for one in self._features_of(to_channels(image, self.channels))]
-
-    def _features_of(self, pixels: np.ndarray) -> list[tf.Tensor]:
-        # For a single map Keras returns no list.
-        return list(keras.tree.flatten(self.features.run(pixels[np.newaxis])))
-
-    def _distances_of(self, pixels: np.ndarray) -> np.ndarray:
-        return self._from_features(*self._features_of(pixels)).numpy()[0]
+        found = self.features.run(to_channels(image, self.channels)[np.newaxis])
+        return [one.numpy()[0] for one in keras.tree.flatten(found)]  # for a single map Keras returns no list
 
     def distances(self, image: np.ndarray) -> np.ndarray:
         """Compute the distance of each source at each feature: float32 (h', w', sources).
@@ -252,8 +241,10 @@ class PartDetector:
             and not self.needs_positions
             and self.grid.is_cuttable
         ):
-            return tiling.stitched(self._distances_of, pixels, self.grid)
-        return self._distances_of(pixels)
+            return tiling.stitched(
+                lambda tile: self._distances(tile[np.newaxis]).numpy()[0], pixels, self.grid
+            )
+        return self._distances(pixels[np.newaxis]).numpy()[0]
 
     def judge(self, image: np.ndarray) -> Judgement:
         """Judge an image; see `interface.ImageJudge`."""

@@ -208,6 +208,14 @@ def maps(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Mode
     )
 
 
+def distances(found: Features, densities: Sequence[keras.layers.Layer], pixels: tf.Tensor) -> tf.Tensor:
+    """Compute what `maps` does, with compiled features, which all detectors of one network share."""
+    reached = [
+        density(one) for density, one in zip(densities, keras.tree.flatten(found.run(pixels)), strict=True)
+    ]
+    return OnOneGrid(found.sources)(reached)
+
+
 @keras.saving.register_keras_serializable("metricad")
 class OnOneGrid(keras.layers.Layer):
     """Layer that resamples distance maps to the grid of the first and stacks them: (N, h', w', sources)."""
@@ -287,11 +295,14 @@ class Total(keras.layers.Layer):
 def compiled(function: Callable[..., Any], *given: tf.TensorSpec) -> Callable[..., Any]:
     """Compile a function of tensors at its first call. One trace serves every image size.
 
+    Within another compiled function it is a part of that graph and is not traced again.
+
     XLA is off: on CPUs it makes these convolutions slower.
     """
 
     @functools.cache
     def graph() -> Callable[..., Any]:
-        return tf.function(function, input_signature=given, autograph=False).get_concrete_function()
+        with tf.init_scope():
+            return tf.function(function, input_signature=given, autograph=False).get_concrete_function()
 
     return lambda *arrays: graph()(*map(tf.convert_to_tensor, arrays))
