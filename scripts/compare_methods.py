@@ -24,6 +24,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import numpy as np
 import portalocker
 import rivals
 
@@ -34,7 +35,8 @@ from metricad.evaluation import candidates, comparison
 from metricad.evaluation import results as records
 from metricad.evaluation.protocol import Method
 from metricad.evaluation.results import Result, Study
-from metricad.networks import SHIPPED
+from metricad.metrics.image import auroc_interval
+from metricad.networks import SHIPPED, WITH_IMAGENET, efficientnet
 from metricad.reporting import markdown, report
 from metricad.reporting.document import Cell, Document, Section, Table
 from metricad.versions import versions
@@ -50,16 +52,22 @@ def main() -> None:
     parser.add_argument("--data-dir", help="as of 'metricad evaluate'")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is done")
     parser.add_argument("--method", action="append", help="only these; all when not given")
+    parser.add_argument("--most", type=int, help="images to fit to, good and defective ones to test; all")
     rivals.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "SURFACE", "MARK"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    surfaces = [s for source in options.data for s in datasets.load(source, data_dir=options.data_dir)]
+    surfaces = [
+        rivals.fewer(surface, options.most)
+        for source in options.data
+        for surface in datasets.load(source, data_dir=options.data_dir)
+    ]
     epochs = rivals.epochs(parser, options)
     if options.one:
         run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
         return
-    names = at_sides(options.method or [*SHIPPED, *CONTROLS, *methods.Method], options.resize)
+    own = [*SHIPPED, *(WITH_IMAGENET if options.weights == efficientnet.NAME else ()), *CONTROLS]
+    names = at_sides(options.method or [*own, *methods.Method], options.resize)
     for folder in (options.work, options.out):
         files.check_writable(folder, folder=True)
     with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
@@ -223,13 +231,15 @@ def _name(result: Result) -> str:
 def describe(options: argparse.Namespace) -> str:
     """Return the command line without the folders of this machine."""
     words = ["python", "scripts/compare_methods.py", *rivals.sources(options), "--work", "WORK"]
-    return shlex.join([*words, *rivals.words(options)])
+    most = ["--most", str(options.most)] if options.most else []
+    return shlex.join([*words, *most, *rivals.words(options)])
 
 
 def _surface(rows: dict, surface: tuple[str, str]) -> Table:
     header = [
         "method",
         "AUROC",
+        "95 % interval",
         "AP",
         "pixel AUROC",
         "AUPRO",
@@ -242,14 +252,23 @@ def _surface(rows: dict, surface: tuple[str, str]) -> Table:
     for name, found in rows.items():
         if surface in found:
             result, cost, took = found[surface]
-            numbers = (result.auroc, result.average_precision, result.pixel_auroc, result.aupro)
+            low, high = auroc_interval(result.defect, result.score_values, rng=np.random.default_rng(0))
+            numbers = (result.average_precision, result.pixel_auroc, result.aupro)
             others = (
                 (cost.seconds_to_fit, "{:.1f}"),
                 (cost.milliseconds_per_image, "{:.1f}"),
                 (took["peak_mib"], "{:.0f}"),
                 (took["bytes"] / 1000, "{:.0f}"),
             )
-            body.append([Cell(name), *map(_cell, numbers), *(_cell(value, style) for value, style in others)])
+            body.append(
+                [
+                    Cell(name),
+                    _cell(result.auroc),
+                    Cell(f"{low:.3f} to {high:.3f}"),
+                    *map(_cell, numbers),
+                    *(_cell(value, style) for value, style in others),
+                ]
+            )
     return Table(surface[1], header, body)
 
 

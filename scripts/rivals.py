@@ -1,12 +1,14 @@
 """Shared by scripts that compare methods: options, the command line to record, the size of a model."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from metricad.data.datasets import Sample, Surface
 from metricad.inspection.detector import PartDetector
 from metricad.methods import Method
 
@@ -52,6 +54,23 @@ def _named(source: str, prepared: Path | None) -> str:
     folder = folder.resolve()
     place = "PREPARED/" if prepared and folder.is_relative_to(prepared) else ""
     return f"{place}{folder.name}{colon}{names}"
+
+
+def fewer(surface: Surface, most: int | None) -> Surface:
+    """Return a surface with at most so many images to fit to, and good and defective ones to test.
+
+    They are spread evenly over the sorted images.
+    """
+    if most is None:
+        return surface
+
+    def spread(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        chosen = np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int))
+        return tuple(samples[number] for number in chosen)
+
+    good = [sample for sample in surface.test if not sample.is_defect]
+    defects = [sample for sample in surface.test if sample.is_defect]
+    return replace(surface, fit=spread(surface.fit), test=(*spread(good), *spread(defects)))
 
 
 def size_of(value: object, seen: dict[int, object] | None = None) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from metricad.evaluation import results as records
 from metricad.evaluation.results import Cost, Result, Study
+from metricad.metrics.image import auroc_interval
 from metricad.reporting import markdown
 from tests.helpers import load_script, save, scratched, texture
 
@@ -21,7 +22,9 @@ def result(method, role, auroc, **more):
         "seed": 0, "is_known": None, "fit_normals": 8, "held_out_normals": 2, "test_normals": 5,
         "test_defects": 5, "threshold": None, "false_alarm_rate": None, "auroc": auroc,
         "average_precision": 0.5, "f1_max": 0.5, "fpr_at_95_tpr": 0.5, "pixel_auroc": None, "aupro": None,
-        "scores": [],
+        "scores": [
+            {"name": str(k), "kind": "good" if k < 5 else "hole", "score": float(k % 4)} for k in range(10)
+        ],
     }  # fmt: skip
     return Result(**values | more)
 
@@ -40,8 +43,14 @@ def test_the_page_has_every_method_with_what_it_takes():
     ]
     study = Study(found, [[]] * 4, [*3 * [Cost(1.0, 20.0)], Cost(60.0, 30.0)])
     text = markdown.render(script.build(study, taken, command="python x"))
-    assert "| metricad fast | 0.900 | 0.500 | – | – | 1.0 | 20.0 | 900 | 12 |" in text
-    assert "| cae-kde (3 of 100 epochs) | 0.600 | 0.500 | – | – | 60.0 | 30.0 | 1200 | 1000 |" in text
+    low, high = auroc_interval(found[0].defect, found[0].score_values, rng=np.random.default_rng(0))
+    between = f"{low:.3f} to {high:.3f}"
+    assert 0 < low < high < 1
+    assert f"| metricad fast | 0.900 | {between} | 0.500 | – | – | 1.0 | 20.0 | 900 | 12 |" in text
+    assert (
+        "| cae-kde (3 of 100 epochs) | 0.600 | 0.140 to 0.860 | 0.500 | – | – | 60.0 | 30.0 | 1200 | 1000 |"
+        in text
+    )
     assert "| accurate, untrained | 0.550 |" in text
     assert "| per-pixel variation | 0.500 |" in text
     assert "| cae-kde (3 of 100 epochs) | epochs 3 |" in text
@@ -52,11 +61,11 @@ def test_the_command_names_no_folder_of_this_machine(tmp_path):
     class Options:
         data = ("surfaces", str(tmp_path))
         data_dir, work, weights = tmp_path / "prepared", tmp_path / "work", str(tmp_path / "w.h5")
-        method, epochs, resize = ["cae-kde"], ["cae-kde=3"], [256]
+        method, epochs, resize, most = ["cae-kde"], ["cae-kde=3"], [256], 60
 
     words = script.describe(Options)
     assert str(tmp_path.parent) not in words
-    assert "--method cae-kde --epochs cae-kde=3 --weights w.h5 --resize 256" in words
+    assert "--most 60 --method cae-kde --epochs cae-kde=3 --weights w.h5 --resize 256" in words
     assert script.place(tmp_path, "cae-kde", 2).name == "2-cae-kde.json"
 
 

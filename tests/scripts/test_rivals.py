@@ -8,6 +8,7 @@ import pytest
 import rivals
 from sklearn.neighbors import NearestNeighbors
 
+from metricad.data.datasets import Sample, Surface
 from metricad.evaluation import candidates
 from tests.helpers import texture
 
@@ -54,6 +55,16 @@ def test_epochs_of_no_method_are_refused(capsys):
     with pytest.raises(SystemExit):
         rivals.epochs(*options("--epochs", "cae=3"))
     assert "--epochs names no method: cae" in capsys.readouterr().err
+
+
+def test_fewer_images_are_spread_over_all():
+    samples = [Sample(f"{k:02}", "good" if k < 20 else "hole", None) for k in range(30)]
+    surface = Surface("made", "tile", tuple(samples[:10]), tuple(samples[10:]))
+    found = rivals.fewer(surface, 3)
+    assert [one.name for one in found.fit] == ["00", "04", "09"]
+    assert [one.name for one in found.test] == ["10", "14", "19", "20", "24", "29"]
+    assert rivals.fewer(surface, None) is surface
+    assert rivals.fewer(surface, 10) == surface
 
 
 def test_arrays_networks_and_estimators_are_counted_once():
