@@ -54,6 +54,13 @@ Sign = Annotated[
     ),
 ]
 
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a Ray cluster, as 'auto' or 10.0.0.1:6379.", show_default="one of its own on this machine"
+    ),
+]
+
 
 class PartPreset(StrEnum):
     """Names of presets."""
