@@ -56,7 +56,7 @@ def run(job: Job, shards: Sequence[Shard], *, workers: int) -> Iterator[Outcome]
 
 
 def _attempt(job: Job, shard: Shard, parent: int) -> Outcome:
-    if not _watched:
+    if not _watched and os.getpid() != parent:  # one worker works in the process of its parent
         _watched.append(parent)
         threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     return work.attempt(job, shard)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,20 +21,11 @@ _TICK = 1.0  # seconds between two looks for such shards
 
 
 class Worker:
-    """Actor that does one shard after the other.
+    """Actor that does one shard after the other. It keeps loaded inspectors only, so it may restart."""
 
-    Parameters
-    ----------
-    job : list of one reference to a Job
-        In a list, so that a restarted actor fetches it anew.
-    """
-
-    def __init__(self, job: list[Any]) -> None:
-        self._job: Job = cluster.load_ray().get(job[0])
-
-    def attempt(self, shard: Shard) -> Outcome:
+    def attempt(self, job: Job, shard: Shard) -> Outcome:
         """Do a shard."""
-        return work.attempt(self._job, shard)
+        return work.attempt(job, shard)
 
 
 def run(
@@ -61,56 +52,61 @@ def run(
     with cluster.connected(address, cores=workers) as ray:
         wanted = workers or int(ray.cluster_resources().get("CPU", 1))
         carried = ray.put(replace(job, parts=[part.carried() for part in job.parts]))
-        made = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES)
-        actors = [made.remote([carried]) for _ in range(min(wanted, len(shards)))]
-        try:
-            yield from _share(ray, actors, shards, replacement=lambda: made.remote([carried]))
-        finally:
-            for actor in actors:
-                ray.kill(actor)
+        settings = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": TRIES}
+        make = ray.remote(Worker).options(**settings).remote
+        yield from _share(ray, make, carried, shards, actors=min(wanted, len(shards)))
 
 
-def _share(ray: Any, actors: list[Any], shards: Sequence[Shard], *, replacement: Any) -> Iterator[Outcome]:
+def _share(
+    ray: Any, make: Callable[[], Any], job: Any, shards: Sequence[Shard], *, actors: int
+) -> Iterator[Outcome]:
     """Give each idle actor the next shard until all are done."""
     waiting = deque(shards)
     left = {shard.name for shard in shards}
     tries: Counter[str] = Counter()
-    idle = list(actors)
+    idle = deque(make() for _ in range(actors))
     running: dict[Any, tuple[Any, Shard, float]] = {}
     slowest = 0.0
     while left:
-        while idle and (shard := _next(waiting, running, tries, max(PATIENCE, 3 * slowest))) is not None:
+        while idle:
+            shard = _next(waiting, running, tries, left=left, patience=max(PATIENCE, 3 * slowest))
+            if shard is None:
+                break
             tries[shard.name] += 1
             actor = idle.pop()
-            running[actor.attempt.remote(shard)] = actor, shard, time.monotonic()
+            running[actor.attempt.remote(job, shard)] = actor, shard, time.monotonic()
         ready, _ = ray.wait(list(running), timeout=_TICK)
         for reference in ready:
             actor, shard, began = running.pop(reference)
+            outcome = None
             try:
                 outcome = ray.get(reference)
                 slowest = max(slowest, time.monotonic() - began)
+                idle.append(actor)
             except ray.exceptions.RayError as error:
-                if isinstance(error, ray.exceptions.ActorDiedError):  # for good
-                    actors.remove(actor)
-                    actor = replacement()
-                    actors.append(actor)
+                # Its node may be lost. A new actor may have to wait for one: those that work come first.
+                idle.appendleft(make())
                 is_elsewhere = any(other.name == shard.name for _, other, _ in running.values())
-                if shard.name in left and tries[shard.name] < TRIES and not is_elsewhere:
+                if tries[shard.name] < TRIES:
                     waiting.append(shard)
-                    outcome = None
-                else:
+                elif not is_elsewhere:
                     outcome = Outcome(shard, error=f"its worker died: {' '.join(str(error).split())[:200]}")
-            idle.append(actor)
             if outcome is not None and shard.name in left:
                 left.remove(shard.name)
                 yield outcome
 
 
 def _next(
-    waiting: deque[Shard], running: dict[Any, tuple[Any, Shard, float]], tries: Counter[str], patience: float
+    waiting: deque[Shard],
+    running: dict[Any, tuple[Any, Shard, float]],
+    tries: Counter[str],
+    *,
+    left: set[str],
+    patience: float,
 ) -> Shard | None:
     """Take the next shard; if there is none, one that has been running for too long and only once."""
-    if waiting:
-        return waiting.popleft()
+    while waiting:
+        if (shard := waiting.popleft()).name in left:
+            return shard
     late = time.monotonic() - patience
     return next((s for _, s, began in running.values() if began < late and tries[s.name] == 1), None)
