@@ -11,6 +11,7 @@ row is lost, doubled or different.
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import resource
@@ -125,6 +126,8 @@ def kills(options: argparse.Namespace, done: dict, keep: Keep) -> None:
 def s3(options: argparse.Namespace, done: dict, keep: Keep) -> None:
     """Kill drivers and workers of batches that read from S3 and write to it, served by moto."""
     from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
     line = links(options.work, 2_560)
     part = export(options.work, "fast")
@@ -431,7 +434,7 @@ def _throughput(done: dict) -> Section:
         [
             f"{done['images']} rendered images of 512×512 pixels (PNG), the default inspector exported to "
             "OpenVINO, two cores. Whole commands, from start to end; medians of rounds in which the ways "
-            f"take turns. Targets: local at least 1.0 ×, Ray at least 0.9 ×, 1 to 2 cores at least 1.8 ×.{text}",
+            f"take turns. Targets: local 1.0 × or more, Ray 0.9 ×, 1 to 2 cores 1.8 ×.{text}",
             Table(
                 "Seconds, and images per second",
                 ["way", "s", "images/s", "relative to inspect", "rounds"],
@@ -465,8 +468,8 @@ def _killed(title: str, what: str, done: dict) -> Section:
         title,
         [
             f"{done['images']} images of {SMALL}×{SMALL} pixels; {what}. SIGKILL at random moments; a driver "
-            "is started again with the same command. WRONG must be 0: an image without a row, with two, or with "
-            "another one than in an unbroken run on one machine. Times are not compared.",
+            "is started again with the same command. WRONG must be 0: an image without a row, with two, or "
+            "with another one than in an unbroken run on one machine. Times are not compared.",
             Table("Kills", [*(f"{kind}s" for kind in counts), "batches ended", "WRONG"], body),
         ],
     )
@@ -528,9 +531,9 @@ def _model(found: dict[str, dict]) -> Section:
     return Section(
         "A million images, on paper",
         [
-            f"{1e3 * image:.0f} ms per image of 512×512 pixels on one core like these; {shard_count} shards; "
-            f"{size:.0f} bytes per row, {MILLION * size / 1e6:.0f} MB in all. The cluster is supposed to have "
-            "such cores, and to read as fast as it inspects.",
+            f"{1e3 * image:.0f} ms per image of 512×512 pixels on one core like these; {shard_count} "
+            f"shards; {size:.0f} bytes per row, {MILLION * size / 1e6:.0f} MB in all. The cluster is "
+            "supposed to have such cores, and to read as fast as it inspects.",
             Table(
                 "Seconds", ["step", "this machine, 2 cores", f"cluster of {machines} × {cores} cores"], body
             ),

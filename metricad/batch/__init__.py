@@ -1,4 +1,7 @@
-"""Inspect many images: cut them into shards, do these in local processes or on a Ray cluster, resume."""
+"""Do what is too much for one process: many images, cut into shards, and the cells of experiments.
+
+Both run in processes of this machine or on a Ray cluster, and go on after an interruption.
+"""
 
 from enum import StrEnum
 

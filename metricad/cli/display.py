@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from metricad.batch.run import Tally
     from metricad.batch.sources import Source
     from metricad.batch.work import Outcome
+    from metricad.batch.workers import Failure, Unit
     from metricad.inspection.inspector import Inspection
     from metricad.inspection.timing import StageTimer
     from metricad.reproduction.grid import Cell
@@ -162,7 +163,7 @@ def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -
 
 
 @contextlib.contextmanager
-def grid(jobs: int) -> Iterator["Calls"]:
+def grid(jobs: int | None) -> Iterator["Calls"]:
     """Show the progress of a grid: a line for each finished cell, and a bar with running cells and time left.
 
     Yields the callbacks of `runner.reproduce`. The time left is estimated from the cost of the cells left and
@@ -202,7 +203,8 @@ def grid(jobs: int) -> Iterator["Calls"]:
         def on_plan(cells: Sequence["Cell"], done: Collection[str]) -> None:
             bar.update(task, total=len(cells), completed=len(done))
             cost["all"] = sum(cell.cost for cell in cells if cell.name not in done)
-            console.print(f"{len(cells)} cells, {len(done)} done before, {jobs} at a time")
+            at_once = f", {jobs} at a time" if jobs else ""
+            console.print(f"{len(cells)} cells, {len(done)} done before{at_once}")
 
         def on_start(cell: "Cell") -> None:
             running[cell.name] = cell.cost
@@ -280,6 +282,22 @@ def tally(found: "Tally", out: str) -> None:
     for (part, sha256), counts in sorted(found.rows.items()):
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("good", "defect", "error"))
         print(f"{out}: {counts.total()} images by {part} ({sha256[:12]}): {said}")
+
+
+@contextlib.contextmanager
+def cells_at_once(total: int) -> Iterator[dict[str, Callable[..., object]]]:
+    """Show the progress of cells in other processes; yield the callbacks of `workers.run`."""
+    with progress("surfaces", total) as advance:
+
+        def on_failure(cell: "Unit", failure: "Failure") -> None:
+            print(f"{cell.name}: {failure.message}", file=sys.stderr)
+            advance()
+
+        yield {
+            "on_start": lambda cell: None,
+            "on_done": lambda cell, seconds: advance(),
+            "on_failure": on_failure,
+        }
 
 
 def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:

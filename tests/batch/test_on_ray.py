@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from metricad.batch import cluster, on_ray, shards
+from metricad.batch import cluster, on_ray, shards, tasks
 from metricad.batch.store import Store
 from metricad.batch.work import Job
 from metricad.errors import MetricadError
 from tests.batch.conftest import draw
 from tests.batch.fakes import DeadlyStore, FakePart, StuckStore
+from tests.batch.test_workers import Log, Unit
 
 pytestmark = pytest.mark.ray
 
@@ -48,6 +49,23 @@ def test_a_worker_that_dies_is_replaced(nodes, todo, tmp_path):
     assert_done(outcomes, todo, store)
 
 
+def test_units_are_tasks_in_order_and_repeated_if_they_die(nodes, tmp_path):
+    units = [
+        Unit("b", needs="a"), Unit("a"), Unit("once", "die once"), Unit("bad", "refuse"),
+        Unit("after bad", needs="bad"),
+    ]  # fmt: skip
+    log = Log()
+    tasks.run(
+        units, ("tests.batch.test_workers", "work"), str(tmp_path), jobs=2,
+        on_start=log.start, on_done=log.done, on_failure=log.failure,
+    )  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "once", "once.died"}
+    assert log.lines.index("done a") < log.lines.index("start b")
+    assert log.most == 2
+    messages = {name: failure.message for name, failure in log.failures.items()}
+    assert messages == {"bad": "bad: bad data", "after bad": "not begun: bad failed"}
+
+
 def test_a_node_that_dies_is_done_without(nodes, todo, tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray, "PATIENCE", 0.5)
     node = nodes.add_node(num_cpus=1)
@@ -81,3 +99,10 @@ def test_a_cluster_that_is_not_there_is_one_line(monkeypatch):
 def test_ray_reports_to_nobody():
     cluster.load_ray()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize("text", ["", "cores", "cores=x", "cores=-1", "disks=2"])
+def test_resources_are_numbers_of_what_ray_counts(text):
+    assert tasks.Resources.read("gpus=0.5,memory=4") == tasks.Resources(1.0, 0.5, 4.0)
+    with pytest.raises(ValueError, match="cores=2"):
+        tasks.Resources.read(text)
