@@ -5,6 +5,7 @@ What units write must be on disks that all machines of the cluster share.
 
 import importlib
 import os
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from metricad.batch import cluster, workers
 from metricad.batch.workers import THREADS, Failure, Queue, Unit
+from metricad.errors import RunError
 
 RETRIES = 3
 """Times that a unit is repeated because its worker or node died."""
@@ -104,6 +106,29 @@ def run(
             queue.end(unit, failure)
             if failure is None:
                 on_done(unit, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A unit that is a command line: a process of its own.
+
+    Attributes
+    ----------
+    name : str
+    words : tuple of str
+    needs : None
+    """
+
+    name: str
+    words: tuple[str, ...]
+    needs: None = None
+
+
+def run_command(unit: Command, folder: str) -> None:
+    """Run a command line in a folder; raises RunError if it fails."""
+    status = subprocess.run(unit.words, cwd=folder, check=False).returncode
+    if status:
+        raise RunError(f"{unit.name}: the process left with {status}; it says why")
 
 
 def do(
