@@ -7,6 +7,8 @@
 Every method runs on every surface in its own process, so that its peak memory can be measured. What is done
 is kept in the work folder: after an interruption, repeat the command. What was done with other images,
 settings or software is done again. Writes methods.md and methods.csv.
+
+With --engine ray the processes run beside each other, so times are longer. Machines must share all folders.
 """
 
 import argparse
@@ -16,7 +18,6 @@ import os
 import resource
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ import portalocker
 import rivals
 
 from metricad import files, methods
+from metricad.batch import Engine, tasks
 from metricad.cli import display
 from metricad.data import datasets
 from metricad.evaluation import candidates, comparison
@@ -55,6 +57,9 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="images to fit to, good and defective ones to test; all")
     rivals.add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
+    parser.add_argument("--engine", type=Engine, choices=list(Engine), default=Engine.local)
+    parser.add_argument("--address", help="of a Ray cluster; by default one on this machine")
+    parser.add_argument("--resources", default="cores=1", help="of each process on Ray")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "SURFACE", "MARK"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     surfaces = [
@@ -70,16 +75,16 @@ def main() -> None:
     names = at_sides(options.method or [*own, *methods.Method], options.resize)
     for folder in (options.work, options.out):
         files.check_writable(folder, folder=True)
-    with display.progress("methods on surfaces", len(names) * len(surfaces)) as advance:
-        for number, surface in enumerate(surfaces):
-            images = comparison.images_digest(surface)
-            for name in names:
-                own = name.partition("@")[0]
-                decisive = mark(name, images, epochs=epochs.get(own), weights=options.weights)
-                if not is_done(place(options.work, name, number), decisive):
-                    command = [sys.executable, *sys.argv, "--one", name, str(number), decisive]
-                    subprocess.run(command, check=True)
-                advance()
+    commands = []
+    for number, surface in enumerate(surfaces):
+        images = comparison.images_digest(surface)
+        for name in names:
+            own = name.partition("@")[0]
+            decisive = mark(name, images, epochs=epochs.get(own), weights=options.weights)
+            if not is_done(place(options.work, name, number), decisive):
+                words = (sys.executable, *sys.argv, "--one", name, str(number), decisive)
+                commands.append(tasks.Command(f"{name} on {surface.name}", words))
+    run(commands, options)
     places = [place(options.work, name, number) for number in range(len(surfaces)) for name in names]
     study = records.merge(map(records.load, places))
     for problem in [*study.problems(), *uneven(study)]:
@@ -90,6 +95,30 @@ def main() -> None:
     files.write_text(options.out / "methods.csv", report.to_csv(study))
     records.save(options.work / "all.json", study)
     print("\n".join(markdown.table(document.blocks[-1])))
+
+
+def run(commands: Sequence[tasks.Command], options: argparse.Namespace) -> None:
+    """Run commands one after the other, or on Ray as many at once as there are cores for."""
+    failed: list[str] = []
+    with display.progress("methods on surfaces", len(commands)) as advance:
+        if options.engine is Engine.ray:
+            tasks.run(
+                commands,
+                (tasks.__name__, tasks.run_command.__name__),
+                os.getcwd(),  # noqa: PTH109 (a text, for another machine)
+                jobs=None,
+                address=options.address,
+                resources=tasks.Resources.read(options.resources),
+                on_start=lambda command: None,
+                on_done=lambda command, seconds: advance(),
+                on_failure=lambda command, failure: failed.append(failure.message),
+            )
+        else:
+            for command in commands:
+                tasks.run_command(command, os.getcwd())  # noqa: PTH109
+                advance()
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 def at_sides(names: Sequence[str], sides: Sequence[int]) -> list[str]:

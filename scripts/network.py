@@ -99,6 +99,7 @@ def verbs(out: Path) -> Iterator[tuple[str, list[str]]]:
             f"inspect {name} {line} --workers 1"
             for name in ("part.metricad", "a.onnx", "a.tflite", "a", "saved")
         ),
+        f"batch a {line} --out rows",
         f"watch a {line} --out line.jsonl --stable-seconds 0 --once",
         "evaluate --data parts/surfaces --network fast --false-alarm-rate 0.1 --out results.json",
         "report results.json --out report",

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from metricad.cli import console
+from metricad.cli.batch import batch
 from metricad.cli.calibrate import calibrate
 from metricad.cli.check import check
 from metricad.cli.demo import demo
@@ -50,6 +51,7 @@ for verb in (
     calibrate,
     tune,
     inspect,
+    batch,
     detectability,
     export,
     watch,

@@ -28,6 +28,11 @@ from metricad.data import images
 from metricad.training.settings import Settings
 
 if TYPE_CHECKING:
+    from metricad.batch.run import Progress as BatchCalls
+    from metricad.batch.run import Tally
+    from metricad.batch.sources import Source
+    from metricad.batch.work import Outcome
+    from metricad.batch.workers import Failure, Unit
     from metricad.inspection.inspector import Inspection
     from metricad.inspection.timing import StageTimer
     from metricad.reproduction.grid import Cell
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 # Width of the table if the output is a pipe or a file; wide enough for long paths.
 _WIDTH_OF_A_FILE = 200
+_SECONDS_BETWEEN_LINES = 10.0  # of the progress of a batch, where it is no terminal
 _VERDICT_STYLES = {"good": "green", "defect": "bold red", "error": "yellow"}
 
 
@@ -157,7 +163,7 @@ def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -
 
 
 @contextlib.contextmanager
-def grid(jobs: int) -> Iterator["Calls"]:
+def grid(jobs: int | None) -> Iterator["Calls"]:
     """Show the progress of a grid: a line for each finished cell, and a bar with running cells and time left.
 
     Yields the callbacks of `runner.reproduce`. The time left is estimated from the cost of the cells left and
@@ -197,7 +203,8 @@ def grid(jobs: int) -> Iterator["Calls"]:
         def on_plan(cells: Sequence["Cell"], done: Collection[str]) -> None:
             bar.update(task, total=len(cells), completed=len(done))
             cost["all"] = sum(cell.cost for cell in cells if cell.name not in done)
-            console.print(f"{len(cells)} cells, {len(done)} done before, {jobs} at a time")
+            at_once = f", {jobs} at a time" if jobs else ""
+            console.print(f"{len(cells)} cells, {len(done)} done before{at_once}")
 
         def on_start(cell: "Cell") -> None:
             running[cell.name] = cell.cost
@@ -217,6 +224,80 @@ def grid(jobs: int) -> Iterator["Calls"]:
             on_done=lambda cell, seconds: end(cell, f"{cell.name}: {_duration(seconds)}"),
             on_failure=lambda cell, failure: end(cell, f"{cell.name}: FAILED: {failure.message}"),
         )
+
+
+@contextlib.contextmanager
+def batch() -> Iterator["BatchCalls"]:
+    """Show the progress of a batch on standard error: one live line, or plain lines now and then.
+
+    Yields the callbacks of `run.batch`.
+    """
+    from metricad.batch.run import Progress as Calls
+
+    console = _console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rest]}"),
+    )
+    counts: Counter[str] = Counter()
+    times = {"began": time.monotonic(), "said": time.monotonic()}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("listing images", total=None, rest="")
+
+        def on_source(source: "Source") -> None:
+            if console.is_terminal:
+                bar.update(task, description="reading what is done")
+            left_out(source.skipped)
+
+        def on_plan(tally: "Tally") -> None:
+            times["began"] = times["said"] = time.monotonic()
+            bar.update(task, description="images", total=tally.asked, completed=tally.before)
+            if tally.before:
+                console.print(f"{tally.before} of {tally.asked} images were done before")
+
+        def on_shard(outcome: "Outcome") -> None:
+            if outcome.error is not None:
+                console.print(escape(f"{outcome.shard.name}: FAILED: {outcome.error}"))
+            counts.update(outcome.verdicts)
+            bar.advance(task, outcome.verdicts.total())
+            now = time.monotonic()
+            speed = counts.total() / max(now - times["began"], 1e-9)
+            done = bar.tasks[task]
+            left = (done.total or 0) - done.completed
+            rest = f"{speed:.1f} images/s, {counts['defect']} defects, {counts['error']} errors" + (
+                f", {_duration(left / speed)} to go" if speed and left else ""
+            )
+            bar.update(task, rest=rest)
+            if not console.is_terminal and now - times["said"] > _SECONDS_BETWEEN_LINES:
+                times["said"] = now
+                console.print(f"{done.completed:.0f}/{done.total:.0f}  {rest}")
+
+        yield Calls(on_source=on_source, on_plan=on_plan, on_shard=on_shard)
+
+
+def tally(found: "Tally", out: str) -> None:
+    """Print the rows of a batch's results, one line for each inspector."""
+    for (part, sha256), counts in sorted(found.rows.items()):
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("good", "defect", "error"))
+        print(f"{out}: {counts.total()} images by {part} ({sha256[:12]}): {said}")
+
+
+@contextlib.contextmanager
+def cells_at_once(total: int) -> Iterator[dict[str, Callable[..., object]]]:
+    """Show the progress of cells in other processes; yield the callbacks of `workers.run`."""
+    with progress("surfaces", total) as advance:
+
+        def on_failure(cell: "Unit", failure: "Failure") -> None:
+            print(f"{cell.name}: {failure.message}", file=sys.stderr)
+            advance()
+
+        yield {
+            "on_start": lambda cell: None,
+            "on_done": lambda cell, seconds: advance(),
+            "on_failure": on_failure,
+        }
 
 
 def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:

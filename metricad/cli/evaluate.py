@@ -10,12 +10,16 @@ from typing import Annotated
 import typer
 
 from metricad import files
+from metricad.batch import Engine
 from metricad.cli import console, display
 from metricad.cli.options import (
+    Address,
     DataDir,
     FalseAlarmRate,
     Holdout,
     Normals,
+    Resources,
+    on_engine,
 )
 from metricad.data import datasets
 from metricad.density import Kind, Metric
@@ -83,6 +87,12 @@ def evaluate(
     embedding: Annotated[
         bool, typer.Option("--embedding", help="Store embeddings of the test images for 'metricad report'.")
     ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of surfaces evaluated at once.")] = 1,
+    engine: Annotated[
+        Engine, typer.Option(help="Processes of this machine, or Ray; machines must share --out and data.")
+    ] = Engine.local,
+    address: Address = None,
+    resources: Resources = None,
 ) -> None:
     """Measure the AUROC of each surface (the paper's protocol) and of an untrained network and a baseline.
 
@@ -97,35 +107,52 @@ def evaluate(
         raise typer.BadParameter(
             "--epochs, --weights and --resize only apply to published methods: give --method"
         )
+    run = on_engine(engine, address, resources)
     files.check_writable(out)
     load_tensorflow()
-    from metricad.evaluation import candidates, comparison
     from metricad.evaluation import results as records
     from metricad.evaluation.protocol import Protocol
+    from metricad.evaluation.request import Cell, Request
     from metricad.reporting import report
 
-    protocol = Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate)
-    surfaces = [s for source in data for s in datasets.load(source, data_dir=data_dir, normals=normals)]
+    checkpoints = out.with_name(f"{out.stem}.training")
+    request = Request(
+        tuple(data),
+        checkpoints,
+        parts=tuple(parts or ()),
+        networks=tuple(networks),
+        methods=tuple(method or ()),
+        epochs=epochs,
+        weights=weights,
+        sides=tuple(resize or ()),
+        kinds=None if kind is None else tuple(kind),
+        metrics=tuple(metric),
+        data_dir=data_dir,
+        normals=normals,
+        protocol=Protocol(holdout=holdout, false_alarm_rate=false_alarm_rate),
+        is_embedded=embedding,
+    )
+    surfaces = request.surfaces()
     display.left_out(sum((surface.skipped for surface in surfaces), Counter()))
     for surface in surfaces:
         for remark in datasets.mask_problems(surface):
             print(f"warning: {surface.name}: {remark}; its pixels are left out", file=sys.stderr)
-    shortened: dict[str, int] = dict.fromkeys(method or [], epochs) if epochs else {}
-    compared = candidates.of_names(method or [], epochs=shortened, weights=weights, sides=resize or [])
-    plan = comparison.plan(surfaces, parts or [], networks, compared=compared, kinds=kind, metrics=metric)
-    checkpoints = out.with_name(f"{out.stem}.training")
+    plan = request.plan(surfaces)
+    if engine is Engine.ray or jobs > 1:
+        cells = [Cell(number, f"{number} {task.surface.name}") for number, task in enumerate(plan)]
+        at_once = None if engine is Engine.ray else jobs
+        with display.cells_at_once(len(cells)) as calls:
+            run(
+                cells,
+                ("metricad.evaluation.request", "work"),
+                request,
+                jobs=at_once,
+                prepare=load_tensorflow,
+                **calls,
+            )
     try:
         with display.progress("images", sum(task.step_count for task in plan)) as advance:
-            study = comparison.run(
-                plan,
-                networks,
-                protocol=protocol,
-                checkpoints=checkpoints,
-                finished=checkpoints,
-                identity=comparison.checksums([*(parts or []), *networks]),
-                is_embedded=embedding,
-                on_image=advance,
-            )
+            study = request.run(plan, on_image=advance)  # what cells have kept is not done again
     finally:
         with contextlib.suppress(OSError):
             checkpoints.rmdir()  # where nothing is kept

@@ -1,10 +1,14 @@
 """Options that several verbs share, and functions to read their values."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from metricad.batch import Engine
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the data sets prepared by metricad-data.", show_default=False)
@@ -54,6 +58,21 @@ Sign = Annotated[
     ),
 ]
 
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a Ray cluster, as 'auto' or 10.0.0.1:6379.", show_default="one of its own on this machine"
+    ),
+]
+
+Resources = Annotated[
+    str | None,
+    typer.Option(
+        help="What Ray keeps free for each cell, such as cores=2,gpus=0.5,memory=4 (GiB).",
+        show_default="cores=1",
+    ),
+]
+
 
 class PartPreset(StrEnum):
     """Names of presets."""
@@ -90,3 +109,16 @@ def refuse_all_but(context: typer.Context, *allowed: str) -> None:
     ]
     if given:
         raise typer.BadParameter(f"--resume uses the stored options of the run; leave out {', '.join(given)}")
+
+
+def on_engine(engine: Engine, address: str | None, resources: str | None) -> Callable[..., None]:
+    """Return the function that runs cells: `workers.run`, or `tasks.run` on a cluster."""
+    from metricad.batch import cluster, tasks, workers
+
+    if engine is not Engine.ray:
+        if address is not None or resources is not None:
+            raise typer.BadParameter("--address and --resources are of Ray: give --engine ray")
+        return workers.run
+    cluster.load_ray()
+    chosen = tasks.Resources() if resources is None else tasks.Resources.read(resources)
+    return partial(tasks.run, address=address, resources=chosen)

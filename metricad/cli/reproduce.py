@@ -6,11 +6,9 @@ from typing import Annotated
 import typer
 
 from metricad import files
+from metricad.batch import Engine
 from metricad.cli import display
-from metricad.cli.options import (
-    DataDir,
-    read_numbers,
-)
+from metricad.cli.options import Address, DataDir, Resources, on_engine, read_numbers
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import RunError
 from metricad.reproduction import Preset
@@ -75,6 +73,11 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Number of cells run at once.", show_default="one for each core")
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Processes of this machine, or Ray; machines must share --out and data.")
+    ] = Engine.local,
+    address: Address = None,
+    resources: Resources = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the plan and the estimated time.")
     ] = False,
@@ -88,6 +91,7 @@ def reproduce(
     """
     chosen_units = None if units is None else read_numbers(units, int, "--units")
     chosen_seeds = None if seeds is None else read_numbers(seeds, int, "--seeds")
+    run = on_engine(engine, address, resources)
     if not dry_run:
         files.check_writable(out, folder=True)
     load_tensorflow()
@@ -109,14 +113,17 @@ def reproduce(
         holdout=holdout,
         normals=normals,
     )
-    jobs = jobs or runner.cores()
+    if engine is Engine.local:
+        jobs = jobs or runner.cores()
     if dry_run:
         cells = runner.plan(grid, data_dir=data_dir)
-        display.cells(cells, seconds=runner.estimate(cells), jobs=jobs)
+        display.cells(cells, seconds=runner.estimate(cells), jobs=jobs or runner.cores())
         return
     with display.grid(jobs) as progress:
         try:
-            study, missing = runner.reproduce(grid, out, data_dir=data_dir, jobs=jobs, progress=progress)
+            study, missing = runner.reproduce(
+                grid, out, data_dir=data_dir, jobs=jobs, run=run, progress=progress
+            )
         except KeyboardInterrupt:
             raise RunError(
                 f"interrupted; finished cells are kept in {out}: run the same command again"

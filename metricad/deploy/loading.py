@@ -11,7 +11,11 @@ from metricad.inspection.interface import ImageJudge
 
 
 def load(
-    path: str | os.PathLike[str], *, workers: int = 1, key: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Inspector[ImageJudge]:
     """Load a bundle (a .metricad file) or a file or folder written by 'metricad export'.
 
@@ -23,6 +27,8 @@ def load(
     path : path
     workers : int
         Number of images that will be inspected at once; a runtime divides the processor cores among them.
+    threads : int, optional
+        Number of processor cores that a runtime uses; all by default. TensorFlow chooses itself.
     key : path, optional
         File of a public key; only a part with its signature is loaded then.
 
@@ -43,7 +49,7 @@ def load(
         native_output.load_tensorflow()
     inspector: Inspector[ImageJudge]
     if exported.is_exported(path):
-        inspector = exported.load(path, workers=workers, check=check)
+        inspector = exported.load(path, workers=workers, threads=threads, check=check)
     else:
         from metricad.inspection import bundle
 

@@ -198,6 +198,7 @@ class Inspector(Generic[Judge]):
         workers: int = 1,
         draw: Draw | None = None,
         page: int | None = None,
+        read_bytes: Callable[[str | os.PathLike[str]], bytes] = images.read_bytes,
     ) -> Iterator[tuple[Inspection, np.ndarray | None, np.ndarray | None]]:
         """Inspect image files. A bad file is reported, and inspection goes on with the next one.
 
@@ -213,6 +214,8 @@ class Inspector(Generic[Judge]):
             writing a heat map.
         page : int, optional
             Page of each TIFF, from 1. The default is the only one.
+        read_bytes : function, optional
+            Reads a file that is elsewhere; raises DataError if it is missing.
 
         Yields
         ------
@@ -226,7 +229,7 @@ class Inspector(Generic[Judge]):
             sha256 = None
             try:
                 with self.detector.timer("read"):
-                    content = images.read_bytes(path)
+                    content = read_bytes(path)
                     sha256 = hashlib.sha256(content).hexdigest()
                 return sha256, self.read(path, page=page, content=content)
             except DataError as error:
@@ -240,6 +243,9 @@ class Inspector(Generic[Judge]):
                 if isinstance(image, DataError):
                     raise image
                 inspection, anomaly_map = self.inspect(image, path=str(path), sha256=sha256)
+            except MemoryError as error:
+                reason = f"too large for this machine's memory: {error}"
+                return self.failed(str(path), sha256, reason), None, None
             except DataError as error:
                 return self.failed(str(path), sha256, str(error).removeprefix(f"{path}: ")), None, None
             if draw is not None:

@@ -26,6 +26,7 @@ import numpy as np
 import portalocker
 
 from metricad import files
+from metricad.batch import workers
 from metricad.data import datasets
 from metricad.data.datasets import Surface
 from metricad.density import Kind
@@ -36,7 +37,6 @@ from metricad.evaluation.results import Study
 from metricad.networks import factory, residual
 from metricad.reporting import report
 from metricad.reproduction import grid as grids
-from metricad.reproduction import workers
 from metricad.reproduction.grid import Cell, Grid
 from metricad.training import runs, triplet_training
 
@@ -109,6 +109,7 @@ def reproduce(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
+    run: Callable[..., None] = workers.run,
     progress: Progress | None = None,
 ) -> tuple[Study, list[Cell]]:
     """Do all unfinished cells of a grid, then write its results and its report.
@@ -122,6 +123,8 @@ def reproduce(
         See `datasets.load`.
     jobs : int, optional
         Number of cells run at once; by default one for each core.
+    run : function
+        Runs the cells: `workers.run`, or `tasks.run` on Ray.
     progress : Progress, optional
 
     Returns
@@ -149,11 +152,11 @@ def reproduce(
         shutil.rmtree(out / ERRORS, ignore_errors=True)
         done = [cell for cell in cells if (out / cell.marker).is_file()]
         progress.on_plan(cells, {cell.name for cell in done})
-        workers.run(
+        run(
             [cell for cell in cells if cell not in done],
             (__name__, "work"),
             Place(grid, data_dir, str(out)),
-            jobs=jobs or cores(),
+            jobs=jobs or (cores() if run is workers.run else None),
             prepare=load_tensorflow,
             on_start=progress.on_start,
             on_done=progress.on_done,

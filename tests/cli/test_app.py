@@ -162,9 +162,9 @@ def test_the_quick_grid(run_metricad, small_surfaces, tmp_path, monkeypatch):
 
 
 def test_a_grid_with_failed_cells_says_so_and_ends_with_an_error(run_metricad, tmp_path, monkeypatch):
+    from metricad.batch.workers import Failure
     from metricad.evaluation.results import Study
     from metricad.reproduction import grid, runner
-    from metricad.reproduction.workers import Failure
     from tests.evaluation.test_results import result
 
     cells = [

@@ -5,14 +5,14 @@ import subprocess
 import sys
 
 VERBS = [
-    "train", "check", "prototype", "calibrate", "tune", "inspect", "detectability", "export", "watch",
-    "serve", "evaluate", "report", "reproduce", "demo",
+    "train", "check", "prototype", "calibrate", "tune", "inspect", "batch", "detectability", "export",
+    "watch", "serve", "evaluate", "report", "reproduce", "demo",
 ]  # fmt: skip
 
 # Runs command lines, tells their statuses, and whether TensorFlow was imported by any.
 WATCH = """
 import importlib, json, sys
-heavy = set(["tensorflow", "keras", "matplotlib", "fastapi", "uvicorn"])
+heavy = set(["tensorflow", "keras", "matplotlib", "fastapi", "uvicorn", "ray", "pyarrow"])
 main = importlib.import_module(sys.argv[1]).main
 statuses = []
 for arguments in json.loads(sys.argv[2]):
@@ -55,6 +55,8 @@ def test_option_errors_do_without_tensorflow(tmp_path):
         ["watch", "part.metricad", "line"],
         ["watch", "part.metricad", "nowhere", "--out", "line.jsonl"],
         ["watch", "part.metricad", ".", "--out", "line.jsonl", "--maps", "maps"],
+        ["batch", "part", "--out", "results"],
+        ["batch", "part", "line", "--out", "results", "--address", "auto"],
         ["serve"],
         ["serve", "a/part.metricad", "b/part.metricad"],
         ["serve", "part.metricad", "--host", "0.0.0.0"],

@@ -107,10 +107,10 @@ def test_after_an_interruption_only_what_is_missing_is_done(tmp_path, monkeypatc
         save(tmp_path / "data" / surface / "test" / "hole" / "0.png", scratched(texture(rng), 20, 30))
     begun = []
 
-    def run(command, check):
+    def run(unit, folder):
         """Stand in for a process of its own; the second is killed between its two files."""
-        begun.append(command[-2])
-        monkeypatch.setattr(sys, "argv", command[1:])
+        begun.append(unit.words[-2])
+        monkeypatch.setattr(sys, "argv", list(unit.words[1:]))
         with monkeypatch.context() as patch:
             if len(begun) == 2:
                 patch.setattr(script.files, "write_text", lambda *_: 1 / 0)
@@ -120,7 +120,7 @@ def test_after_an_interruption_only_what_is_missing_is_done(tmp_path, monkeypatc
     out = tmp_path / "out"
     arguments = ["x", "--data", str(tmp_path / "data"), "--work", str(out), "--out", str(out)]
     arguments += ["--method", "variation"]
-    monkeypatch.setattr(script.subprocess, "run", run)
+    monkeypatch.setattr(script.tasks, "run_command", run)
     for _ in range(3):
         monkeypatch.setattr(sys, "argv", arguments)
         with contextlib.suppress(ZeroDivisionError):

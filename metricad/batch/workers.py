@@ -1,4 +1,4 @@
-"""Run units of work in parallel processes, each with its share of the machine's threads.
+"""Run units of work in parallel processes of this machine, each with its share of its threads.
 
 joblib is not used: if one of its processes dies, it ends all pending work without naming the failed unit
 (`TerminatedWorkerError`), and units cannot depend on each other. Here only the unit of the dead process
@@ -21,10 +21,11 @@ from typing import Protocol
 
 from metricad.errors import MetricadError, explain_os_error
 
-_THREADS = (
+THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
 )  # fmt: skip
+"""Variables that say how many threads a process may use."""
 
 
 class Unit(Protocol):
@@ -45,6 +46,32 @@ class Failure:
 
     message: str
     traceback: str = ""
+
+
+class Queue:
+    """Units that wait, in order, each for the unit it needs; a unit that needs a failed one fails, too."""
+
+    def __init__(self, units: Sequence[Unit], on_failure: Callable[[Unit, Failure], object]) -> None:
+        self.waiting = list(units)
+        self._unmet = {unit.name for unit in units}
+        self._failed: set[str] = set()
+        self._on_failure = on_failure
+
+    def ready(self) -> list[Unit]:
+        """Return the units that may begin now."""
+        while lost := [unit for unit in self.waiting if unit.needs in self._failed]:
+            for unit in lost:
+                self.waiting.remove(unit)
+                self.end(unit, Failure(f"not begun: {unit.needs} failed"))
+        return [unit for unit in self.waiting if unit.needs not in self._unmet]
+
+    def end(self, unit: Unit, failure: Failure | None) -> None:
+        """Note that a unit is done or has failed."""
+        if failure is None:
+            self._unmet.discard(unit.name)
+        else:
+            self._failed.add(unit.name)
+            self._on_failure(unit, failure)
 
 
 @dataclass
@@ -86,42 +113,31 @@ def run(
     on_start, on_done, on_failure : function
         Called in this process; `on_done` gets the seconds of the unit.
     """
-    waiting = list(units)
-    unmet = {unit.name for unit in units}
-    failed: set[str] = set()
+    queue = Queue(units, on_failure)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     workers: list[_Worker] = []
     try:
         while True:
-            for unit in [unit for unit in waiting if unit.needs in failed]:
-                waiting.remove(unit)
-                failed.add(unit.name)
-                on_failure(unit, Failure(f"not begun: {unit.needs} failed"))
+            ready = queue.ready()
             idle = [worker for worker in workers if worker.unit is None]
-            ready = [unit for unit in waiting if unit.needs not in unmet]
             for unit in ready[: jobs - len(workers) + len(idle)]:
                 worker = idle.pop() if idle else _begin(work, context, prepare, threads)
                 if worker not in workers:
                     workers.append(worker)
-                waiting.remove(unit)
+                queue.waiting.remove(unit)
                 worker.unit, worker.began = unit, time.perf_counter()
                 on_start(unit)
                 worker.pipe.send(unit)
             busy = {worker.pipe: worker for worker in workers if worker.unit}
-            if not waiting and not busy:
+            if not busy:
                 return
-            if not busy:  # all waiting units need failed ones
-                continue
             answered = connection.wait(list(busy))
             for worker in [worker for pipe, worker in busy.items() if pipe in answered]:
                 done, failure = worker.unit, _receive(worker)
                 assert done is not None
+                queue.end(done, failure)
                 if failure is None:
-                    unmet.discard(done.name)
                     on_done(done, time.perf_counter() - worker.began)
-                else:
-                    failed.add(done.name)
-                    on_failure(done, failure)
                 worker.unit = None
                 if not worker.process.is_alive():
                     workers.remove(worker)
@@ -166,12 +182,13 @@ def _serve(pipe: connection.Connection, work: tuple[str, str], prepare: Callable
     try:
         context = pipe.recv()
         while True:
-            pipe.send(_attempt(function, pipe.recv(), context))
+            pipe.send(attempt(function, pipe.recv(), context))
     except (EOFError, ConnectionError):
         return
 
 
-def _attempt(function: Callable[[Unit, object], object], unit: Unit, context: object) -> Failure | None:
+def attempt(function: Callable[[Unit, object], object], unit: Unit, context: object) -> Failure | None:
+    """Do a unit; return why it failed, or None."""
     try:
         function(unit, context)
     except (MetricadError, ValueError) as error:
@@ -195,7 +212,7 @@ def _end_with_parent() -> None:
 def _thread_limits(threads: int) -> Iterator[None]:
     # NumPy's linear algebra reads the environment when it is loaded, before any code of a worker runs. By
     # default the first process that uses a GPU reserves all of its memory.
-    limits = dict.fromkeys(_THREADS, str(threads)) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    limits = dict.fromkeys(THREADS, str(threads)) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     saved = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:

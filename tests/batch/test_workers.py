@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from metricad.batch import workers
 from metricad.errors import DataError
-from metricad.reproduction import workers
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -29,6 +29,10 @@ def work(unit, folder):
     if unit.action == "break":
         raise ZeroDivisionError("by accident")
     if unit.action == "die":
+        os._exit(9)
+    died = Path(folder) / f"{unit.name}.died"
+    if unit.action == "die once" and not died.exists():
+        died.touch()
         os._exit(9)
     if unit.action == "full":
         raise OSError(28, "No space left on device", "there")
@@ -67,7 +71,7 @@ def run(tmp_path, monkeypatch):
     def run(*units, jobs=2):
         log = Log()
         workers.run(
-            units, ("tests.reproduction.test_workers", "work"), str(tmp_path), jobs=jobs,
+            units, ("tests.batch.test_workers", "work"), str(tmp_path), jobs=jobs,
             on_start=log.start, on_done=log.done, on_failure=log.failure,
         )  # fmt: skip
         return log, {path.name: path.read_text().split() for path in tmp_path.iterdir()}
