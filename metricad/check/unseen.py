@@ -81,14 +81,19 @@ def score(
     order = np.random.default_rng(seed).permutation(len(usable))
     groups = found.near[found.usable]
 
-    def scored(numbers: np.ndarray) -> np.ndarray:
+    def scored(numbers: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         is_fitted = np.isin(numbers, order[np.isin(order, numbers)][:MOST])
         fitted, detector = numbers[is_fitted], made()
         folds = cross_validation.folds(len(fitted), seed=seed, groups=groups[fitted])
         scores = np.empty(len(numbers))
         scores[is_fitted] = cross_validation.fit(detector, some(fitted), folds)
         scores[~is_fitted] = [detector.score(image) for image in some(numbers[~is_fitted])]
-        return scores
+
+        def unseen(places: np.ndarray) -> np.ndarray:
+            alone = made().fit(some(np.setdiff1d(fitted, numbers[places])))
+            return np.array([alone.score(image) for image in some(numbers[places])])
+
+        return scores, unseen
 
     result = suspects.find(len(usable), scored)
     shown = result.numbers[:SHOWN] or np.argsort(-result.distances)[:UNUSUAL].tolist()

@@ -112,16 +112,22 @@ def fit_inspector(
         color = not detector.is_gray
         return ImageSequence(((name, partial(read, name, color=color)) for name in names), on_image=on_image)
 
-    def scored(numbers: np.ndarray) -> np.ndarray:
+    def scored(numbers: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         nonlocal detector, folds
         detector = made()
         if held_out and not rounds:
             detector.fit(good(numbers))
-            return np.zeros(len(numbers))  # nobody asks for these scores
+            return np.zeros(len(numbers)), np.zeros_like  # nobody asks for these scores
         folds = cross_validation.folds(
             len(numbers), number=CROSS_FIT if held_out else None, seed=seed, groups=own[numbers]
         )
-        return cross_validation.fit(detector, good(numbers), folds)
+        own_scores = cross_validation.fit(detector, good(numbers), folds)
+
+        def unseen(places: np.ndarray) -> np.ndarray:
+            alone = made().fit(good(np.delete(numbers, places)))
+            return np.array([alone.score(image) for image in good(numbers[places])])
+
+        return own_scores, unseen
 
     found = suspects.find(len(fitted), scored, rounds=rounds)
     names = [fitted[number].name for number in found.numbers]

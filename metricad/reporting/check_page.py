@@ -18,16 +18,18 @@ from metricad.check.findings import Findings, Shown
 from metricad.reporting import figures, report
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import plain
-from metricad.scoring.suspects import APART
+from metricad.scoring.suspects import APART, DOUBTFUL
 
 _ACROSS = 3  # images in a row of the contact sheet; readable on a phone
 _ROWS = 3  # rows of images in one picture
 _MOST = 40  # groups of duplicates in the table
 _HOW_TO_READ = (
     "Each image is scored by a model that has not seen it. The distance is how far the score is above the "
-    "median of all good images, in units of their spread (that of the upper half). Suspects are at least "
-    f"{APART:g} away, with few images a little more. Below each image is where it differs from the others. A "
-    "suspect is not always a defect: it may be good, but rare. Weak and frequent defects are no suspects."
+    "median of all good images, in units of their spread (that of the upper half). Images that are "
+    f"{DOUBTFUL:g} away or more are scored again by a model that has seen none of these, and are suspects if they "
+    f"are at least {APART:g} away then; with few images both are a little more. Below each image is where it "
+    "differs from the others. A suspect is not always a defect: it may be good, but rare. Weak and frequent "
+    "defects are no suspects."
 )
 
 

@@ -19,7 +19,7 @@ def test_a_suspect_is_shown_where_it_is_scratched(tmp_path, monkeypatch):
 
     def scores(detector, images, folds):
         scored.append([Path(images.name(number)).stem for number in range(len(images))])
-        return np.array([9.0 if name == "scratched" else int(name) / 10 for name in scored[-1]])
+        return np.array([9.0 if name == "scratched" else int(name) / 100 for name in scored[-1]])
 
     monkeypatch.setattr(cross_validation, "fit", scores)
     rng = np.random.default_rng(0)
