@@ -26,8 +26,9 @@ _MOST = 40  # groups of duplicates in the table
 _HOW_TO_READ = (
     "Each image is scored by a model that has not seen it. The distance is how far the score is above the "
     "median of all good images, in units of their spread (that of the upper half). Images that are "
-    f"{DOUBTFUL:g} away or more are scored again by a model that has seen none of these, and are suspects if they "
-    f"are at least {APART:g} away then; with few images both are a little more. Below each image is where it "
+    f"{DOUBTFUL:g} away or more are scored again by a model that has seen none of these, and are suspects "
+    f"if they are at least {APART:g} away then; with few images both are a little more. Below each image is "
+    "where it "
     "differs from the others. A suspect is not always a defect: it may be good, but rare. Weak and frequent "
     "defects are no suspects."
 )
