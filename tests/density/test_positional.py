@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
 from scipy.stats import multivariate_normal
 
-from metricad.density.mixture import GaussianMixture
-from metricad.density.positional import PositionalGaussian, PositionalMoments
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.density.mixture import GaussianMixture
+    from metricad.density.positional import PositionalGaussian, PositionalMoments
 
 pytestmark = pytest.mark.tf
 

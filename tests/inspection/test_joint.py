@@ -1,22 +1,21 @@
 """Inspectors with ImageNet features, alone and beside the shipped network's."""
 
-import importlib.util
 import zipfile
 
 import numpy as np
 import pytest
 
-from metricad.deploy import export, exported
+from metricad.deploy import exported
 from metricad.errors import BundleError, DataError
-from metricad.inspection import bundle, fit_detector
-from metricad.inspection.detector import PartDetector
-from metricad.networks import efficientnet, pretrained
-from metricad.scoring.standardize import Fuse, fused
-from tests.helpers import make_part, once, surface
+from tests.helpers import COLLECTING, make_part, needs_weights, once, surface
 
-needs_weights = pytest.mark.skipif(
-    importlib.util.find_spec(efficientnet.PACKAGE) is None, reason="needs the extra imagenet"
-)
+if not COLLECTING:
+    from metricad.deploy import export
+    from metricad.inspection import bundle, fit_detector
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import efficientnet, pretrained
+    from metricad.scoring.standardize import Fuse, fused
+
 pytestmark = pytest.mark.tf
 
 SIDE = 96

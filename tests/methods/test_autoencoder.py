@@ -2,15 +2,18 @@
 
 import inspect
 
-import keras
 import numpy as np
 import pytest
 
 from metricad.data import images
 from metricad.errors import DataError
-from metricad.methods import autoencoder
-from metricad.methods.autoencoder import AutoencoderDetector
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import autoencoder
+    from metricad.methods.autoencoder import AutoencoderDetector
 
 pytestmark = pytest.mark.tf
 

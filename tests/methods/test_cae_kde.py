@@ -2,15 +2,18 @@
 
 import inspect
 
-import keras
 import numpy as np
 import pytest
 from scipy import stats
 
 from metricad.data import images
-from metricad.methods import cae_kde
-from metricad.methods.cae_kde import CaeKdeDetector, Standard
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import cae_kde
+    from metricad.methods.cae_kde import CaeKdeDetector, Standard
 
 pytestmark = pytest.mark.tf
 

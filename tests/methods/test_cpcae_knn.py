@@ -2,7 +2,6 @@
 
 import inspect
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +9,13 @@ from hypothesis import strategies as st
 
 from metricad.data import images
 from metricad.errors import RunError
-from metricad.methods import cpcae_knn
-from metricad.methods.cpcae_knn import CpcaeKnnDetector
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import cpcae_knn
+    from metricad.methods.cpcae_knn import CpcaeKnnDetector
 
 pytestmark = pytest.mark.tf
 

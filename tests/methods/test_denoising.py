@@ -3,15 +3,18 @@
 import inspect
 import sys
 
-import keras
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from metricad.errors import DataError, MetricadError
-from metricad.methods import denoising, training_loop
-from metricad.methods.denoising import DenoisingDetector, hu_moments
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import denoising, training_loop
+    from metricad.methods.denoising import DenoisingDetector, hu_moments
 
 pytestmark = pytest.mark.tf
 

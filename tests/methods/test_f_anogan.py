@@ -1,15 +1,18 @@
 """f-AnoGAN: the penalty in closed form, who is stepped when, the score by hand, and resuming."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from metricad.data import images
 from metricad.errors import DataError, RunError
-from metricad.methods import f_anogan, f_anogan_networks
-from metricad.methods.f_anogan import FAnoGanDetector
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+    import tensorflow as tf
+
+    from metricad.methods import f_anogan, f_anogan_networks
+    from metricad.methods.f_anogan import FAnoGanDetector
 
 pytestmark = pytest.mark.tf
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import scipy.spatial.distance
 
-from metricad.methods import patch_gaussian
-from metricad.methods.patch_gaussian import PatchGaussianDetector
-from tests.helpers import colored, scratched, texture
+from tests.helpers import COLLECTING, colored, scratched, texture
+
+if not COLLECTING:
+    from metricad.methods import patch_gaussian
+    from metricad.methods.patch_gaussian import PatchGaussianDetector
 
 pytestmark = pytest.mark.tf
 

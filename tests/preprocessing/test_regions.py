@@ -11,15 +11,17 @@ from skimage.morphology import isotropic_dilation
 
 from metricad.data import images
 from metricad.errors import DataError
-from metricad.inspection import bundle
-from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
-from metricad.networks import residual
 from metricad.preprocessing import foreground
 from metricad.preprocessing.regions import KINDS, ForegroundRegion, MaskRegion
 from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import calibrate
-from tests.helpers import SIDE, save, scratched, texture
+from tests.helpers import COLLECTING, SIDE, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.inspection import bundle
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import residual
 
 pytestmark = pytest.mark.tf
 

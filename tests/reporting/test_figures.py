@@ -5,14 +5,19 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 from PIL import Image
 
 from metricad.evaluation.results import Example
 from metricad.metrics import image as metrics
-from metricad.reporting import figures, heat_maps, tables
+from metricad.reporting import tables
 from metricad.reporting.summary import Summary, setting_of
+from tests.helpers import COLLECTING
 from tests.reporting.test_tables import DEFECTS, GOOD, SURFACES, examples, make_study, network, result
+
+if not COLLECTING:
+    from matplotlib.colors import to_hex
+
+    from metricad.reporting import figures, heat_maps
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,9 @@ import pytest
 from metricad.errors import DataError
 from metricad.evaluation import results
 from metricad.evaluation.results import Cost, Result, Study
-from metricad.reporting import paper_table, report, sections
+from metricad.reporting import paper_table
 from metricad.reporting.document import Document, Section
+from tests.helpers import COLLECTING
 from tests.reporting.test_tables import (
     DEFECTS,
     GOOD,
@@ -25,6 +26,9 @@ from tests.reporting.test_tables import (
     network,
     result,
 )
+
+if not COLLECTING:
+    from metricad.reporting import report, sections
 
 pytestmark = pytest.mark.slow
 

@@ -16,12 +16,14 @@ import pytest
 from metricad.data import images
 from metricad.errors import DataError, RunError
 from metricad.evaluation import results
-from metricad.evaluation.protocol import Protocol
-from metricad.reproduction import runner
-from metricad.reproduction.grid import Grid
 from metricad.training.settings import Settings
 from metricad.versions import versions
-from tests.helpers import save, scratched, texture
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.evaluation.protocol import Protocol
+    from metricad.reproduction import runner
+    from metricad.reproduction.grid import Grid
 
 pytestmark = pytest.mark.tf
 

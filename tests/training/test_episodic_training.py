@@ -1,14 +1,19 @@
 """Training on episodes: the loss against a slow account of it, and that it teaches."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from metricad.networks import hypercolumn
 from metricad.synthetic import textures
-from metricad.training import episodes, episodic_training
+from metricad.training import episodes
 from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import keras
+    import tensorflow as tf
+
+    from metricad.networks import hypercolumn
+    from metricad.training import episodic_training
 
 pytestmark = pytest.mark.tf
 
