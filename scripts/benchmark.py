@@ -190,7 +190,7 @@ def inspect(scope: Scope) -> list[Row]:
             ratios.append(whole / bare)
             milliseconds.append((1000 * whole / len(paths), 1000 * bare / len(paths)))
         odd = _render(Path(folder, "odd"), 20, size=lambda i: scope.side - 10 + 7 * i)
-        with _traced(part.detector.to_maps) as traces:
+        with _traced(part.detector.to_distances) as traces:
             for _ in part.inspect_files(odd):
                 pass
     whole, bare = np.median(milliseconds, axis=0)

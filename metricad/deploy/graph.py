@@ -57,7 +57,7 @@ def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") ->
     color = (3,) if detector.channels == 3 else ()
     pixels = keras.Input((*size, *color), name=PIXELS, dtype=input_type)
     image = FromLevels(name="from_levels")(pixels)
-    distances = detector.to_maps(image)
+    distances = detector.to_distances(keras.tree.flatten(detector.features.model(image)))
     inside = None
     if mask is not None:
         shape = detector.distances(np.zeros((*mask.shape, *color), np.float32)).shape[:2]

@@ -154,9 +154,13 @@ class PartDetector:
         fuse: Fuse | None = None,
         score: ImageScore | None = None,
     ) -> None:
-        """Connect the layers into the two halves of the model and compile both."""
-        self.to_maps = model.maps(self.features, self.densities)
-        self._distances = compiled(self.to_maps, tf.TensorSpec((1, None, None, self.channels)))
+        """Connect the layers that follow the features, and compile."""
+        run, to_distances = self.features.run, model.distances(self.features, self.densities)
+        self.to_distances = to_distances
+        self._distances = compiled(
+            lambda pixels: to_distances(keras.tree.flatten(run(pixels))),
+            tf.TensorSpec((1, None, None, self.channels)),
+        )
         self._assemble_verdict(
             standardize, fuse, ImageScore(self.score_name, name="score") if score is None else score
         )
@@ -164,7 +168,7 @@ class PartDetector:
     def _assemble_verdict(
         self, standardize: Standardize | None, fuse: Fuse | None, score: ImageScore
     ) -> None:
-        """Connect the layers of the second half."""
+        """Connect the layers of the last stage."""
         self.standardize, self.fuse, self.score_layer = standardize, fuse, score
         self.to_verdict = model.verdict(
             len(self.densities), self.score_layer, standardize=standardize, fuse=fuse, opening=self.opening
@@ -213,7 +217,7 @@ class PartDetector:
         return replace(found, peak=(row, column))
 
     def verdict(self, distances: np.ndarray, inside: np.ndarray | None = None) -> Judgement:
-        """Run the second half of the model on distances (h', w', sources), in the mask `inside`, bool (h',
+        """Run the last stage of the model on distances (h', w', sources), in the mask `inside`, bool (h',
         w').
         """
         known = np.ones(distances.shape[:2], np.float32) if inside is None else inside.astype(np.float32)

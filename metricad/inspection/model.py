@@ -1,6 +1,7 @@
-"""The inspector as one Keras model: pixels to distance maps, distance maps to image score.
+"""The inspector as Keras models: pixels to feature maps, these to distances, and distances to image score.
 
-The two halves can be called separately, so that the first half can process very large images in tiles.
+They can be called separately, so that very large images can be processed in tiles, and fitting and inspecting
+share the first.
 """
 
 import functools
@@ -200,12 +201,11 @@ class LocalMean(keras.layers.Layer):
         return {**super().get_config(), "side": self.side}
 
 
-def maps(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Model:
-    """Build the first half: images (N, H, W, channels) to distances (N, h', w', sources), finest grid."""
-    reached = [density(one) for density, one in zip(densities, found.model.outputs, strict=True)]
-    return keras.Model(
-        found.model.inputs, OnOneGrid(found.sources, name="maps")(reached), name="pixels_to_maps"
-    )
+def distances(found: Features, densities: Sequence[keras.layers.Layer]) -> keras.Model:
+    """Build the second stage: a list of feature maps to distances (N, h', w', sources), finest grid."""
+    given = [keras.Input(one.shape[1:]) for one in found.model.outputs]
+    reached = [density(one) for density, one in zip(densities, given, strict=True)]
+    return keras.Model(given, OnOneGrid(found.sources, name="maps")(reached), name="maps_to_distances")
 
 
 @keras.saving.register_keras_serializable("metricad")
@@ -236,7 +236,7 @@ def verdict(
     fuse: Fuse | None = None,
     opening: Opening | None = None,
 ) -> keras.Model:
-    """Build the second half: distances (N, h', w', sources) and mask (N, h', w') to outputs of `ImageScore`.
+    """Build the last stage: distances (N, h', w', sources) and mask (N, h', w') to outputs of `ImageScore`.
 
     In the paper's method nothing is standardized: the single distance map is the anomaly map. With `opening`,
     defects that are too small are let through.
@@ -273,11 +273,14 @@ class Total(keras.layers.Layer):
 def compiled(function: Callable[..., Any], *given: tf.TensorSpec) -> Callable[..., Any]:
     """Compile a function of tensors at its first call. One trace serves every image size.
 
+    Within another compiled function it is a part of that graph and is not traced again.
+
     XLA is off: on CPUs it makes these convolutions slower.
     """
 
     @functools.cache
     def graph() -> Callable[..., Any]:
-        return tf.function(function, input_signature=given, autograph=False).get_concrete_function()
+        with tf.init_scope():
+            return tf.function(function, input_signature=given, autograph=False).get_concrete_function()
 
     return lambda *arrays: graph()(*map(tf.convert_to_tensor, arrays))
