@@ -21,6 +21,7 @@ from tests.helpers import (
     AREA,
     GOOD_IMAGES,
     Outcome,
+    eagerly,
     exporter,
     make_part,
     make_run,
@@ -64,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # The same examples on every machine, however busy it is.
 settings.register_profile(
-    "metricad", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "metricad", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("quick", settings.get_profile("metricad"), max_examples=20)
 settings.load_profile("metricad")
@@ -77,6 +78,13 @@ def run_later(request) -> None:
     for part in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body:
         if isinstance(part, ast.If) and ast.unparse(part.test) == "not COLLECTING":
             exec(compile(ast.Module(part.body, []), module.__file__, "exec"), vars(module))
+
+
+@pytest.fixture
+def eager():
+    """See `helpers.eagerly`."""
+    with eagerly():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
 """What many tests use: surfaces, scratches, small inspectors, comparisons, scripts."""
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -199,6 +200,18 @@ def exporter(part, folder: Path, **options: object) -> Callable[[str], Path]:
         )
 
     return exported
+
+
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """Run TensorFlow's functions operation by operation: for a few steps, compiling takes longer."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def load_script(name: str):

@@ -91,12 +91,11 @@ def test_a_bundle_holds_all_but_the_imagenet_weights(made, monkeypatch):
         (("joint", True), "litert"),
         (("joint", True), "openvino"),
         (("imagenet", False), "onnx"),
-        (("imagenet", False), "saved-model"),
     ],
     indirect=["made"],
 )
 def test_exports_say_the_same(made, format, tmp_path):
-    """Two formats of each; scripts/export_parity.py has them all."""
+    """Those formats that do without TensorFlow; scripts/export_parity.py has them all."""
     inspector, _, color = made
     path = tmp_path / f"part{export.FORMATS[format][0]}"
     export.export(inspector, path, format=format)

@@ -138,7 +138,7 @@ def test_the_score_of_the_farthest_image_is_finite(fitted):
     assert np.isfinite(fitted.score(1e3 * GOOD[0]))
 
 
-def test_images_that_never_vary_still_compare():
+def test_images_that_never_vary_still_compare(eager):
     flat = np.zeros((32, 32), np.float32)
     detector = CaeKdeDetector(**TINY).fit([flat] * 6)
     assert np.isfinite(detector.score(flat))
@@ -151,8 +151,7 @@ def test_a_measure_that_never_varies_has_a_scale():
     assert standard(2.1) > 100
 
 
-@pytest.mark.slow
-def test_the_seed_counts_and_interruptions_do_not(tmp_path):
+def test_the_seed_counts_and_interruptions_do_not(tmp_path, eager):
     """Nor does Keras's own seed."""
 
     class Stop(Exception):
@@ -192,7 +191,7 @@ def test_wrong_settings_are_refused(wrong, message):
         CaeKdeDetector(**{**TINY, **wrong})
 
 
-def test_too_few_images_are_refused():
+def test_too_few_images_are_refused(eager):
     with pytest.raises(ValueError, match="no images to fit to"):
         CaeKdeDetector(**TINY).fit([])
     with pytest.raises(ValueError, match="expected at least 4 good images"):

@@ -146,8 +146,7 @@ def test_maps_have_the_images_size(fitted):
     assert anomaly_map.min() >= 0
 
 
-@pytest.mark.slow
-def test_an_interrupted_training_ends_like_an_unbroken_one(tmp_path):
+def test_an_interrupted_training_ends_like_an_unbroken_one(tmp_path, eager):
     class Stopped(Exception):
         pass
 

@@ -139,12 +139,6 @@ def test_csv_has_one_line_for_each_result(written, study):
         assert float(row["auroc"]) == one.auroc
 
 
-def test_the_same_study_gives_the_same_bytes(written, study, tmp_path):
-    folder, _ = written
-    for path in report.write(make_study(), tmp_path):
-        assert path.read_bytes() == (folder / path.name).read_bytes()
-
-
 def test_a_study_that_was_saved_gives_the_same_report(written, study, tmp_path):
     folder, _ = written
     results.save(tmp_path / "study.json", study)
