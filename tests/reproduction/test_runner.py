@@ -93,9 +93,8 @@ def unbroken(grid, tmp_path_factory):
     """The folder of a grid that was run in one go, and what was called meanwhile."""
     out = tmp_path_factory.mktemp("grid") / "out"
     log = Log()
-    with mock.patch(
-        "os.cpu_count", lambda: 2
-    ):  # one thread for each process: it decides how sums are rounded
+    # One thread for each process: their number decides how sums are rounded.
+    with mock.patch("os.cpu_count", return_value=2):
         study, missing = runner.reproduce(grid, out, jobs=2, progress=log.progress())
     assert missing == []
     return out, study, log
