@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from metricad.data.datasets import Sample, Surface
 from metricad.errors import DataError
 from tests.helpers import COLLECTING, scratched, texture
 
 if not COLLECTING:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     from metricad.evaluation import candidates, protocol, surface_checks
     from metricad.evaluation.protocol import Method
 

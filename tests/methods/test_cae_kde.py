@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from metricad.data import images
 from tests.helpers import COLLECTING, scratched, texture
@@ -48,7 +48,7 @@ def test_log_density_equals_scipys():
     codes = np.random.default_rng(1).normal(size=(40, 1))
     kde = cae_kde.fit_density(codes, seed=0)
     # SciPy's bandwidth is in standard deviations of the sample.
-    theirs = stats.gaussian_kde(codes.T, bw_method=kde.bandwidth_ / codes.std(ddof=1))
+    theirs = scipy.stats.gaussian_kde(codes.T, bw_method=kde.bandwidth_ / codes.std(ddof=1))
     points = np.linspace(-4, 4, 17)
     np.testing.assert_allclose(kde.score_samples(points[:, np.newaxis]), theirs.logpdf(points), rtol=1e-6)
 
@@ -90,7 +90,7 @@ def test_thresholds_and_score_are_those_of_held_out_images_alone(fitted):
     assert fitted.density_threshold == pytest.approx(np.quantile(densities, 0.05))
     assert fitted.error_threshold == pytest.approx(np.quantile(errors, 0.95))
     scores = np.array([fitted.score(image) for image in held_out(fitted)])
-    expected = stats.zscore(errors, ddof=1) - stats.zscore(densities, ddof=1)
+    expected = scipy.stats.zscore(errors, ddof=1) - scipy.stats.zscore(densities, ddof=1)
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
     # The image is far out by both.
     density, error = fitted.measure(np.ones((32, 32), np.float32))

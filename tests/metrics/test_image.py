@@ -5,13 +5,16 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import stats
-from sklearn.metrics import average_precision_score, f1_score
 
 from metricad.errors import DataError
 from metricad.metrics import image as metrics
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from sklearn.metrics import average_precision_score, f1_score
 
 # Few distinct values, so that ties are common.
 cases = st.lists(st.tuples(st.booleans(), st.integers(-5, 5).map(float)), min_size=2, max_size=40).filter(
@@ -43,7 +46,7 @@ def test_auroc_is_the_chance_to_order_a_pair(pairs):
 @given(pairs=cases)
 def test_auroc_is_the_rank_sum_statistic(pairs):
     defect, scores = map(np.array, split(pairs))
-    statistic = stats.mannwhitneyu(scores[defect], scores[~defect]).statistic
+    statistic = scipy.stats.mannwhitneyu(scores[defect], scores[~defect]).statistic
     assert metrics.auroc(defect, scores) == pytest.approx(statistic / (defect.sum() * (~defect).sum()))
 
 
@@ -250,13 +253,13 @@ def test_interval_shrinks_as_the_root_of_the_number_of_images():
 
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(8)
-    truth = stats.norm.cdf(1 / np.sqrt(2))
+    truth = scipy.stats.norm.cdf(1 / np.sqrt(2))
     covered = 0
     for _ in range(200):
         low, high = interval(*gaussian_scores(rng, 60, 40), rng=rng, resamples=metrics.BATCH)
         covered += low <= truth <= high
     # 99.9 % of counts of 200 at 95 %, one more percent down for the percentile bootstrap's known shortfall.
-    assert stats.binom.ppf(0.0005, 200, 0.94) <= covered <= stats.binom.ppf(0.9995, 200, 0.95)
+    assert scipy.stats.binom.ppf(0.0005, 200, 0.94) <= covered <= scipy.stats.binom.ppf(0.9995, 200, 0.95)
 
 
 def test_interval_of_a_large_data_set_takes_little_memory():

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy.signal import correlate2d
 
 from tests.helpers import COLLECTING
 
 if not COLLECTING:
+    from scipy.signal import correlate2d
+
     from metricad.networks import line_filters
     from metricad.networks.line_filters import DIRECTIONS, RADIUS, SIZES, STRIDE, LineFilters
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
-from skimage.morphology import isotropic_dilation
 
 from metricad.data import images
 from metricad.errors import DataError
@@ -19,6 +18,8 @@ from metricad.scoring.calibration import calibrate
 from tests.helpers import COLLECTING, SIDE, save, scratched, texture
 
 if not COLLECTING:
+    from skimage.morphology import isotropic_dilation
+
     from metricad.inspection import bundle
     from metricad.inspection.detector import PartDetector
     from metricad.networks import residual

@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
 from tests.helpers import COLLECTING, texture
 
 if not COLLECTING:
     import keras
     import rivals
+    from sklearn.neighbors import NearestNeighbors
 
     from metricad.evaluation import candidates
 
