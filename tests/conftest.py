@@ -3,6 +3,7 @@
 TensorFlow is imported only by the fixtures that need it.
 """
 
+import ast
 import functools
 import os
 import shutil
@@ -20,6 +21,7 @@ from tests.helpers import (
     AREA,
     GOOD_IMAGES,
     Outcome,
+    eagerly,
     exporter,
     make_part,
     make_run,
@@ -43,16 +45,6 @@ CORE = {"density", "scoring"}
 """Folders whose tests are quick although they need TensorFlow, and matter most."""
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave files out unread where no test that needs TensorFlow is wanted: importing it takes seconds."""
-    expression = config.option.markexpr
-    if "not tf" not in expression or collection_path.suffix != ".py":
-        return None
-    if "core" in expression and collection_path.parent.name in CORE:
-        return None
-    return "pytestmark = pytest.mark.tf" in collection_path.read_text(encoding="utf-8") or None
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs TensorFlow, exports, the service or a browser; begin with files of slow tests."""
     for item in items:
@@ -73,10 +65,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # The same examples on every machine, however busy it is.
 settings.register_profile(
-    "metricad", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "metricad", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("quick", settings.get_profile("metricad"), max_examples=20)
 settings.load_profile("metricad")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def run_later(request) -> None:
+    """Run what a file of tests has under ``if not COLLECTING``: tests are collected without TensorFlow."""
+    module = request.module
+    for part in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(part, ast.If) and ast.unparse(part.test) == "not COLLECTING":
+            exec(compile(ast.Module(part.body, []), module.__file__, "exec"), vars(module))
+
+
+@pytest.fixture
+def eager():
+    """See `helpers.eagerly`."""
+    with eagerly():
+        yield
 
 
 @pytest.fixture(scope="session")

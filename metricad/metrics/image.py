@@ -1,9 +1,11 @@
-"""Metrics of image scores; for anomaly maps see `metricad.metrics.pixel`."""
+"""Metrics of image scores; for anomaly maps see `metricad.metrics.pixel`.
+
+scikit-learn takes a second to import, so each function imports it.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn import metrics
 
 from metricad.errors import DataError
 
@@ -28,6 +30,8 @@ def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndar
     ValueError
         The numbers of labels and scores differ.
     """
+    from sklearn import metrics
+
     return float(metrics.roc_auc_score(*_checked(defect, scores)))
 
 
@@ -35,6 +39,8 @@ def roc_curve(
     defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute false- and true-positive rates of all thresholds, both from 0 to 1; raises as `auroc` does."""
+    from sklearn import metrics
+
     false_positive, true_positive, _ = metrics.roc_curve(*_checked(defect, scores))
     return false_positive, true_positive
 
@@ -45,6 +51,8 @@ def average_precision(defect: Sequence[bool] | np.ndarray, scores: Sequence[floa
     The value lies in (0, 1]. Chance is near the share of defects among the images. So it can compare methods
     on the same images, but not different sets of images. Raises as `auroc` does.
     """
+    from sklearn import metrics
+
     return float(metrics.average_precision_score(*_checked(defect, scores)))
 
 
@@ -56,6 +64,8 @@ def precision_recall_curve(
     The first point is (0, 1): nothing is marked, and precision is 1 by convention. Every other point is a
     threshold at one of the scores, from the highest to the lowest.
     """
+    from sklearn import metrics
+
     precision, recall, _ = metrics.precision_recall_curve(*_checked(defect, scores))
     return recall[::-1], precision[::-1]
 
@@ -98,6 +108,8 @@ def fpr_at_tpr(
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"true-positive rate must lie in (0, 1], received {tpr}")
+    from sklearn import metrics
+
     # By default scikit-learn drops points on straight segments, but their thresholds are needed.
     rates = metrics.roc_curve(*_checked(defect, scores), drop_intermediate=False)
     false_positive, true_positive = rates[:2]

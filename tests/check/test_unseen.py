@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metricad.check import check, unseen
-from metricad.inspection import cross_validation
-from metricad.networks import hypercolumn
-from tests.helpers import save, scratched, texture
+from metricad.check import check
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.check import unseen
+    from metricad.inspection import cross_validation
+    from metricad.networks import hypercolumn
 
 pytestmark = pytest.mark.tf
 

@@ -11,7 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from data_prep.cli import app as data_prep
 from metricad.data import images
 from metricad.inspection.inspector import FIELDS
 from metricad.versions import versions
@@ -114,9 +116,9 @@ def test_from_training_to_the_report(run_metricad, parts, tmp_path):
 @pytest.fixture
 def small_surfaces(tmp_path):
     """Rendered surfaces of the quick grid, small and few."""
-    command = ["surfaces", "--size", "64", "--normals", "50", "--defects", "3", "--surfaces", "1,4,5,7,8"]
-    command = [sys.executable, "-m", "data_prep", *command, "--data-dir", tmp_path / "data"]
-    subprocess.run(command, check=True, capture_output=True)
+    options = ["--size", "64", "--normals", "50", "--defects", "3", "--surfaces", "1,4,5,7,8"]
+    done = CliRunner().invoke(data_prep, ["surfaces", *options, "--data-dir", str(tmp_path / "data")])
+    assert done.exit_code == 0, done.output
     return tmp_path / "data"
 
 
@@ -141,7 +143,8 @@ def test_the_quick_grid(run_metricad, small_surfaces, tmp_path, monkeypatch):
         settings=replace(quick.settings, triplets_per_round=320),
     )
     monkeypatch.setitem(grid.PRESETS, "quick", fewer)
-    done = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
+    options = ["--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2]
+    done = run_metricad(*arguments, *options, "--jobs", 1)
     assert done.status == 0, done
     lines = done.err.splitlines()
     assert lines[0].startswith("7 cells, 0 done before, ")
@@ -154,7 +157,7 @@ def test_the_quick_grid(run_metricad, small_surfaces, tmp_path, monkeypatch):
     }  # fmt: skip
     assert {row["held_out_normals"] for row in document["results"]} == {0}  # 10 do not do for 5 %
 
-    again = run_metricad(*arguments, "--out", tmp_path / "grid", "--holdout", 0.4, "--epochs", 2)
+    again = run_metricad(*arguments, *options, "--jobs", 1)
     assert again.err.splitlines() == [lines[0].replace("0 done", "7 done")]
     other = run_metricad(*arguments, "--out", tmp_path / "grid")
     assert other.status == 2

@@ -439,8 +439,8 @@ def test_resume_needs_a_run_and_its_own_images(refused, tmp_path):
 def test_interrupted_training_says_how_to_go_on_and_goes_on(run_metricad, tmp_path):
     """A real Ctrl-C, in a process of its own, once the first round is done."""
     source, run, rounds = class_folders(tmp_path / "source"), tmp_path / "run", 5
-    # Rounds of half a second: seconds are left when the first line is read, also on a fast machine.
-    options = train_options(run, source, rounds=rounds, triplets=1600)
+    # Rounds of half a second or more: seconds are left when the first line is read, also on a fast machine.
+    options = train_options(run, source, rounds=rounds, triplets=800)
     command = [sys.executable, "-m", "metricad", *map(str, options)]
     # A shell that runs the tests in the background has Ctrl-C ignored, and a process begins as its parent is.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)

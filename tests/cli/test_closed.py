@@ -18,7 +18,6 @@ from metricad.cli import serve
 from metricad.deploy import loading, signature
 from metricad.deploy.loading import PartFile
 from metricad.errors import BundleError, InspectorError
-from metricad.inspection import bundle
 from metricad.inspection.inspector import FIELDS
 from metricad.inspection.interface import Judgement
 from metricad.monitoring import watch as watching
@@ -26,7 +25,10 @@ from metricad.monitoring.folder import WatchedFolder
 from metricad.monitoring.journal import Journal
 from metricad.scoring.calibration import Calibration
 from metricad.service import app
-from tests.helpers import save, texture
+from tests.helpers import COLLECTING, save, texture
+
+if not COLLECTING:
+    from metricad.inspection import bundle
 
 pytestmark = pytest.mark.tf
 

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from metricad.deploy import export as exporting
 from metricad.deploy import sealed
-from metricad.inspection import bundle
 from tests.cli.test_startup import statuses
-from tests.helpers import save, scratched, texture
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.deploy import export as exporting
+    from metricad.inspection import bundle
 
 pytestmark = pytest.mark.tf
 

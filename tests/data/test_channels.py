@@ -6,7 +6,10 @@ import skimage
 
 from metricad.data.channels import channels_of, is_colored, to_channels, to_luminance
 from metricad.errors import DataError
-from metricad.preprocessing.color import Luminance, Opponents
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.preprocessing.color import Luminance, Opponents
 
 pytestmark = pytest.mark.tf
 

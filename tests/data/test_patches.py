@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from metricad.data import images, patches
 
@@ -119,13 +119,13 @@ def test_noise_is_normal_around_the_mean_with_the_strength_asked_for():
     clean = np.repeat(clean, 50, axis=0)
     noisy = add_noise(clean, side=(32, 32), strength=(0.1, 0.1))
     drawn = (noisy - clean.mean(axis=(1, 2), keepdims=True)).ravel() / 0.1
-    assert stats.kstest(drawn, "norm").pvalue > 0.01
+    assert scipy.stats.kstest(drawn, "norm").pvalue > 0.01
 
 
 def test_each_patch_has_a_strength_of_its_own_evenly_drawn():
     noisy = add_noise(np.zeros((2000, 32, 32), np.float32), side=(32, 32), strength=(0.02, 0.2))
     deviations = noisy.std(axis=(1, 2))
-    assert stats.kstest(deviations, "uniform", args=(0.02, 0.18)).pvalue > 0.01
+    assert scipy.stats.kstest(deviations, "uniform", args=(0.02, 0.18)).pvalue > 0.01
 
 
 def test_rectangles_lie_anywhere_up_to_the_border():
@@ -135,7 +135,7 @@ def test_rectangles_lie_anywhere_up_to_the_border():
     for starts in found[:, :2].T:
         counts = np.bincount(starts, minlength=25)
         assert len(counts) == 25
-        assert stats.chisquare(counts).pvalue > 0.001
+        assert scipy.stats.chisquare(counts).pvalue > 0.001
 
 
 def test_the_clean_patches_are_left_alone_and_the_seed_decides():

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-import tensorflow_datasets as tfds
 from typer.testing import CliRunner
 
-from data_prep.building import prepare
 from data_prep.cli import app
 from data_prep.dagm2007 import ellipses, layout
-from data_prep.dagm2007.builder import Dagm2007
 from metricad.errors import DataError
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import tensorflow_datasets as tfds
+
+    from data_prep.building import prepare
+    from data_prep.dagm2007.builder import Dagm2007
 
 pytestmark = pytest.mark.tf
 
@@ -48,7 +52,7 @@ def listed(folder: Path, defects: str, *, suffix: str = ".PNG") -> Path:
     return labels
 
 
-def read(folder: Path, split: str) -> tuple[tfds.core.DatasetBuilder, dict]:
+def read(folder: Path, split: str) -> tuple["tfds.core.DatasetBuilder", dict]:
     builder = tfds.builder_from_directory(folder)
     examples = tfds.as_numpy(builder.as_dataset(split=split))
     return builder, {example["name"].decode(): example for example in examples}

@@ -5,13 +5,17 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from typer.testing import CliRunner
 
 from data_prep.cli import app
 from data_prep.surfaces import generator
-from data_prep.surfaces.builder import Surfaces, config_of
 from data_prep.surfaces.plan import Plan
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import tensorflow_datasets as tfds
+
+    from data_prep.surfaces.builder import Surfaces, config_of
 
 SMALL = Plan(size=64, normals=3, defects=2, seed=5, surfaces=(8, 5))
 

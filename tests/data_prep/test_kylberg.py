@@ -5,14 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-import tensorflow_datasets as tfds
 from typer.testing import CliRunner
 
-from data_prep.building import prepare
 from data_prep.cli import app
 from data_prep.kylberg import layout
-from data_prep.kylberg.builder import Kylberg
 from metricad.errors import DataError
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import tensorflow_datasets as tfds
+
+    from data_prep.building import prepare
+    from data_prep.kylberg.builder import Kylberg
 
 pytestmark = pytest.mark.tf
 

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import mahalanobis
-from scipy.stats import multivariate_normal
 
 from metricad.density.covariance import log_peak, shrunk, whitening
-from metricad.density.mixture import GaussianMixture, MixtureMoments, _moments, whitened
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from scipy.spatial.distance import mahalanobis
+    from scipy.stats import multivariate_normal
+
+    from metricad.density.mixture import GaussianMixture, MixtureMoments, _moments, whitened
 
 pytestmark = pytest.mark.tf
 

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import mahalanobis
-from scipy.stats import multivariate_normal
 
-from metricad.density.mixture import GaussianMixture
-from metricad.density.positional import PositionalGaussian, PositionalMoments
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from scipy.spatial.distance import mahalanobis
+    from scipy.stats import multivariate_normal
+
+    from metricad.density.mixture import GaussianMixture
+    from metricad.density.positional import PositionalGaussian, PositionalMoments
 
 pytestmark = pytest.mark.tf
 

@@ -17,10 +17,12 @@ from metricad.data.levels import Levels
 from metricad.deploy import exported, sealed
 from metricad.deploy.metadata import KEY, Description
 from metricad.errors import BundleError, DataError, InspectorError
-from metricad.inspection import bundle
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring.calibration import Calibration
-from tests.helpers import AREA, LARGE, SMALL, assert_same, defective, save, surface
+from tests.helpers import AREA, COLLECTING, LARGE, SMALL, assert_same, defective, save, surface
+
+if not COLLECTING:
+    from metricad.inspection import bundle
 
 FORMATS = ["onnx", "litert", "openvino", "saved-model"]
 

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from metricad.data import images
-from metricad.deploy import export, exported, graph, reduced_precision
+from metricad.deploy import exported
 from metricad.errors import DataError
-from metricad.metrics.image import auroc
 from metricad.scoring.calibration import calibrate
-from tests.helpers import save, scratched, texture
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.deploy import export, graph, reduced_precision
+    from metricad.metrics.image import auroc
 
 pytestmark = pytest.mark.tf
 

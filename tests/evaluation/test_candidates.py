@@ -5,14 +5,18 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.manifold import trustworthiness
 
 from metricad import methods
 from metricad.data.datasets import Sample, Surface
-from metricad.evaluation import candidates, comparison, protocol, results
-from metricad.evaluation.protocol import Method
-from metricad.reporting import embeddings
-from tests.helpers import save, scratched, texture
+from metricad.evaluation import results
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from sklearn.manifold import trustworthiness
+
+    from metricad.evaluation import candidates, comparison, protocol
+    from metricad.evaluation.protocol import Method
+    from metricad.reporting import embeddings
 
 pytestmark = pytest.mark.tf
 

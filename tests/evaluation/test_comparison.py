@@ -5,11 +5,13 @@ import pytest
 
 from metricad.data.datasets import Sample, Surface
 from metricad.errors import BundleError, DataError, RunError
-from metricad.evaluation import candidates, comparison
-from metricad.networks import hypercolumn, pretrained
-from metricad.training import runs
 from metricad.training.settings import Settings
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    from metricad.evaluation import candidates, comparison
+    from metricad.networks import hypercolumn, pretrained
+    from metricad.training import runs
 
 pytestmark = pytest.mark.tf
 

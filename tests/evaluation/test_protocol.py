@@ -4,13 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from metricad.data.datasets import Sample, Surface
 from metricad.errors import DataError
-from metricad.evaluation import candidates, protocol, surface_checks
-from metricad.evaluation.protocol import Method
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    from metricad.evaluation import candidates, protocol, surface_checks
+    from metricad.evaluation.protocol import Method
 
 pytestmark = pytest.mark.tf
 
@@ -45,11 +48,12 @@ def surface():
     return Surface("made", "flat", fit, (*good, *defects))
 
 
-METHOD = Method("brightness", "trained", Brightness, network="run", units=4, seed=3)
+if not COLLECTING:
+    METHOD = Method("brightness", "trained", Brightness, network="run", units=4, seed=3)
 
 
-def judge(surface, method=METHOD, **options):
-    (found,) = protocol.evaluate([method], surface, **options)
+def judge(surface, method=None, **options):
+    (found,) = protocol.evaluate([method or METHOD], surface, **options)
     return found
 
 

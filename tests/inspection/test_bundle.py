@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from metricad.density import MEANS
 from metricad.errors import BundleError
-from metricad.inspection import bundle
-from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
-from metricad.networks import hypercolumn, residual
 from metricad.preprocessing.regions import ForegroundRegion
 from metricad.scoring.calibration import calibrate
-from tests.helpers import repack, surface, texture
+from tests.helpers import COLLECTING, repack, surface, texture
+
+if not COLLECTING:
+    from metricad.inspection import bundle
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import hypercolumn, residual
 
 pytestmark = pytest.mark.tf
 

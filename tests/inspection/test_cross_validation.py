@@ -5,11 +5,13 @@ import pytest
 
 from metricad.density import MEANS
 from metricad.errors import DataError
-from metricad.inspection import cross_validation, fit_detector
-from metricad.inspection.detector import PartDetector
-from metricad.networks import hypercolumn, residual
 from metricad.preprocessing.regions import MaskRegion
-from tests.helpers import surface, texture
+from tests.helpers import COLLECTING, surface, texture
+
+if not COLLECTING:
+    from metricad.inspection import cross_validation, fit_detector
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import hypercolumn, residual
 
 pytestmark = pytest.mark.tf
 
@@ -120,7 +122,7 @@ def test_a_fold_with_another_intensity_transform_gets_features_of_its_own(networ
     look = fit_detector.Look.at(detector, images)
     curves = [look.settings(without=[i])["curve"] for i in range(6)]
     assert set(curves) == {"linear", "logarithmic"}
-    learned = []
+    learned, learn = [], fit_detector.learn
     monkeypatch.setattr(
         fit_detector, "learn", lambda *given: learned.append(given[0].settings["curve"]) or learn(*given)
     )
@@ -128,9 +130,6 @@ def test_a_fold_with_another_intensity_transform_gets_features_of_its_own(networ
     assert sorted(learned) == ["linear", "logarithmic"]
     assert detector.settings["curve"] == look.settings()["curve"]
     assert np.isfinite(found).all()
-
-
-learn = fit_detector.learn
 
 
 def test_folds_repeat_the_choice_of_density(network, good):

@@ -13,19 +13,19 @@ from PIL import Image
 from metricad.data import images
 from metricad.deploy import loading
 from metricad.errors import DataError
-from metricad.inspection import fit
-from metricad.inspection.detector import PartDetector
-from metricad.inspection.fit import calibrate_inspector, fit_inspector
 from metricad.inspection.inspector import FIELDS, Inspection, Inspector
-from metricad.networks import residual
 from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import Calibration
-from metricad.training import runs
-from tests.helpers import GOOD_IMAGES, save, scratched, texture
+from tests.helpers import COLLECTING, GOOD_IMAGES, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.inspection import fit
+    from metricad.inspection.detector import PartDetector
+    from metricad.inspection.fit import calibrate_inspector, fit_inspector
+    from metricad.networks import residual
+    from metricad.training import runs
 
 pytestmark = pytest.mark.tf
-
-HALF = residual.RECEPTIVE_FIELD // 2
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +231,8 @@ def test_what_is_said_agrees_with_the_distance_map(fitted):
 @pytest.mark.parametrize("corner", [(14, 40), (40, 14), (44, 44)])
 def test_the_peak_is_at_the_scratch(fitted, corner):
     inspection, _ = fitted.inspect(scratched(new_part(), *corner))
-    assert abs(inspection.peak_row - (corner[0] + 2.5)) <= HALF + 3
-    assert abs(inspection.peak_col - (corner[1] + 2.5)) <= HALF + 3
+    assert abs(inspection.peak_row - (corner[0] + 2.5)) <= residual.RECEPTIVE_FIELD // 2 + 3
+    assert abs(inspection.peak_col - (corner[1] + 2.5)) <= residual.RECEPTIVE_FIELD // 2 + 3
 
 
 def test_exactly_at_the_threshold_a_part_is_still_good(fitted):

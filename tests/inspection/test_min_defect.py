@@ -9,10 +9,13 @@ import pytest
 
 from metricad.data import images
 from metricad.errors import BundleError, DataError
-from metricad.inspection import bundle, min_defect
 from metricad.scoring.calibration import calibrate
 from metricad.service.judge import Judge, RequestLimits
 from tests import helpers
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.inspection import bundle, min_defect
 
 pytestmark = pytest.mark.tf
 

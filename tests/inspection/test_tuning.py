@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 
 from metricad.errors import DataError
-from metricad.inspection import bundle, tuning
-from metricad.inspection.tuning import ALL, Trial, choices, choose, measure, tune
 from metricad.metrics import image as metrics
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.score_names import SCORES
 from metricad.synthetic import defects
-from tests.helpers import save, surface, texture
+from tests.helpers import COLLECTING, save, surface, texture
+
+if not COLLECTING:
+    from metricad.inspection import bundle, tuning
+    from metricad.inspection.tuning import Trial, choices, choose, measure, tune
 
 pytestmark = pytest.mark.tf
 
+ALL = "all"
 TRIED = [(score, ALL) for score in SCORES]
 BASE = TRIED[0]
 

@@ -2,15 +2,18 @@
 
 import inspect
 
-import keras
 import numpy as np
 import pytest
 
 from metricad.data import images
 from metricad.errors import DataError
-from metricad.methods import autoencoder
-from metricad.methods.autoencoder import AutoencoderDetector
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import autoencoder
+    from metricad.methods.autoencoder import AutoencoderDetector
 
 pytestmark = pytest.mark.tf
 
@@ -77,7 +80,7 @@ def test_images_of_other_sizes_have_maps_of_their_own_size(fitted):
     assert anomaly_map.dtype == np.float32
 
 
-def test_images_of_differing_sizes_are_learned_from():
+def test_images_of_differing_sizes_are_learned_from(eager):
     other = AutoencoderDetector(**TINY).fit([*GOOD[:7], images.resize(GOOD[7], (48, 70))])
     assert other.losses[-1] < other.losses[0]
 
@@ -101,8 +104,7 @@ def test_flips_mirror_left_to_right_about_half_of_the_images():
     assert 70 < sum(mirrored) < 130
 
 
-@pytest.mark.slow
-def test_the_seed_and_flips_count_and_interruptions_do_not(tmp_path):
+def test_the_seed_and_flips_count_and_interruptions_do_not(tmp_path, eager):
     """Nor does Keras's own seed."""
 
     class Stop(Exception):

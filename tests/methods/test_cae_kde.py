@@ -2,15 +2,18 @@
 
 import inspect
 
-import keras
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from metricad.data import images
-from metricad.methods import cae_kde
-from metricad.methods.cae_kde import CaeKdeDetector, Standard
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import cae_kde
+    from metricad.methods.cae_kde import CaeKdeDetector, Standard
 
 pytestmark = pytest.mark.tf
 
@@ -45,7 +48,7 @@ def test_log_density_equals_scipys():
     codes = np.random.default_rng(1).normal(size=(40, 1))
     kde = cae_kde.fit_density(codes, seed=0)
     # SciPy's bandwidth is in standard deviations of the sample.
-    theirs = stats.gaussian_kde(codes.T, bw_method=kde.bandwidth_ / codes.std(ddof=1))
+    theirs = scipy.stats.gaussian_kde(codes.T, bw_method=kde.bandwidth_ / codes.std(ddof=1))
     points = np.linspace(-4, 4, 17)
     np.testing.assert_allclose(kde.score_samples(points[:, np.newaxis]), theirs.logpdf(points), rtol=1e-6)
 
@@ -87,7 +90,7 @@ def test_thresholds_and_score_are_those_of_held_out_images_alone(fitted):
     assert fitted.density_threshold == pytest.approx(np.quantile(densities, 0.05))
     assert fitted.error_threshold == pytest.approx(np.quantile(errors, 0.95))
     scores = np.array([fitted.score(image) for image in held_out(fitted)])
-    expected = stats.zscore(errors, ddof=1) - stats.zscore(densities, ddof=1)
+    expected = scipy.stats.zscore(errors, ddof=1) - scipy.stats.zscore(densities, ddof=1)
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
     # The image is far out by both.
     density, error = fitted.measure(np.ones((32, 32), np.float32))
@@ -135,7 +138,7 @@ def test_the_score_of_the_farthest_image_is_finite(fitted):
     assert np.isfinite(fitted.score(1e3 * GOOD[0]))
 
 
-def test_images_that_never_vary_still_compare():
+def test_images_that_never_vary_still_compare(eager):
     flat = np.zeros((32, 32), np.float32)
     detector = CaeKdeDetector(**TINY).fit([flat] * 6)
     assert np.isfinite(detector.score(flat))
@@ -148,8 +151,7 @@ def test_a_measure_that_never_varies_has_a_scale():
     assert standard(2.1) > 100
 
 
-@pytest.mark.slow
-def test_the_seed_counts_and_interruptions_do_not(tmp_path):
+def test_the_seed_counts_and_interruptions_do_not(tmp_path, eager):
     """Nor does Keras's own seed."""
 
     class Stop(Exception):
@@ -189,7 +191,7 @@ def test_wrong_settings_are_refused(wrong, message):
         CaeKdeDetector(**{**TINY, **wrong})
 
 
-def test_too_few_images_are_refused():
+def test_too_few_images_are_refused(eager):
     with pytest.raises(ValueError, match="no images to fit to"):
         CaeKdeDetector(**TINY).fit([])
     with pytest.raises(ValueError, match="expected at least 4 good images"):

@@ -2,7 +2,6 @@
 
 import inspect
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +9,13 @@ from hypothesis import strategies as st
 
 from metricad.data import images
 from metricad.errors import RunError
-from metricad.methods import cpcae_knn
-from metricad.methods.cpcae_knn import CpcaeKnnDetector
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import cpcae_knn
+    from metricad.methods.cpcae_knn import CpcaeKnnDetector
 
 pytestmark = pytest.mark.tf
 
@@ -143,8 +146,7 @@ def test_maps_have_the_images_size(fitted):
     assert anomaly_map.min() >= 0
 
 
-@pytest.mark.slow
-def test_an_interrupted_training_ends_like_an_unbroken_one(tmp_path):
+def test_an_interrupted_training_ends_like_an_unbroken_one(tmp_path, eager):
     class Stopped(Exception):
         pass
 

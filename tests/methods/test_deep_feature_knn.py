@@ -5,9 +5,11 @@ import inspect
 import numpy as np
 import pytest
 
-from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
-from metricad.networks import imagenet
-from tests.helpers import colored, scratched, texture
+from tests.helpers import COLLECTING, colored, scratched, texture
+
+if not COLLECTING:
+    from metricad.methods.deep_feature_knn import DeepFeatureKnnDetector
+    from metricad.networks import imagenet
 
 pytestmark = pytest.mark.tf
 

@@ -3,15 +3,18 @@
 import inspect
 import sys
 
-import keras
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from metricad.errors import DataError, MetricadError
-from metricad.methods import denoising, training_loop
-from metricad.methods.denoising import DenoisingDetector, hu_moments
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, scratched, texture
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import denoising, training_loop
+    from metricad.methods.denoising import DenoisingDetector, hu_moments
 
 pytestmark = pytest.mark.tf
 
@@ -131,7 +134,7 @@ def test_small_images_are_cropped_to_the_smallest(untrained):
         assert noisy.shape == clean.shape == (2, side, side, 1)
 
 
-def test_the_seed_is_of_the_weights_and_of_the_training(untrained):
+def test_the_seed_is_of_the_weights_and_of_the_training(untrained, eager):
     first, again, other = (DenoisingDetector(**TINY, seed=seed).fit(GOOD[:2]) for seed in (1, 1, 2))
     assert untrained["seed"] == 2
     weights = [detector.model.get_weights() for detector in (first, again, other)]
@@ -139,8 +142,7 @@ def test_the_seed_is_of_the_weights_and_of_the_training(untrained):
     assert not np.array_equal(weights[0][0], weights[2][0])
 
 
-@pytest.mark.slow
-def test_neither_interruptions_nor_the_seed_of_keras_count(tmp_path):
+def test_neither_interruptions_nor_the_seed_of_keras_count(tmp_path, eager):
 
     class Stop(Exception):
         pass

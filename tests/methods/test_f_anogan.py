@@ -1,15 +1,18 @@
 """f-AnoGAN: the penalty in closed form, who is stepped when, the score by hand, and resuming."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from metricad.data import images
 from metricad.errors import DataError, RunError
-from metricad.methods import f_anogan, f_anogan_networks
-from metricad.methods.f_anogan import FAnoGanDetector
-from tests.helpers import scratched, texture
+from tests.helpers import COLLECTING, eagerly, scratched, texture
+
+if not COLLECTING:
+    import keras
+    import tensorflow as tf
+
+    from metricad.methods import f_anogan, f_anogan_networks
+    from metricad.methods.f_anogan import FAnoGanDetector
 
 pytestmark = pytest.mark.tf
 
@@ -37,7 +40,8 @@ def stop_after(count):
 @pytest.fixture(scope="module")
 def fitted():
     calls = []
-    detector = FAnoGanDetector(**TINY, kappa=0.7, on_epoch=lambda: calls.append(1)).fit(iter(GOOD))
+    with eagerly():
+        detector = FAnoGanDetector(**TINY, kappa=0.7, on_epoch=lambda: calls.append(1)).fit(iter(GOOD))
     assert len(calls) == TINY["epochs"] + TINY["encoder_epochs"]
     return detector
 
@@ -174,7 +178,7 @@ def test_the_encoder_s_training_leaves_generator_and_critic_untouched_bit_for_bi
     assert not any(map(np.array_equal, encoder, networks.encoder.get_weights()))
 
 
-def test_more_encoder_epochs_change_the_encoder_alone(fitted, monkeypatch):
+def test_more_encoder_epochs_change_the_encoder_alone(fitted, monkeypatch, eager):
     made = []
 
     class Seen(f_anogan_networks.Training):
@@ -244,7 +248,7 @@ def test_a_scratch_scores_above_good_images_and_lights_up_where_it_is():
     assert mean_map[9:14, 2:7].mean() > 3 * mean_map[:7].mean()
 
 
-def test_another_seed_gives_another_detector_and_leaves_the_global_random_state_alone(fitted):
+def test_another_seed_gives_another_detector_and_leaves_the_global_random_state_alone(fitted, eager):
     keras.utils.set_random_seed(5)
     expected = [float(tf.random.uniform(())), np.random.get_state()[1].tolist()]  # noqa: NPY002
     keras.utils.set_random_seed(5)
@@ -253,8 +257,7 @@ def test_another_seed_gives_another_detector_and_leaves_the_global_random_state_
     assert other.score(GOOD[0]) != fitted.score(GOOD[0])
 
 
-@pytest.mark.slow
-def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(fitted, tmp_path):
+def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(fitted, tmp_path, eager):
     folder = tmp_path / "kept"
     for count in (1, 2):  # epochs, so within the first training and within the second
         keras.utils.set_random_seed(count)  # which nothing may follow from

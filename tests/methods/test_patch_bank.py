@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.random_projection import GaussianRandomProjection
 
-from metricad.methods import patch_bank
-from metricad.methods.patch_bank import PatchBankDetector
-from tests.helpers import colored, scratched
+from tests.helpers import COLLECTING, colored, scratched
+
+if not COLLECTING:
+    from sklearn.random_projection import GaussianRandomProjection
+
+    from metricad.methods import patch_bank
+    from metricad.methods.patch_bank import PatchBankDetector
 
 pytestmark = pytest.mark.tf
 

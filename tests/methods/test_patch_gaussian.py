@@ -4,11 +4,14 @@ import inspect
 
 import numpy as np
 import pytest
-import scipy.spatial.distance
 
-from metricad.methods import patch_gaussian
-from metricad.methods.patch_gaussian import PatchGaussianDetector
-from tests.helpers import colored, scratched, texture
+from tests.helpers import COLLECTING, colored, scratched, texture
+
+if not COLLECTING:
+    import scipy.spatial.distance
+
+    from metricad.methods import patch_gaussian
+    from metricad.methods.patch_gaussian import PatchGaussianDetector
 
 pytestmark = pytest.mark.tf
 

@@ -2,12 +2,16 @@
 
 import shutil
 
-import keras
 import numpy as np
 import pytest
 
 from metricad.errors import DataError, RunError
-from metricad.methods import training_loop
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import keras
+
+    from metricad.methods import training_loop
 
 pytestmark = pytest.mark.tf
 

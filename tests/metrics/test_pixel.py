@@ -5,10 +5,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import roc_auc_score
 
 from metricad.errors import DataError
 from metricad.metrics.pixel import PixelMetrics
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from sklearn.metrics import roc_auc_score
 
 
 def images(values, *, side=6):

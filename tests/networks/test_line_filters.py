@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.signal import correlate2d
 
-from metricad.networks import line_filters
-from metricad.networks.line_filters import DIRECTIONS, RADIUS, SIZES, STRIDE, LineFilters
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from scipy.signal import correlate2d
+
+    from metricad.networks import line_filters
+    from metricad.networks.line_filters import DIRECTIONS, RADIUS, SIZES, STRIDE, LineFilters
 
 pytestmark = pytest.mark.tf
 
@@ -117,7 +121,7 @@ def test_a_faint_long_line_is_found_where_it_is_and_a_short_one_is_not(standard)
     assert largest[200] > plain + 3
 
 
-@pytest.mark.parametrize("direction", range(DIRECTIONS))
+@pytest.mark.parametrize("direction", range(8))
 def test_a_line_answers_most_in_its_own_direction(direction):
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     angle = direction * np.pi / DIRECTIONS

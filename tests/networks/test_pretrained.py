@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from metricad.inspection import bundle
-from metricad.networks import pretrained
-from tests.helpers import save, scratched, texture
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.inspection import bundle
+    from metricad.networks import pretrained
 
 pytestmark = pytest.mark.tf
 

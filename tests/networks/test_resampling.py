@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from metricad.networks.resampling import AtLeast, Halve, Nearest
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.networks.resampling import AtLeast, Halve, Nearest
 
 pytestmark = pytest.mark.tf
 

@@ -1,10 +1,14 @@
 """The network's geometry, which everything that places a map on an image relies on."""
 
-import keras
 import numpy as np
 import pytest
 
-from metricad.networks import factory, residual
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import keras
+
+    from metricad.networks import factory, residual
 
 pytestmark = pytest.mark.tf
 

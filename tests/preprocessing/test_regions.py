@@ -7,19 +7,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
-from skimage.morphology import isotropic_dilation
 
 from metricad.data import images
 from metricad.errors import DataError
-from metricad.inspection import bundle
-from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
-from metricad.networks import residual
 from metricad.preprocessing import foreground
 from metricad.preprocessing.regions import KINDS, ForegroundRegion, MaskRegion
 from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import calibrate
-from tests.helpers import SIDE, save, scratched, texture
+from tests.helpers import COLLECTING, SIDE, save, scratched, texture
+
+if not COLLECTING:
+    from skimage.morphology import isotropic_dilation
+
+    from metricad.inspection import bundle
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import residual
 
 pytestmark = pytest.mark.tf
 

@@ -7,8 +7,12 @@ import pytest
 from PIL import Image
 
 from metricad.evaluation.detectability import Chart, Count, Example, Setting
-from metricad.reporting import datasheet, markdown
+from metricad.reporting import markdown
 from metricad.reporting.document import Table
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.reporting import datasheet
 
 SIZES, CONTRASTS = (1, 2, 3), (0.1, 0.2)
 

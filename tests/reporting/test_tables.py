@@ -8,8 +8,12 @@ import pytest
 from metricad.errors import DataError
 from metricad.evaluation.results import Cost, Example, Network, Result, Study
 from metricad.metrics import image as metrics
-from metricad.reporting import paper_table, report, tables
+from metricad.reporting import paper_table, tables
 from metricad.reporting.summary import Setting, Summary
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.reporting import report
 
 GOOD, DEFECTS = 20, 10
 KNOWN, NOVEL = ("class1", "class2"), ("class7",)

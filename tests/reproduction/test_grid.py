@@ -4,9 +4,12 @@ import pytest
 
 from metricad.data.datasets import Sample, Surface
 from metricad.errors import DataError
-from metricad.reproduction import grid
-from metricad.reproduction.grid import PRESETS, Grid, Trained
 from metricad.training.settings import Settings
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.reproduction import grid
+    from metricad.reproduction.grid import PRESETS, Grid, Trained
 
 pytestmark = pytest.mark.tf
 
@@ -18,14 +21,15 @@ def surface(name, dataset="made/small", fit=4, test=3):
     return Surface(dataset, name, samples("fit", fit), samples("test", test))
 
 
-SMALL = Grid(
-    textures=("cloth",), objects="things", known=("k:a,b",), novel=("n",), units=(4, 8), seeds=(0, 7)
-)
+if not COLLECTING:
+    SMALL = Grid(
+        textures=("cloth",), objects="things", known=("k:a,b",), novel=("n",), units=(4, 8), seeds=(0, 7)
+    )
 DATA = {"k:a,b": [surface("a"), surface("b")], "n": [surface("c", fit=8)]}
 
 
-def cells(changed=SMALL, data=DATA):
-    return grid.cells(changed, data, dict.fromkeys(data, 64 * 64))
+def cells(changed=None, data=DATA):
+    return grid.cells(changed or SMALL, data, dict.fromkeys(data, 64 * 64))
 
 
 def test_the_papers_grid_has_twelve_networks():

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from data_prep.building import prepare
-from data_prep.cifar100.builder import Cifar100Gray
-from data_prep.dagm2007.builder import Dagm2007
-from data_prep.kylberg.builder import Kylberg
-from metricad.reproduction import grid, runner
-from tests.data_prep.test_cifar100 import Original
-from tests.helpers import save, scratched, texture
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from data_prep.building import prepare
+    from data_prep.cifar100.builder import Cifar100Gray
+    from data_prep.dagm2007.builder import Dagm2007
+    from data_prep.kylberg.builder import Kylberg
+    from metricad.reproduction import grid, runner
+    from tests.data_prep.cifar100 import Original
 
 pytestmark = pytest.mark.tf
 

@@ -1,5 +1,6 @@
 """A grid from plan to report, on small surfaces: skipped, resumed, killed, refused, incomplete."""
 
+import os
 import pickle
 import random
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,12 +18,15 @@ import pytest
 from metricad.data import images
 from metricad.errors import DataError, RunError
 from metricad.evaluation import results
-from metricad.evaluation.protocol import Protocol
-from metricad.reproduction import runner
-from metricad.reproduction.grid import Grid
 from metricad.training.settings import Settings
 from metricad.versions import versions
-from tests.helpers import save, scratched, texture
+from tests.helpers import COLLECTING, save, scratched, texture
+
+if not COLLECTING:
+    from metricad.evaluation.protocol import Protocol
+    from metricad.reporting import report
+    from metricad.reproduction import runner, workers
+    from metricad.reproduction.grid import Grid
 
 pytestmark = pytest.mark.tf
 
@@ -88,7 +93,9 @@ def unbroken(grid, tmp_path_factory):
     """The folder of a grid that was run in one go, and what was called meanwhile."""
     out = tmp_path_factory.mktemp("grid") / "out"
     log = Log()
-    study, missing = runner.reproduce(grid, out, jobs=2, progress=log.progress())
+    # One thread for each process: their number decides how sums are rounded.
+    with mock.patch("os.cpu_count", return_value=2):
+        study, missing = runner.reproduce(grid, out, jobs=2, progress=log.progress())
     assert missing == []
     return out, study, log
 
@@ -97,6 +104,20 @@ def unbroken(grid, tmp_path_factory):
 def finished(unbroken, tmp_path):
     """A copy of it that a test may change."""
     return shutil.copytree(unbroken[0], tmp_path / "out")
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Work in this process and leave out the report: another process would first import TensorFlow."""
+
+    def run(units, work, context, *, on_start, on_done, on_failure, **_):
+        for unit in units:
+            on_start(unit)
+            failure = workers._attempt(runner.work, unit, context)
+            on_done(unit, 0.0) if failure is None else on_failure(unit, failure)
+
+    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr(report, "write", lambda study, out: None)
 
 
 CELLS = 2 + 2 * (2 + 1 + 1)
@@ -145,14 +166,13 @@ def test_no_path_of_the_machine_is_in_the_results(unbroken, data):
         assert str(data.parent) not in path.read_text(), path
 
 
-@pytest.mark.slow
-def test_what_is_done_is_not_done_again(unbroken, grid, finished):
+def test_what_is_done_is_not_done_again(unbroken, grid, finished, at_once):
     shutil.rmtree(finished / "evaluations" / "h2-0" / "novel-crossed")
     shutil.rmtree(finished / "networks" / "h2-objects-0")
     (finished / "networks" / "h2-objects-0").mkdir()
     (finished / "networks" / "h2-objects-0" / ".partial-x").mkdir()  # left by a process that was killed
     log = Log()
-    _, missing = runner.reproduce(grid, finished, jobs=1, progress=log.progress())
+    _, missing = runner.reproduce(grid, finished, progress=log.progress())
     assert missing == []
     assert log == [
         ("plan", CELLS, CELLS - 2),
@@ -165,14 +185,14 @@ def test_what_is_done_is_not_done_again(unbroken, grid, finished):
     assert not list(finished.rglob(".partial*"))
 
 
-def test_moved_data_is_the_same_data(grid, finished, data, tmp_path, monkeypatch):
+def test_moved_data_is_the_same_data(grid, finished, data, tmp_path, monkeypatch, at_once):
     """And sources may be given relative to where one is."""
     shutil.copytree(data, tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
     here = {"textures": ("textures",), "known": ("known",), "novel": ("novel:crossed",)}
     moved = replace(grid, **here, objects="objects")
     log = Log()
-    runner.reproduce(moved, finished, jobs=1, progress=log.progress())
+    runner.reproduce(moved, finished, progress=log.progress())
     assert log == [("plan", CELLS, CELLS)]
 
 
@@ -194,8 +214,7 @@ def test_a_folder_in_which_another_process_works_is_left_alone(grid, finished):
             runner.reproduce(grid, finished)
 
 
-@pytest.mark.slow
-def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, data, tmp_path):
+def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, data, tmp_path, at_once):
     moved = tmp_path / "moved"
     shutil.copytree(data, moved)
     there = {name: (str(moved / name),) for name in ("textures", "known", "novel")}
@@ -204,7 +223,7 @@ def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, dat
         shutil.rmtree(finished / "evaluations" / judge / "novel-crossed")
     (moved / "novel" / "crossed" / "test" / "good" / "1.png").write_bytes(b"no image")
     log = Log()
-    study, missing = runner.reproduce(changed, finished, jobs=1, progress=log.progress())
+    study, missing = runner.reproduce(changed, finished, progress=log.progress())
     assert [cell.name for cell in missing] == [
         "evaluate h2-0 on crossed",
         "evaluate h2-objects-0 on crossed",
@@ -222,7 +241,7 @@ def test_a_cell_that_fails_is_reported_and_the_rest_is_there(grid, finished, dat
     assert not any(one.network == "h2-0" and one.surface == "crossed" for one in study.results)
 
     save(moved / "novel" / "crossed" / "test" / "good" / "1.png", texture(np.random.default_rng(5)))
-    _, missing = runner.reproduce(changed, finished, jobs=1)
+    _, missing = runner.reproduce(changed, finished)
     assert missing == []
     assert not (finished / "errors").exists()
 
@@ -249,13 +268,15 @@ def test_the_estimate_grows_with_the_work(grid):
 # Killed at random moments.
 
 RUN = """
-import pickle, sys
+import os, pickle, sys
 from metricad.deploy import native_output
 if __name__ == "__main__":
     native_output.load_tensorflow()
-    from metricad.reproduction import runner
+    from metricad.reporting import report
+    from metricad.reproduction import runner, workers
     grid = pickle.loads(bytes.fromhex(sys.argv[1]))
-    runner.reproduce(grid, sys.argv[2], jobs=2)
+    os.cpu_count = lambda: 1
+    runner.reproduce(grid, sys.argv[2], jobs=1)
 """
 
 
@@ -289,7 +310,7 @@ def wait_until(condition, seconds=120):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers of a killed process in /proc")
-def test_killed_again_and_again_it_ends_like_an_unbroken_run(grid, unbroken, tmp_path):
+def test_killed_again_and_again_it_ends_like_an_unbroken_run(grid, unbroken, tmp_path, monkeypatch):
     script, out = tmp_path / "run.py", tmp_path / "out"
     script.write_text(RUN)
     command = [sys.executable, str(script), pickle.dumps(grid).hex(), str(out)]
@@ -302,7 +323,8 @@ def test_killed_again_and_again_it_ends_like_an_unbroken_run(grid, unbroken, tmp
         assert milestones(out) > reached  # what was reached is kept, and some of it was new
         kills += 1
     assert kills >= 2
-    runner.reproduce(grid, out, jobs=2)  # as before: the number of threads decides how sums are rounded
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    runner.reproduce(grid, out, jobs=1)
     for name in ("results.json", "results.examples.npz"):
         assert (out / name).read_bytes() == (unbroken[0] / name).read_bytes(), name
     assert not list(out.rglob(".partial*"))

@@ -6,16 +6,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from metricad.networks import hypercolumn, residual
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring import anomaly_maps
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.networks import hypercolumn, residual
 
 pytestmark = pytest.mark.tf
 
-GRIDS = [residual.GRID, hypercolumn.GRID, hypercolumn.GRID.halved()]
-every_grid = pytest.mark.parametrize("grid", GRIDS, ids=["paper", "hypercolumn", "halved"])
+every_grid = pytest.mark.parametrize("grid", ["paper", "hypercolumn", "halved"], indirect=True)
 image_shapes = st.tuples(st.integers(136, 190), st.integers(136, 190))
+
+
+def grids():
+    return {"paper": residual.GRID, "hypercolumn": hypercolumn.GRID, "halved": hypercolumn.GRID.halved()}
+
+
+@pytest.fixture(scope="module")
+def grid(request):
+    return grids()[request.param]
 
 
 def random_map(shape, grid, seed=0):
@@ -89,7 +100,7 @@ def test_a_center_beyond_the_image_takes_the_outermost_pixel():
 
 
 def test_the_middle_of_the_first_feature_is_a_whole_pixel():
-    assert [grid.middle for grid in (*GRIDS, FeatureGrid(7, 4, 20))] == [16, 8, 16, 7]
+    assert [grid.middle for grid in (*grids().values(), FeatureGrid(7, 4, 20))] == [16, 8, 16, 7]
 
 
 def test_an_image_without_features_is_refused():

@@ -7,9 +7,9 @@ from math import ceil
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from metricad.errors import DataError
 from metricad.scoring.calibration import (
@@ -89,7 +89,7 @@ def test_scores_come_in_any_order_and_as_any_iterable():
 def test_percentile_is_scipys_weak_one(scores, probe):
     found = Calibration(np.sort(scores), 0.5)
     for score in (probe, *scores):
-        expected = stats.percentileofscore(scores, score, kind="weak")
+        expected = scipy.stats.percentileofscore(scores, score, kind="weak")
         assert found.percentile(score) == pytest.approx(expected)
 
 
@@ -209,7 +209,7 @@ def test_one_score_fewer_has_no_tail():
 
 def test_estimated_rates_are_near_those_of_known_distributions():
     rng = np.random.default_rng(0)
-    for distribution in (stats.norm, stats.gamma(3), stats.expon):
+    for distribution in (scipy.stats.norm, scipy.stats.gamma(3), scipy.stats.expon):
         made = [calibrate(distribution.rvs(size=60, random_state=rng), 0.01) for _ in range(100)]
         rates = distribution.sf([one.threshold for one in made])
         assert 0.005 < np.mean(rates) < 0.02

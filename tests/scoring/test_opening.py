@@ -4,9 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from metricad.scoring.opening import DIRECTIONS, Lowered, Opening
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import tensorflow as tf
+
+    from metricad.scoring.opening import DIRECTIONS, Lowered, Opening
 
 WINDOWS = ((4, 0), (3, 5), (2, 9))
 

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metricad.networks import hypercolumn, residual
+from metricad.networks.feature_grid import FeatureGrid
 from metricad.scoring import anomaly_maps
-from metricad.scoring.score import AREA, ImageScore, OnPixels, top_mean
 from metricad.scoring.score_names import DEFAULT, SCORES, checked
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    from metricad.scoring.score import AREA, ImageScore, OnPixels, top_mean
 
 pytestmark = pytest.mark.tf
 
@@ -231,13 +234,14 @@ def test_an_unknown_score_is_refused():
 # On the pixels.
 
 
-@pytest.mark.parametrize("grid", [residual.GRID, hypercolumn.GRID, hypercolumn.GRID.halved()], ids=str)
+@pytest.mark.parametrize(("first", "stride"), [(15.5, 2), (7.5, 4), (15.5, 8)])
 @pytest.mark.parametrize(
     ("features", "shape"), [((9, 12), (160, 201)), ((1, 1), (136, 136)), ((3, 1), (140, 90))]
 )
-def test_the_layer_puts_maps_on_pixels_as_numpy_does(grid, features, shape):
+def test_the_layer_puts_maps_on_pixels_as_numpy_does(first, stride, features, shape):
     found = np.random.default_rng(0).normal(size=(2, *features)).astype(np.float32)
-    layer = OnPixels((grid.first, grid.stride))
+    grid = FeatureGrid(first, stride, smallest=1)
+    layer = OnPixels((first, stride))
     pixels = np.zeros((2, *shape, 1), np.float32)
     placed = layer(found, pixels)
     assert placed.shape == layer.compute_output_shape(found.shape, pixels.shape) == (2, *shape)

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from metricad.data.datasets import Sample, Surface
-from metricad.evaluation.protocol import images_of
-from metricad.inspection.detector import PartDetector
-from metricad.networks import pretrained
 from metricad.reporting import markdown
-from tests.helpers import load_script, scratched, texture
+from tests.helpers import COLLECTING, load_script, scratched, texture
+
+if not COLLECTING:
+    from metricad.evaluation.protocol import images_of
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import pretrained
 
 pytestmark = pytest.mark.tf
 
-script = load_script("ablation")
+if not COLLECTING:
+    script = load_script("ablation")
 
 SIDE = 80
 

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from metricad.networks import residual
 from metricad.reporting import markdown
-from tests.helpers import load_script
+from tests.helpers import COLLECTING, load_script
+
+if not COLLECTING:
+    from metricad.networks import residual
 
 pytestmark = pytest.mark.tf
 
-for runtime in ("tf2onnx", "onnxruntime", "openvino", "ai_edge_litert"):
-    pytest.importorskip(runtime)
-
-script = load_script("bench_inference")
+if not COLLECTING:
+    for runtime in ("tf2onnx", "onnxruntime", "openvino", "ai_edge_litert"):
+        pytest.importorskip(runtime)
+    script = load_script("bench_inference")
 
 
 def test_multiply_adds_of_the_papers_network_are_those_counted_by_hand():

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from metricad.data.channels import is_colored
-from metricad.inspection.detector import PartDetector
 from metricad.methods.variation import VariationDetector
-from metricad.networks import residual
-from tests.helpers import load_script
+from tests.helpers import COLLECTING, load_script
+
+if not COLLECTING:
+    from metricad.inspection.detector import PartDetector
+    from metricad.networks import residual
 
 pytestmark = pytest.mark.tf
 

@@ -2,15 +2,18 @@
 
 import argparse
 
-import keras
 import numpy as np
 import pytest
-import rivals
-from sklearn.neighbors import NearestNeighbors
 
-from metricad.data.datasets import Sample, Surface
-from metricad.evaluation import candidates
-from tests.helpers import texture
+from tests.helpers import COLLECTING, texture
+
+if not COLLECTING:
+    import keras
+    import rivals
+    from sklearn.neighbors import NearestNeighbors
+
+    from metricad.data.datasets import Sample, Surface
+    from metricad.evaluation import candidates
 
 pytestmark = pytest.mark.tf
 

@@ -4,13 +4,15 @@ import argparse
 
 import pytest
 
-from metricad.evaluation import candidates
-from metricad.evaluation.protocol import Method, Protocol
 from metricad.evaluation.results import Cost, Study
 from metricad.methods.variation import VariationDetector
 from metricad.reporting import markdown
 from tests.evaluation.test_results import result
-from tests.helpers import load_script
+from tests.helpers import COLLECTING, load_script
+
+if not COLLECTING:
+    from metricad.evaluation import candidates
+    from metricad.evaluation.protocol import Method, Protocol
 
 pytestmark = pytest.mark.tf
 

@@ -1,14 +1,19 @@
 """Training on episodes: the loss against a slow account of it, and that it teaches."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from metricad.networks import hypercolumn
 from metricad.synthetic import textures
-from metricad.training import episodes, episodic_training
+from metricad.training import episodes
 from metricad.training.episodes import CROPS, DEFECTIVE, GOOD, SIDE, SUPPORT
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import keras
+    import tensorflow as tf
+
+    from metricad.networks import hypercolumn
+    from metricad.training import episodic_training
 
 pytestmark = pytest.mark.tf
 
@@ -110,8 +115,8 @@ def test_training_brings_defects_into_order(drawn, model):
 
 # Keras copies its own variables in a way that NumPy 2 warns of.
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
-def test_an_interrupted_training_goes_on(drawn, tmp_path):
+@pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:Even though the .tf.config")
+def test_an_interrupted_training_goes_on(drawn, tmp_path, eager):
     crops, masks = drawn
     levels = np.clip(np.rint((crops + 1) * 127.5), 0, 255).astype(np.uint8)
 

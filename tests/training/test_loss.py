@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from metricad.training import loss
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import tensorflow as tf
+
+    from metricad.training import loss
 
 pytestmark = pytest.mark.tf
 

@@ -3,15 +3,20 @@
 import json
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from metricad.errors import RunError
-from metricad.networks import residual
-from metricad.training import loss, runs, triplet_training, triplets
+from metricad.training import triplets
 from metricad.training.settings import Settings
+from tests.helpers import COLLECTING
+
+if not COLLECTING:
+    import keras
+    import tensorflow as tf
+
+    from metricad.networks import residual
+    from metricad.training import loss, runs, triplet_training
 
 pytestmark = pytest.mark.tf
 
