@@ -14,7 +14,7 @@ from tests.batch.conftest import draw
 from tests.batch.fakes import DeadlyStore, FakePart, StuckStore
 from tests.batch.test_workers import Log, Unit
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
