@@ -66,6 +66,13 @@ def test_units_are_tasks_in_order_and_repeated_if_they_die(nodes, tmp_path):
     assert messages == {"bad": "bad: bad data", "after bad": "not begun: bad failed"}
 
 
+@pytest.mark.parametrize("asked", [{"cores": 1000}, {"gpus": 1000}, {"memory": 1e6}])
+def test_what_no_machine_has_is_refused(nodes, asked):
+    with pytest.raises(MetricadError):
+        cluster.check_fits(cluster.load_ray(), **asked)
+    cluster.check_fits(cluster.load_ray(), cores=1)
+
+
 def test_a_node_that_dies_is_done_without(nodes, todo, tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray, "PATIENCE", 0.5)
     node = nodes.add_node(num_cpus=1)
