@@ -61,3 +61,28 @@ def connected(address: str | None, *, cores: int | None = None) -> Iterator[Modu
         yield ray
     finally:
         ray.shutdown()
+
+
+def check_fits(ray: ModuleType, *, cores: float = 0, gpus: float = 0, memory: float = 0) -> None:
+    """Check that a machine of the cluster has what work asks for: Ray would wait for one that has.
+
+    Parameters
+    ----------
+    ray : module
+    cores, gpus : float
+    memory : float
+        In GiB.
+
+    Raises
+    ------
+    MetricadError
+        No machine has it.
+    """
+    asked = {"CPU": cores, "GPU": gpus, "memory": memory * 2**30}
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(each.get(name, 0) >= number for name, number in asked.items()) for each in machines):
+        most = {name: max((each.get(name, 0) for each in machines), default=0) for name in asked}
+        raise MetricadError(
+            f"no machine of the Ray cluster has {cores:g} cores, {gpus:g} GPUs and {memory:g} GiB of memory; "
+            f"the most are {most['CPU']:g}, {most['GPU']:g} and {most['memory'] / 2**30:.3g}: ask for less"
+        )

@@ -47,9 +47,10 @@ def run(
     Raises
     ------
     MetricadError
-        There is no such cluster.
+        There is no such cluster, or it has no such GPU.
     """
     with cluster.connected(address, cores=workers) as ray:
+        cluster.check_fits(ray, cores=1, gpus=gpus)
         wanted = workers or int(ray.cluster_resources().get("CPU", 1))
         carried = ray.put(replace(job, parts=[part.carried() for part in job.parts]))
         settings = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": TRIES}

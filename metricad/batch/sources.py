@@ -1,10 +1,11 @@
 """Find the images of a batch: in folders, by globs, below URLs, or in a list of paths."""
 
+import contextlib
 import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,24 @@ def filesystem(url: str) -> tuple[Any, str]:
         ) from error
 
 
+@contextlib.contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Turn what a file system raises during the block into one line: each has types of errors of its own.
+
+    Raises
+    ------
+    MetricadError
+        The URL cannot be reached, for example without credentials.
+    """
+    try:
+        yield
+    except (OSError, MetricadError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MetricadError(f"{url}: cannot be reached ({type(error).__name__}: {reason})") from error
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read an image file or URL; a missing one is a DataError, a failing connection is not."""
     if not is_url(str(path)):
@@ -109,7 +128,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def _below(url: str) -> Source:
     files, inside = filesystem(url)
-    names = files.glob(inside) if _GLOB.search(inside) else files.find(inside)
+    with reaching(url):
+        names = files.glob(inside) if _GLOB.search(inside) else files.find(inside)
     return _sifted((files.unstrip_protocol(name) for name in names), root=files.unstrip_protocol(inside))
 
 
@@ -137,12 +157,13 @@ def _listed(source: str) -> Source:
 
     files, inside = filesystem(source)
     try:
-        with files.open(inside, "rb") as file:
-            if source.lower().endswith(".csv"):
-                as_text = csv.ConvertOptions(column_types=dict.fromkeys((PATH, PART), pyarrow.string()))
-                table = csv.read_csv(file, convert_options=as_text)
-            else:
-                table = parquet.read_table(file)
+        with reaching(source):
+            content = pyarrow.BufferReader(files.cat_file(inside))
+        if source.lower().endswith(".csv"):
+            as_text = csv.ConvertOptions(column_types=dict.fromkeys((PATH, PART), pyarrow.string()))
+            table = csv.read_csv(content, convert_options=as_text)
+        else:
+            table = parquet.read_table(content)
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such file; expected a list of images") from error
     except pyarrow.ArrowException as error:

@@ -91,7 +91,8 @@ class Store:
         """Read a file; None if there is none."""
         system, inside = sources.filesystem(f"{self.place}/{name}")
         try:
-            return system.cat_file(inside)
+            with sources.reaching(self.place):
+                return system.cat_file(inside)
         except FileNotFoundError:
             return None
 

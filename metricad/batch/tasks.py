@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from metricad.batch import cluster, workers
@@ -74,6 +74,11 @@ def run(
     address : str, optional
         See `cluster.connected`.
     resources : Resources
+
+    Raises
+    ------
+    MetricadError
+        There is no such cluster, or no machine of it has these resources.
     """
     queue = Queue(units, on_failure)
     with cluster.connected(address) as ray:
@@ -82,6 +87,7 @@ def run(
             "num_gpus": resources.gpus,
             "max_retries": RETRIES,
         }
+        cluster.check_fits(ray, **asdict(resources))
         if resources.memory:
             settings["memory"] = int(resources.memory * 2**30)
         task = ray.remote(do).options(**settings)

@@ -28,6 +28,12 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 Opened = tuple[str | None, Callable[[Sequence[str]], Run]]
 """Text of the description, and a function from output names to a `Run`."""
 
+# OpenVINO's bindings initialize themselves at their first call, and may give Python to another thread
+# meanwhile. If that one calls them too, both wait for each other for ever. So the first call of a process is
+# made alone.
+_first_call = threading.Lock()
+_is_initialized = threading.Event()
+
 _SHAPES = 4  # number of image sizes that OpenVINO compiles a plan for; compiling is slow
 
 
@@ -99,8 +105,11 @@ def open_openvino(contents: Mapping[str, bytes], path: Path, *, threads: int, wo
             return own[shape]
 
         def infer(pixels: np.ndarray) -> dict[str, np.ndarray]:
-            found = request(pixels.shape).infer({PIXELS: pixels}, share_inputs=True)
-            return {name: np.array(found[name]) for name in outputs}
+            with contextlib.nullcontext() if _is_initialized.is_set() else _first_call:
+                found = request(pixels.shape).infer({PIXELS: pixels}, share_inputs=True)
+                copied = {name: np.array(found[name]) for name in outputs}
+            _is_initialized.set()
+            return copied
 
         return infer
 

@@ -14,7 +14,7 @@ from tests.batch.conftest import draw
 from tests.batch.fakes import DeadlyStore, FakePart, StuckStore
 from tests.batch.test_workers import Log, Unit
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,13 @@ def test_units_are_tasks_in_order_and_repeated_if_they_die(nodes, tmp_path):
     assert log.most == 2
     messages = {name: failure.message for name, failure in log.failures.items()}
     assert messages == {"bad": "bad: bad data", "after bad": "not begun: bad failed"}
+
+
+@pytest.mark.parametrize("asked", [{"cores": 1000}, {"gpus": 1000}, {"memory": 1e6}])
+def test_what_no_machine_has_is_refused(nodes, asked):
+    with pytest.raises(MetricadError):
+        cluster.check_fits(cluster.load_ray(), **asked)
+    cluster.check_fits(cluster.load_ray(), cores=1)
 
 
 def test_a_node_that_dies_is_done_without(nodes, todo, tmp_path, monkeypatch):
