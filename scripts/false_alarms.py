@@ -38,10 +38,10 @@ from metricad.inspection.interface import as_taken
 from metricad.networks import SHIPPED
 from metricad.reporting import figures, markdown
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
-from metricad.scoring.calibration import calibrate, needed
+from metricad.scoring.calibration import calibrate, needed, split
 
 RATES = (0.01, 0.05, 0.1)
-SHARES = {"fit": 0.2, "calibration": 0.5}  # of the good images; the rest is the stream
+SHARES = 0.2, 0.5  # of the good images: fit to, calibration; the rest is the stream
 
 
 @dataclass
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--network", default=SHIPPED[0], help="a network that ships, or a run folder")
     parser.add_argument("--draws", type=int, default=4, help="fits, each to another part")
     parser.add_argument("--splits", type=int, default=100, help="random splits of each fit's scores")
+    parser.add_argument("--images", type=int, help="good images, split as by 'metricad prototype'")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
@@ -96,6 +97,7 @@ def main() -> None:
                 draws=options.draws,
                 splits=options.splits,
                 rng=rng,
+                images=options.images,
             )
     document = build(found, options)
     files.write_text(options.out / "false-alarms.md", markdown.render(document))
@@ -138,6 +140,7 @@ def observe(
     splits: int,
     rng: np.random.Generator,
     rates: Sequence[float] = RATES,
+    images: int | None = None,
 ) -> list[Found]:
     """Count false alarms over random splits.
 
@@ -152,8 +155,11 @@ def observe(
     rng : numpy.random.Generator
     rates : sequence of float
         Promised rates; one that the calibration is too small for is left out.
+    images : int, optional
+        Number of images that are split into those to fit to and the calibration, as by `metricad prototype`;
+        by default `SHARES` of all.
     """
-    fit, calibration = (round(len(samples) * SHARES[name]) for name in ("fit", "calibration"))
+    fit, calibration = split(images, None) if images else (round(len(samples) * one) for one in SHARES)
     stream = len(samples) - fit - calibration
     found = [Found(rate, calibration, stream) for rate in rates if calibration >= needed(rate)]
     for _ in range(draws):
@@ -203,8 +209,8 @@ def build(found: dict[str, list[Found]], options: argparse.Namespace) -> Documen
         [
             f"Made by: python scripts/false_alarms.py {words} --network "
             f"{Path(options.network).name} --draws {options.draws} --splits {options.splits} --seed "
-            f"{options.seed}",
-            f"{splits} random splits of each surface: {options.draws} fits, each to another fifth "
+            f"{options.seed}{f' --images {options.images}' if options.images else ''}",
+            f"{splits} random splits of each surface: {options.draws} fits, each to another part "
             f"of the good images, and {options.splits} splits of the other images' scores into a calibration "
             "and a stream of new images. Expected is the exact mean of the beta-binomial distribution of the "
             "alarms; the observed mean lies in the interval with a probability of 95 %.",
