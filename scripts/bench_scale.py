@@ -58,6 +58,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000, help="for memory")
     parser.add_argument("--paths", type=int, default=MILLION, help="to list")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the page")
+    parser.add_argument(
+        "--remark", default="", help="what else the page says, such as what else ran meanwhile"
+    )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     for name in options.part or PARTS:
@@ -71,7 +74,7 @@ def main() -> int:
         for name in PARTS
         if (options.work / f"{name}.json").is_file()
     }
-    files.write_text(options.out / "scale.md", markdown.render(page(found)))
+    files.write_text(options.out / "scale.md", markdown.render(page(found, options.remark)))
     wrong = sum(found.get(name, {}).get("wrong", 0) for name in ("kills", "s3"))
     print(f"{wrong} batches with wrong rows")
     return 1 if wrong else 0
@@ -402,7 +405,7 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def page(found: dict[str, dict]) -> Document:
+def page(found: dict[str, dict], remark: str = "") -> Document:
     """Arrange what was measured."""
     used = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "commit")
     made = {"throughput": _throughput, "kills": _kills, "s3": _s3, "memory": _memory, "listing": _listing}
@@ -411,6 +414,7 @@ def page(found: dict[str, dict]) -> Document:
     remarks = [f"Made by `python scripts/bench_scale.py --work WORK`, with {used}."]
     if missing:
         remarks.append(f"Not measured yet: {', '.join(missing)}.")
+    remarks += [remark] if remark else []
     return Document("Many images", remarks, [*blocks, _model(found)])
 
 

@@ -175,7 +175,7 @@ def test_a_grid_with_failed_cells_says_so_and_ends_with_an_error(run_metricad, t
         for name in ("wood", "steel")
     ]
 
-    def reproduce(grid, out, *, data_dir, jobs, progress):
+    def reproduce(grid, out, *, data_dir, jobs, run, progress):
         progress.on_plan(cells, set())
         progress.on_start(cells[0])
         progress.on_done(cells[0], 83.0)
