@@ -178,7 +178,7 @@ class _Refit:
 def _of_means(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> np.ndarray:
     """Score each image by its distance to the mean of all other folds."""
     without = copy.copy(detector)
-    without.densities = means = detector.empty_means(images[0])
+    without.densities = means = detector.empty_means(images)
     count = int(folds.max()) + 1
     totals = [np.zeros((count, *density.mean.shape)) for density in means]
     counts = np.zeros((count, len(means)))

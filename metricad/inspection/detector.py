@@ -128,18 +128,19 @@ class PartDetector:
         if not len(images):
             raise ValueError("no images to fit to; expected at least one good image")
         if self.kind in MEANS:
-            empty = self.empty_means(images[0])
+            empty = self.empty_means(images)
             self.densities = [density.adapt(self._seen(images, k)) for k, density in enumerate(empty)]
             self.assemble()
         else:
             fit_detector.fit(self, images)
         return self
 
-    def empty_means(self, image: np.ndarray) -> list[MeanDistance]:
-        """Make a mean for each source that is not fitted yet; one at each position gets the image's size."""
+    def empty_means(self, images: Sequence[np.ndarray]) -> list[MeanDistance]:
+        """Make a mean for each source that is not fitted yet; one at each position gets the images' size."""
         shapes: list[tuple[int, int] | None] = [None] * len(self.features.sources)
         self.settings.pop("shape", None)
         if self.kind == Kind.positional_mean:
+            image = images[0]
             self.settings["shape"] = image.shape[:2]
             shapes = [(len(one), len(one[0])) for one in self.feature_maps(image)]
         return [

@@ -161,7 +161,7 @@ def test_the_manifest_says_what_the_inspector_is(fitted, part):
     assert manifest["kind"] == "mean"
     assert manifest["settings"] == {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
     assert manifest["layers"] == {
-        "density0": {"layer": "MeanDistance", "dimensions": 4, "metric": "euclidean"},
+        "density0": {"layer": "MeanDistance", "dimensions": 4, "metric": "euclidean", "shape": None},
         "score": {"layer": "ImageScore", "score": "max"},
     }
     assert manifest["region"] is None
@@ -360,7 +360,7 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
         },
         {
             "layers": {
-                "density0": {"layer": "MeanDistance", "dimensions": 4, "metric": "euclidean"},
+                "density0": {"layer": "MeanDistance", "dimensions": 4, "metric": "euclidean", "shape": None},
                 "score": {"layer": "ImageScore", "score": "median"},
             }
         },

@@ -23,9 +23,10 @@ from metricad.versions import versions
 from tests.helpers import COLLECTING, save, scratched, texture
 
 if not COLLECTING:
+    from metricad.batch import workers
     from metricad.evaluation.protocol import Protocol
     from metricad.reporting import report
-    from metricad.reproduction import runner, workers
+    from metricad.reproduction import runner
     from metricad.reproduction.grid import Grid
 
 pytestmark = pytest.mark.tf
@@ -113,10 +114,10 @@ def at_once(monkeypatch):
     def run(units, work, context, *, on_start, on_done, on_failure, **_):
         for unit in units:
             on_start(unit)
-            failure = workers._attempt(runner.work, unit, context)
+            failure = workers.attempt(runner.work, unit, context)
             on_done(unit, 0.0) if failure is None else on_failure(unit, failure)
 
-    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setitem(runner.reproduce.__kwdefaults__, "run", run)
     monkeypatch.setattr(report, "write", lambda study, out: None)
 
 
@@ -133,7 +134,8 @@ def test_every_network_is_tested_on_every_surface(unbroken):
     found = {(one.network, one.surface, one.method, one.role) for one in study.results}
     trained = ["h2-0", "h2-objects-0"]
     untrained = ["untrained-h2-0"]
-    methods = ["mean euclidean", "mean manhattan", "gaussian"]
+    metrics = ("euclidean", "manhattan")
+    methods = [*(f"{kind} {metric}" for kind in MEANS for metric in metrics), "gaussian"]
     assert found == {
         *((n, s, m, "trained") for n in trained for s in ("stripes", "crossed") for m in methods),
         *((n, s, m, "untrained") for n in untrained for s in ("stripes", "crossed") for m in methods),
@@ -273,7 +275,7 @@ from metricad.deploy import native_output
 if __name__ == "__main__":
     native_output.load_tensorflow()
     from metricad.reporting import report
-    from metricad.reproduction import runner, workers
+    from metricad.reproduction import runner
     grid = pickle.loads(bytes.fromhex(sys.argv[1]))
     os.cpu_count = lambda: 1
     runner.reproduce(grid, sys.argv[2], jobs=1)

@@ -108,7 +108,8 @@ def test_a_killed_process_loses_no_request(started, tmp_path):
             with contextlib.closing(http.client.HTTPConnection("127.0.0.1", proxy, timeout=30)) as connection:
                 connection.request("POST", "/parts/bright/inspect", body, {"Content-Type": "image/png"})
                 answer = connection.getresponse()
-                answers.append((answer.status, json.loads(answer.read())["verdict"]))
+                with contextlib.suppress(http.client.IncompleteRead):  # killed amid an answer: ask again
+                    answers.append((answer.status, json.loads(answer.read())["verdict"]))
 
     clients = [threading.Thread(target=ask) for _ in range(4)]
     for client in clients:
