@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from metricad.data import images
+from metricad.density import MEANS
 from metricad.errors import DataError, RunError
 from metricad.evaluation import results
 from metricad.training.settings import Settings
