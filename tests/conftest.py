@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 settings.register_profile(
     "metricad", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("quick", settings.get_profile("metricad"), max_examples=12)
+settings.register_profile("quick", settings.get_profile("metricad"), max_examples=20)
 settings.load_profile("metricad")
 
 
