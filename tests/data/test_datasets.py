@@ -249,6 +249,7 @@ def prepared(tmp_path_factory):
     return data_dir
 
 
+@pytest.mark.tf
 def test_labelled_surfaces_are_split_by_halves(prepared):
     surfaces = datasets.load("made/all", data_dir=prepared)
     assert [(one.dataset, one.name) for one in surfaces] == [("made/all", "steel"), ("made/all", "wood")]
@@ -262,6 +263,7 @@ def test_labelled_surfaces_are_split_by_halves(prepared):
         assert names(surface.test) == sorted(names(surface.test))
 
 
+@pytest.mark.tf
 def test_pixels_and_masks_are_those_that_were_stored(prepared):
     for number, surface in enumerate(datasets.load("made/all", data_dir=prepared)):
         for sample in (*surface.fit, *surface.test):
@@ -275,6 +277,7 @@ def test_pixels_and_masks_are_those_that_were_stored(prepared):
                 assert sample.read_mask is None
 
 
+@pytest.mark.tf
 def test_the_split_is_the_same_every_time_and_does_not_follow_the_names(prepared):
     one, again = (datasets.load("made/all", data_dir=prepared) for _ in range(2))
     assert [names(surface.fit) for surface in one] == [names(surface.fit) for surface in again]
@@ -282,6 +285,7 @@ def test_the_split_is_the_same_every_time_and_does_not_follow_the_names(prepared
     assert sorted(names(one[0].fit)) != first
 
 
+@pytest.mark.tf
 def test_fewer_normals_are_among_more(prepared):
     """So a network that was trained on few can be tested with more held out, never the reverse."""
     chosen = [
@@ -293,6 +297,7 @@ def test_fewer_normals_are_among_more(prepared):
         datasets.load("made/all", data_dir=prepared, normals=8)
 
 
+@pytest.mark.tf
 def test_by_name_by_folder_and_by_version_it_is_the_same_data_set(prepared):
     """What was trained on by one name must not be tested on under another."""
     found = [
@@ -304,11 +309,13 @@ def test_by_name_by_folder_and_by_version_it_is_the_same_data_set(prepared):
     assert described[0] == described[1] == described[2]
 
 
+@pytest.mark.tf
 def test_of_several_configurations_one_must_be_named(prepared):
     with pytest.raises(DataError, match="several configurations; name one of made/all, made/half"):
         datasets.load("made", data_dir=prepared)
 
 
+@pytest.mark.tf
 def test_classes_are_learned_whole_from_the_newest_version(prepared):
     a, b = datasets.load("plain", data_dir=prepared, normals=1)
     assert [(one.dataset, one.name, len(one.fit), one.test) for one in (a, b)] == [
@@ -320,6 +327,7 @@ def test_classes_are_learned_whole_from_the_newest_version(prepared):
     assert sorted(images.to_uint8(sample.read()).max() for sample in b.fit) == [51, 151]
 
 
+@pytest.mark.tf
 def test_what_is_not_there_is_refused_with_what_to_do(prepared, tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder; for the name of a prepared data set give"):
         datasets.load("nowhere")
@@ -341,6 +349,7 @@ def damaged_copy(prepared, tmp_path, change):
     return copy
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize(
     "change",
     [
@@ -355,6 +364,7 @@ def test_damaged_records_are_refused(prepared, tmp_path, change):
         datasets.load(damaged_copy(prepared, tmp_path, change))
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
 def test_damaged_descriptions_are_refused(prepared, tmp_path, name):
     copy = damaged_copy(prepared, tmp_path, bytes)
@@ -366,6 +376,7 @@ def test_damaged_descriptions_are_refused(prepared, tmp_path, name):
         datasets.load(copy)
 
 
+@pytest.mark.tf
 def test_a_data_set_of_something_else_is_refused(tmp_path):
     import tensorflow_datasets as tfds
 
@@ -374,6 +385,7 @@ def test_a_data_set_of_something_else_is_refused(tmp_path):
         datasets.load("texts", data_dir=tmp_path)
 
 
+@pytest.mark.tf
 def test_an_image_inside_the_records_that_is_damaged_is_refused_by_name():
     encoded = io.BytesIO()
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(encoded, "PNG")
@@ -385,6 +397,7 @@ def test_an_image_inside_the_records_that_is_damaged_is_refused_by_name():
 # For training, and for its record.
 
 
+@pytest.mark.tf
 def test_the_record_names_what_labelled_surfaces_were_learned_from(prepared, classes):
     surfaces = datasets.load("made/all", data_dir=prepared, normals=2)
     record = datasets.describe(surfaces)
@@ -400,6 +413,7 @@ def test_the_record_names_what_labelled_surfaces_were_learned_from(prepared, cla
     }
 
 
+@pytest.mark.tf
 def test_a_source_holds_the_good_images_to_learn_from_and_no_others(prepared):
     surfaces = datasets.load("made/all", data_dir=prepared)
     source = triplets.from_surfaces(surfaces, sides=(40,))
@@ -411,12 +425,14 @@ def test_a_source_holds_the_good_images_to_learn_from_and_no_others(prepared):
         assert found == sorted(10 * int(name.split("/")[1]) + number for name in names(surface.fit))
 
 
+@pytest.mark.tf
 def test_small_pictures_are_objects(prepared):
     source = triplets.from_surfaces(datasets.load("plain", data_dir=prepared))
     assert source.is_object
     assert source.image_count == 4
 
 
+@pytest.mark.tf
 def test_a_colon_chooses_among_the_surfaces(tmp_path):
     for name in ("a", "b", "c"):
         for kind in ("train/good", "test/good", "test/hole"):

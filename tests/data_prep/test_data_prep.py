@@ -219,6 +219,7 @@ def test_error_is_one_line_and_exit_status_2(tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.tf
 def test_what_tfds_wraps_is_found_again():
     from data_prep.building import _in_short
 
