@@ -8,8 +8,8 @@ Scores of all folds are on the scale of the final detector: its fusion and image
 scale maps and scores by a few numbers. So they can be compared with each other and with new scores.
 
 Each fold fits to fewer images than the final detector. So the scores, above all the largest ones, are rather
-too high than too low: with 10 and 20 images and the largest score as threshold, there were 0.3 to 0.6 times
-the expected false alarms on castings and solar cells (scripts/false_alarm_rates.py, 16 draws each).
+too high than too low: results/false-alarm-rates.md has expected and observed rates. With the largest score of
+ten to a hundred images as threshold, there were 0.0 to 1.3 times the expected false alarms.
 
 Folds take a fraction of the time of separate fits, because two results of the fit to all images are used:
 
