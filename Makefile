@@ -22,7 +22,7 @@ test: lint
 	$(PYTEST)
 
 quick: $(STAMP)
-	$(PYTEST) --hypothesis-profile quick -m "(core or not tf) and not slow and not browser and not ray"
+	$(PYTEST) --hypothesis-profile quick -m "(core or not tf) and not slow and not browser and not ray" --ignore tests/data_prep
 
 coverage: $(STAMP)
 	$(PYTEST) --cov --cov-report=term
