@@ -136,7 +136,7 @@ class PartDetector:
         return self
 
     def empty_means(self, images: Sequence[np.ndarray]) -> list[MeanDistance]:
-        """Make a mean for each source that is not fitted yet; one at each position gets the images' size."""
+        """Make the unfitted mean of each source; `positional-mean` takes its size from the first image."""
         shapes: list[tuple[int, int] | None] = [None] * len(self.features.sources)
         self.settings.pop("shape", None)
         if self.kind == Kind.positional_mean:

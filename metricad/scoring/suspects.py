@@ -9,9 +9,10 @@ DOUBTFUL = 2.5
 """Distance above the median from which on an image is doubtful, by models that may have seen more like it."""
 
 APART = 6.0
-"""Distance above the median from which on a doubtful image is a suspect, by a model that has seen no doubtful
-one. Other defects among the good images hide a defect from the models of `DOUBTFUL`, but not from this one:
-with 10 % of defects those of DAGM class 1 go from 3 to 5 up to 25 to 50, good images from 2 to 6 at most."""
+"""Distance above the median from which on a doubtful image is a suspect, by a model that was fitted without
+any doubtful image. Defects among the good images hide each other from the models of `DOUBTFUL`, but not from
+this one: with 10 % of defects, those of DAGM class 1 stood 3 to 5 away before and 25 to 53 then, good images
+7 at most. Good images of a rare look become suspects as well: some castings reached 9 to 15."""
 
 FEWER = 6
 """Both are multiplied by 1 + 6 / n for n scores, because the spread of few is less well known."""
@@ -71,6 +72,7 @@ class Suspects:
 
 
 Score = Callable[[np.ndarray], tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]
+"""See `find`."""
 
 
 def find(count: int, score: Score, *, rounds: int = ROUNDS) -> Suspects:
@@ -82,8 +84,8 @@ def find(count: int, score: Score, *, rounds: int = ROUNDS) -> Suspects:
         Number of images.
     score : function
         Takes the numbers of some images, in ascending order. Returns the score of each by a model that was
-        fitted to others of these, and a function that scores some of them, given by their places among these,
-        by a model that was fitted without all of them.
+        fitted to others of these; and a function that takes positions in these numbers, and returns the
+        scores of the images there by a model that was fitted to all of these but them.
     rounds : int
         Largest number of times that images are left out; `score` is called once more.
 
