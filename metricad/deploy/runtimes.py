@@ -71,7 +71,8 @@ def open_openvino(contents: Mapping[str, bytes], path: Path, *, threads: int, wo
     """Open an OpenVINO model on the CPU; see `open_onnx`.
 
     It runs in float32 unless it was exported with less. Without this setting OpenVINO would use lower
-    precision wherever the processor supports it.
+    precision wherever the processor supports it. And by default it would bind its threads to cores, each
+    process to the same ones, so that two processes would share one core.
     """
     with _installed("openvino", path):
         import openvino
@@ -82,6 +83,7 @@ def open_openvino(contents: Mapping[str, bytes], path: Path, *, threads: int, wo
         "INFERENCE_PRECISION_HINT": "bf16" if metadata.precision(text) == "bfloat16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": workers,
+        "ENABLE_CPU_PINNING": False,
     }
 
     def run(outputs: Sequence[str]) -> Run:
