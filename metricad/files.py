@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import portalocker
 
+from metricad.errors import RunError
+
 PARTIAL = ".partial-"
 """Prefix of temporary folders. If the lock in one is free, it is left over from a killed process."""
 
@@ -52,6 +54,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, other: str) -> Iterator[None]:
+    """Lock a file of a folder for this process; the lock ends with the process.
+
+    Parameters
+    ----------
+    path : Path
+        Written if it is missing, like its folder.
+    other : str
+        What another process does there, for the error.
+
+    Raises
+    ------
+    RunError
+        Another process has locked it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            portalocker.lock(file, _EXCLUSIVE)
+        except portalocker.AlreadyLocked:
+            raise RunError(f"{path.parent}: {other}; wait for it or stop it") from None
+        yield
 
 
 def _clean(folder: Path) -> None:

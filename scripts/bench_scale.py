@@ -411,7 +411,7 @@ def page(found: dict[str, dict], remark: str = "") -> Document:
     made = {"throughput": _throughput, "kills": _kills, "s3": _s3, "memory": _memory, "listing": _listing}
     blocks = [section(found[name]) for name, section in made.items() if name in found]
     missing = [name for name in made if name not in found]
-    remarks = [f"Made by `python scripts/bench_scale.py --work WORK`, with {used}."]
+    remarks = [f"Made by: python scripts/bench_scale.py --work WORK, with {used}."]
     if missing:
         remarks.append(f"Not measured yet: {', '.join(missing)}.")
     remarks += [remark] if remark else []

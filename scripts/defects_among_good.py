@@ -117,7 +117,7 @@ def fits(
             "good": count,
             "mixed": len(mixed),
             "suspects": [found.count("good.png"), found.count("defect.png")],
-            "said": inspector.calibration.false_alarm_rate,
+            "said": inspector.calibrated.false_alarm_rate,
             "false_alarms": alarms[0],
             "missed": 1 - alarms[1],
             "judged": [len(one) for one in scores],

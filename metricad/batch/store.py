@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import portalocker
-
 from metricad import files
 from metricad.batch import shards, sources
-from metricad.errors import DataError, RunError
+from metricad.errors import DataError
 
 RUN, SUMMARY, LOG, MAPS = "_run.json", "_summary.json", "_log", "_maps"
 _LOCK, _TEMPORARY = "_lock", "_partial"
@@ -55,12 +53,7 @@ class Store:
             yield
             return
         folder = Path(self.place)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _LOCK).open("w") as file:
-            try:
-                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-            except portalocker.AlreadyLocked:
-                raise RunError(f"{folder}: another batch writes there; wait for it or stop it") from None
+        with files.locked(folder / _LOCK, "another batch writes there"):
             shutil.rmtree(folder / _TEMPORARY, ignore_errors=True)
             try:
                 yield

@@ -49,6 +49,5 @@ def calibrate(
     bundle.save(made, out)
     if key is not None:
         signature.write(out, bundle.checksum(out), key)
-    typer.echo(
-        f"{out}: threshold {made.threshold:.4g}, before {given.threshold:.4g}; {made.calibration.describe()}"
-    )
+    before = "none" if given.calibration is None else f"{given.threshold:.4g}"
+    typer.echo(f"{out}: threshold {made.threshold:.4g}, before {before}; {made.calibrated.describe()}")

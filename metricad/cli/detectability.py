@@ -64,7 +64,7 @@ def detectability(
         "inspector": part.name,
         "score": given.detector.score_name,
         "threshold": f"{given.threshold:.4g}",
-        "false-alarm rate": f"{given.calibration.false_alarm_rate:.3g} {given.calibration.basis}",
+        "false-alarm rate": f"{given.calibrated.false_alarm_rate:.3g} {given.calibrated.basis}",
         **({} if smallest is None else {"smallest defect": f"{smallest['area']:g} pixels"}),
         "defects of each size and contrast": str(repeats),
         "seed": str(seed),

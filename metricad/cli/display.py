@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Width of the table if the output is a pipe or a file; wide enough for long paths.
 _WIDTH_OF_A_FILE = 200
 _SECONDS_BETWEEN_LINES = 10.0  # of the progress of a batch, where it is no terminal
-_VERDICT_STYLES = {"good": "green", "defect": "bold red", "error": "yellow"}
+_VERDICT_STYLES = {"good": "green", "defect": "bold red", "error": "yellow", "none": "dim"}
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -280,7 +280,8 @@ def batch() -> Iterator["BatchCalls"]:
 def tally(found: "Tally", out: str) -> None:
     """Print the rows of a batch's results, one line for each inspector."""
     for (part, sha256), counts in sorted(found.rows.items()):
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("good", "defect", "error"))
+        shown = ("good", "defect", "error", *(("none",) if counts["none"] else ()))
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in shown)
         print(f"{out}: {counts.total()} images by {part} ({sha256[:12]}): {said}")
 
 
@@ -367,8 +368,8 @@ def _cells(inspection: "Inspection") -> tuple[str, ...]:
     return (
         verdict,
         f"{inspection.score:#.4g}",
-        f"{inspection.threshold:#.4g}",
-        f"{inspection.percentile:.1f} %",
+        "" if inspection.threshold is None else f"{inspection.threshold:#.4g}",
+        "" if inspection.percentile is None else f"{inspection.percentile:.1f} %",
         f"{inspection.peak_row}, {inspection.peak_col}",
         path,
     )

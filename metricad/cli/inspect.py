@@ -51,6 +51,8 @@ def inspect(
     if maps is not None:
         files.check_writable(maps, folder=True)
     inspector = loading.load(part, workers=workers, key=verify)
+    if fail_on_defect:
+        inspector.check_threshold()
     names = dict(zip(found, images.map_names(found), strict=True))
 
     def draw(folder: Path, inspection: "Inspection", image: "np.ndarray", anomaly: "np.ndarray") -> None:

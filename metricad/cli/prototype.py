@@ -16,7 +16,7 @@ from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import DataError
 from metricad.networks import SHIPPED, WITH_IMAGENET
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
-from metricad.scoring.calibration import FEWEST, needed, split
+from metricad.scoring.calibration import FEWEST, Calibration, needed, split
 
 
 def prototype(
@@ -52,7 +52,8 @@ def prototype(
     holdout: Annotated[
         float | None,
         typer.Option(
-            help="Share of the images held out from fitting: they promise the false-alarm rate.",
+            help="Share of the images held out from fitting: they promise the false-alarm rate. 0: all fit, "
+            "there is no threshold, and inspections give scores without verdicts.",
             show_default="none of up to 200 images, two fifths of more",
         ),
     ] = None,
@@ -161,20 +162,29 @@ def prototype(
     depth = f" of {made.levels.bits} bits" if made.levels and made.levels.bits not in (None, 8) else ""
     typer.echo(
         f"{out}: {detector.description}{why}, from {counts['fit_images']} "
-        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; threshold {made.threshold:.4g}; "
-        f"{made.calibration.describe()}"
+        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; {_stands_for(made.calibration)}"
     )
     if min_defect is not None:
         typer.echo(smallest.describe(counts["min_defect"]))
     for line in unusual:
         typer.echo(line)
-    if names := counts.get("suspects"):
-        rest = len(made.calibration.scores) - len(names)
+    names = counts.get("suspects", [])
+    apart = f"{len(names)} of {len(paths)} good images stand apart and are left out"
+    if names and made.calibration is None:
+        typer.echo(f"{apart}: {', '.join(names)}")
+    elif names:
+        rest = len(made.calibrated.scores) - len(names)
         typer.echo(
-            f"{len(names)} of {len(paths)} good images stand apart and are left out: {', '.join(names)}. "
-            "They count as alarms until confirmed: with --confirmed-defects about 1 false alarm in "
-            f"{min(1 / false_alarm_rate, rest + 1):.3g} if all are defects; with --keep-suspects they fit"
+            f"{apart}: {', '.join(names)}. They count as alarms until confirmed: with --confirmed-defects "
+            f"about 1 false alarm in {min(1 / false_alarm_rate, rest + 1):.3g} if all are defects; with "
+            "--keep-suspects they fit"
         )
+
+
+def _stands_for(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "no threshold, so scores without verdicts; 'metricad calibrate' sets one"
+    return f"threshold {calibration.threshold:.4g}; {calibration.describe()}"
 
 
 def _look_at(paths: Sequence[Path], page: int | None) -> tuple[list[int] | None, list[str]]:

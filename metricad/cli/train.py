@@ -52,6 +52,16 @@ def train(
         str,
         typer.Option(help="Smallest and largest standard deviation of the noise; 2 is the whole gray range."),
     ] = "0.05,0.6",
+    noise_relative: Annotated[
+        bool,
+        typer.Option(
+            "--noise-relative", help="--noise-strength is a multiple of each patch's own standard deviation."
+        ),
+    ] = False,
+    never_enlarge: Annotated[
+        bool,
+        typer.Option("--never-enlarge", help="Leave out sides of the pyramid above the size of the images."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, triplets and batches.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run; its options are stored.")
@@ -75,6 +85,8 @@ def train(
         noise_share=noise_share,
         noise_side=read_numbers(noise_side, int, "--noise-side", count=2),
         noise_strength=read_numbers(noise_strength, float, "--noise-strength", count=2),
+        noise_is_relative=noise_relative,
+        enlarges=not never_enlarge,
         seed=seed,
     )
     files.check_writable(out, folder=True)

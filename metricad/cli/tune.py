@@ -55,6 +55,6 @@ def tune(
         )
     typer.echo(
         f"{out}: {choice}; threshold {tuned.threshold:.4g} from {len(paths)} good images; false-alarm rate "
-        f"{tuned.calibration.false_alarm_rate:.3g} {tuned.calibration.basis}, as the same images chose the "
+        f"{tuned.calibrated.false_alarm_rate:.3g} {tuned.calibrated.basis}, as the same images chose the "
         "score; 'metricad calibrate' promises one with others"
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from metricad.data import images, masks, patches
 from metricad.data.channels import to_luminance
+from metricad.data.fingerprint import fingerprint
 from metricad.data.levels import Levels
 from metricad.errors import DataError
 
@@ -355,11 +356,15 @@ def _split_labelled(dataset: str, surface: str, samples: list[Sample], normals: 
 def describe(surfaces: Sequence[Surface]) -> dict[str, Any]:
     """Describe the training images of a data set, for the record of a run.
 
-    The images of labeled surfaces are listed by name, so that evaluation can refuse to test on them.
+    The images of labeled surfaces are listed by name, and all images by `fingerprint`, so that evaluation can
+    refuse to test on them. The images are read, except those of a patch's size, which nobody tests on.
     """
+    read = (sample.read() for surface in surfaces for sample in surface.fit)
+    seen = {fingerprint(image) for image in read if min(image.shape[:2]) > patches.PATCH_SIZE}
     return {
         "dataset": surfaces[0].dataset,
         "classes": len(surfaces),
         "images": sum(len(surface.fit) for surface in surfaces),
         "labelled": {s.name: sorted(sample.name for sample in s.fit) for s in surfaces if s.test},
+        "fingerprints": sorted(seen),
     }

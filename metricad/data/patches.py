@@ -44,7 +44,12 @@ def crop(stack: np.ndarray, index: int, row: int, column: int) -> np.ndarray:
 
 
 def add_noise_patches(
-    patches: np.ndarray, *, side: tuple[int, int], strength: tuple[float, float], rng: np.random.Generator
+    patches: np.ndarray,
+    *,
+    side: tuple[int, int],
+    strength: tuple[float, float],
+    is_relative: bool = False,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Replace a random rectangle of each patch by Gaussian noise (the paper, section 2.6).
 
@@ -58,6 +63,9 @@ def add_noise_patches(
     strength : (float, float)
         Smallest and largest standard deviation of the noise, in units of the patches. It is drawn uniformly
         for each patch.
+    is_relative : bool
+        Multiply the strength by the standard deviation of the patch itself. Noise that is weaker than the
+        texture cannot be told from it.
     rng : numpy.random.Generator
 
     Returns
@@ -75,6 +83,8 @@ def add_noise_patches(
     inside = inside_rows[:, :, None] & inside_columns[:, None, :]
     mean = (patches * inside).sum(axis=(1, 2)) / (height * width)
     deviation = rng.uniform(*strength, size=(len(patches), 1, 1)).astype(np.float32)
+    if is_relative:
+        deviation *= patches.std(axis=(1, 2), keepdims=True)
     noise = rng.standard_normal(patches.shape, dtype=np.float32) * deviation
     noisy = np.clip(mean[:, None, None].astype(np.float32) + noise, -1, 1)
     return np.where(inside, noisy, patches)

@@ -103,9 +103,12 @@ def export(
     ------
     DataError
         The inspector cannot be exported, or an image does not fit it.
+    InspectorError
+        It has no threshold.
     ExportError
         The results of the runtime differ. Nothing is written.
     """
+    inspector.check_threshold()
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, received {format!r}")
     if precision not in TOLERANCE:
@@ -125,7 +128,7 @@ def export(
     model = graph.build(inspector, input_type=input_type)
     center = detector.map_value(0.0)
     description = Description(
-        inspector.calibration,
+        inspector.calibrated,
         detector.grid,
         score=detector.score_name,
         center=center,

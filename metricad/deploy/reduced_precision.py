@@ -77,7 +77,7 @@ def export(
         There are too few good images for the false-alarm rate.
     """
     count = min(SAMPLES, len(good) // 3) if precision == "int8" else 0
-    rate = inspector.calibration.false_alarm_rate
+    rate = inspector.calibrated.false_alarm_rate
     check_count(len(good) - count, rate)
     read = inspector.read
     settings: dict[str, Any] = {

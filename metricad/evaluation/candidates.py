@@ -194,7 +194,7 @@ def of_name(
 def of_bundle(path: str | os.PathLike[str]) -> Method:
     """Make a method from a bundle; raises the errors of `bundle.load`."""
     inspector = bundle.load(path)
-    detector = inspector.detector
+    detector, given = inspector.detector, inspector.calibration
     return Method(
         name=f"{Path(path).stem}: {density_name(detector.kind, detector.metric)}",
         role="bundle",
@@ -202,10 +202,10 @@ def of_bundle(path: str | os.PathLike[str]) -> Method:
         units=factory.units(detector.network),
         architecture=_shape(detector.network),
         is_fitted=True,
-        threshold=inspector.threshold,
-        false_alarm_rate=inspector.calibration.false_alarm_rate,
+        threshold=None if given is None else given.threshold,
+        false_alarm_rate=None if given is None else given.false_alarm_rate,
         levels=inspector.levels,
-        rate_basis=str(inspector.calibration.basis),
+        rate_basis="promised" if given is None else str(given.basis),
     )
 
 

@@ -201,6 +201,7 @@ class Measurement:
     ) -> None:
         if each < 1:
             raise ValueError(f"each must be 1 or more, received {each}")
+        inspector.check_threshold()
         if not images:
             raise DataError("no good images to add defects to; expected at least one")
         self.chart = Chart(dict.fromkeys(tried, Count()))

@@ -165,8 +165,13 @@ def evaluate(
     protocol = protocol or Protocol()
     detectors = [_make(method, surface, checkpoints, on_image) for method in methods]
     whole = surface
-    surface, bad = surface_checks.without_bad(surface, detectors, on_image)
+    surface, bad, prints = surface_checks.without_bad(surface, detectors, on_image)
     surface_checks.check_labels(surface)
+    for method in methods:
+        surface_checks.check_new(surface, prints, method.seen or ())
+    known = [
+        None if one.seen is None else surface_checks.is_known(surface, prints, one.seen) for one in methods
+    ]
     fit, held_out = protocol.split(surface.fit)
     fit_seconds = _fit(methods, detectors, fit, on_image)
     held_out, held_out_scores, _ = _judged(detectors, held_out, bad, on_image)
@@ -187,7 +192,7 @@ def evaluate(
             network=method.network,
             units=method.units,
             seed=method.seed,
-            is_known=None if method.seen is None else _is_known(surface, method.seen),
+            is_known=known[k],
             fit_normals=0 if method.is_fitted else len(fit),
             held_out_normals=0 if method.is_fitted else len(held_out),
             test_normals=sum(not sample.is_defect for sample in surface.test),
@@ -233,10 +238,6 @@ def _make(
         words = json.dumps([method.name, method.settings, surface.dataset, surface.name], sort_keys=True)
         folder = checkpoints / hashlib.sha256(words.encode()).hexdigest()[:16]
     return method.make(checkpoint=folder, on_epoch=on_epoch)
-
-
-def _is_known(surface: Surface, seen: Sequence[dict[str, Any]]) -> bool:
-    return any(source["dataset"] == surface.dataset and surface.name in source["labelled"] for source in seen)
 
 
 def images_of(

@@ -1,11 +1,12 @@
 """Checks of a surface before methods are evaluated on it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from metricad.data.datasets import Sample, Surface, with_levels
+from metricad.data.fingerprint import fingerprint
 from metricad.data.levels import Levels
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
@@ -13,7 +14,7 @@ from metricad.inspection.interface import Detector
 
 
 def check_unseen(surface: Surface, trained_on: Sequence[dict[str, Any]]) -> None:
-    """Raise an error if a network was trained on test images.
+    """Raise an error if a network was trained on test images, going by their names.
 
     Parameters
     ----------
@@ -34,6 +35,42 @@ def check_unseen(surface: Surface, trained_on: Sequence[dict[str, Any]]) -> None
                     f"{surface.dataset}: {len(seen)} test images of {surface.name} were trained on "
                     f"({min(seen)}, …); evaluate with the --normals of the training"
                 )
+
+
+def check_new(surface: Surface, prints: Mapping[str, str], trained_on: Sequence[dict[str, Any]]) -> None:
+    """Raise an error if a network was trained on test images, going by their pixels.
+
+    Parameters
+    ----------
+    surface : Surface
+    prints : mapping of str to str
+        Names of images and their fingerprints, from `without_bad`.
+    trained_on : sequence of dict
+        As of `check_unseen`. Runs of older versions have no fingerprints.
+
+    Raises
+    ------
+    DataError
+        The same pixels are among the training data, under whatever name.
+    """
+    for source in trained_on:
+        known = set(source.get("fingerprints", ()))
+        seen = [sample.name for sample in surface.test if prints[sample.name] in known]
+        if seen:
+            raise DataError(
+                f"{surface.dataset}: {len(seen)} test images of {surface.name} were trained on "
+                f"({min(seen)}, …): the same pixels are in {source['dataset']}; leave them out of one of both"
+            )
+
+
+def is_known(surface: Surface, prints: Mapping[str, str], trained_on: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether a network was trained on good images of a surface; parameters as of `check_new`."""
+    own = {prints[sample.name] for sample in surface.fit}
+    return any(
+        (source["dataset"] == surface.dataset and surface.name in source["labelled"])
+        or not own.isdisjoint(source.get("fingerprints", ()))
+        for source in trained_on
+    )
 
 
 def check_labels(surface: Surface) -> None:
@@ -74,7 +111,7 @@ def left_out(sample: Sample, what: str, error: DataError) -> dict[str, str]:
 
 def without_bad(
     surface: Surface, detectors: Sequence[Detector], on_bad: Callable[[], object]
-) -> tuple[Surface, list[dict[str, str]]]:
+) -> tuple[Surface, list[dict[str, str]], dict[str, str]]:
     """Read all images of a surface; leave out those that cannot be read or are too small for a network.
 
     Returns
@@ -83,6 +120,8 @@ def without_bad(
         The others.
     bad : list of dict
         The images that were left out, see `left_out`. `on_bad` is called for each.
+    prints : dict
+        Names of the other images and their fingerprints.
 
     Raises
     ------
@@ -91,10 +130,12 @@ def without_bad(
     """
     smallest = max((d.grid.smallest for d in detectors if isinstance(d, PartDetector)), default=1)
     bad: list[dict[str, str]] = []
+    prints: dict[str, str] = {}
 
     def readable(sample: Sample) -> bool:
         try:
-            shape = sample.read().shape
+            image = sample.read()
+            shape = image.shape
             if min(shape[:2]) < smallest:
                 raise DataError(
                     f"expected an image of at least {smallest}×{smallest} pixels, received {shape}"
@@ -103,11 +144,12 @@ def without_bad(
             bad.append(left_out(sample, "image", error))
             on_bad()
             return False
+        prints[sample.name] = fingerprint(image)
         return True
 
     fit, test = (tuple(filter(readable, samples)) for samples in (surface.fit, surface.test))
     check_few(surface, bad)
-    return replace(surface, fit=fit, test=test), bad
+    return replace(surface, fit=fit, test=test), bad, prints
 
 
 def check_few(surface: Surface, bad: Sequence[dict[str, str]]) -> None:

@@ -74,7 +74,7 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
             for name, array in _numbered(key, layer.get_weights()).items()
         },
         **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
-        "calibration/scores": inspector.calibration.scores,
+        **({} if inspector.calibration is None else {"calibration/scores": inspector.calibration.scores}),
     }
     members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
     manifest = {
@@ -87,7 +87,7 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
         "settings": detector.settings,
         "layers": {key: _describe_layer(layer) for key, layer in layers.items()},
         "region": None if region is None else _describe(region),
-        "calibration": inspector.calibration.record(),
+        "calibration": None if inspector.calibration is None else inspector.calibration.record(),
         "levels": None if inspector.levels is None else inspector.levels.to_dict(),
         "fitted_on": inspector.fitted_on,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
@@ -146,8 +146,13 @@ def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> I
         raise ValueError("kinds of feature maps that this network does not have")
     detector.opening = layers.get("opening")
     detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
-    calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
-    if detector.opening is not None and detector.opening.threshold != calibration.threshold:
+    calibration = None
+    if manifest["calibration"] is not None:
+        calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
+    elif not math.isfinite(fitted_on["largest_on_good"]):
+        raise ValueError("a largest map value that is not finite")
+    opened = None if detector.opening is None else detector.opening.threshold
+    if opened is not None and (calibration is None or opened != calibration.threshold):
         raise ValueError("defects are let through at another threshold than that of the scores")
     return Inspector(detector, calibration, fitted_on, Levels.from_dict(manifest["levels"]))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from metricad.data import images
 from metricad.data.sequence import ImageSequence
+from metricad.errors import DataError
 from metricad.inspection import cross_validation, min_defect
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
@@ -21,7 +22,10 @@ from metricad.scoring import suspects
 from metricad.scoring.calibration import FEWEST, Calibration, calibrate, needed, split
 
 CROSS_FIT = 2
-"""Number of folds in which suspects are looked for if other images set the threshold."""
+"""Number of folds in which suspects are looked for if cross-validated scores do not set the threshold."""
+
+DEFAULT_RATE = 0.01
+"""False-alarm rate if none is asked for."""
 
 
 def fit_inspector(
@@ -32,7 +36,7 @@ def fit_inspector(
     metric: str = "euclidean",
     is_gray: bool = False,
     region: Region | None = None,
-    false_alarm_rate: float = 0.01,
+    false_alarm_rate: float = DEFAULT_RATE,
     holdout: float | None = None,
     groups: Sequence[int] | None = None,
     keeps_suspects: bool = False,
@@ -64,8 +68,9 @@ def fit_inspector(
         Region of interest; the default is the whole image.
     false_alarm_rate : float
         Largest share of good images that the threshold shall call defects.
-    holdout : float in (0, 1), optional
-        Share of the images that is held out from fitting. They are used only to set the threshold.
+    holdout : float in [0, 1), optional
+        Share of the images that is held out from fitting. They are used only to set the threshold. With 0 all
+        images fit and there is no threshold: the inspector gives scores and no verdicts.
     groups : sequence of int, optional
         Group of each image, such as near duplicates: a group is not split between images that fit and those
         that set the threshold, and counts as one image.
@@ -91,12 +96,15 @@ def fit_inspector(
         An image cannot be used, or there are too few images.
     """
     needed(false_alarm_rate)
+    if holdout == 0 and smallest is not None:
+        raise DataError("without a threshold no defect is let through; leave out --min-defect or --holdout 0")
     group = dict(zip(map(Path, paths), range(len(paths)) if groups is None else groups, strict=True))
     held_out, fitted = _split(list(map(Path, paths)), holdout, seed, group)
     own = np.array([group[path] for path in fitted])
     # Suspects are not looked for among so few that leaving some out would leave too few.
     rounds = 0 if keeps_suspects or len(set(own.tolist())) < 2 * FEWEST else suspects.ROUNDS
-    if not held_out:
+    validates = not held_out and holdout != 0
+    if validates:
         cross_validation.folds(len(fitted), groups=own)  # refuses too few images before any is read
     model = pretrained.load() if model is None else model
     levels = images.find_levels(fitted, bits=bits, page=page)
@@ -115,11 +123,11 @@ def fit_inspector(
     def scored(numbers: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         nonlocal detector, folds
         detector = made()
-        if held_out and not rounds:
+        if not validates and not rounds:
             detector.fit(good(numbers))
             return np.zeros(len(numbers)), np.zeros_like  # nobody asks for these scores
         folds = cross_validation.folds(
-            len(numbers), number=CROSS_FIT if held_out else None, seed=seed, groups=own[numbers]
+            len(numbers), number=None if validates else CROSS_FIT, seed=seed, groups=own[numbers]
         )
         own_scores = cross_validation.fit(detector, good(numbers), folds)
 
@@ -136,6 +144,7 @@ def fit_inspector(
         "held_out_images": len(held_out),
         "seed": seed,
     }
+    calibrated = None
     if held_out:
         colored = partial(read, color=detector.channels == 3)
         scores = np.array(list(for_each(held_out, detector.score, read=colored, on_image=on_image)))
@@ -143,12 +152,16 @@ def fit_inspector(
         names += [held_out[number].name for number in np.flatnonzero(apart)]
         own = np.array([group[path] for path in held_out])
         record["holdout"] = holdout
+    elif not validates:
+        rest = good(np.setdiff1d(np.arange(len(fitted)), found.numbers))
+        record["largest_on_good"] = max(float(detector.judge(image).anomaly.max()) for image in rest)
     else:
         # Of the suspects by a model that has seen no other suspects either.
         scores, apart = found.scores, np.isin(np.arange(len(fitted)), found.numbers)
         scores[apart] = [detector.score(image) for image in good(np.flatnonzero(apart))]
         record["folds"] = int(folds.max()) + 1
-    calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
+    if held_out or validates:
+        calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
     if names:
         record["suspects"] = names
     inspector = Inspector(detector, calibrated, record, levels)
@@ -192,7 +205,8 @@ def calibrate_inspector(
         Images of good parts that took no part in fitting or tuning. The scores that set the threshold before
         are not used.
     false_alarm_rate : float, optional
-        As of `fit_inspector`. The default is the rate that was asked for when the inspector was fitted.
+        As of `fit_inspector`. The default is the rate that was asked for when the inspector was fitted, or
+        `DEFAULT_RATE` if it has no threshold.
     page : int, optional
         Page of each TIFF, from 1. The default is the only one.
     on_image : function, optional
@@ -209,7 +223,9 @@ def calibrate_inspector(
         An image cannot be used, or there is none.
     """
     given, read = inspector.calibration, partial(inspector.read, page=page)
-    rate = (given.asked_rate or given.false_alarm_rate) if false_alarm_rate is None else false_alarm_rate
+    rate = false_alarm_rate
+    if rate is None:
+        rate = DEFAULT_RATE if given is None else given.asked_rate or given.false_alarm_rate
     plain = inspector.detector.with_opening(None)
     scores = for_each(paths, plain.score, read=read, on_image=on_image)
     made = inspector.changed(detector=plain, calibration=calibrate(scores, rate))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import numpy as np
 
 from metricad.data import images
 from metricad.data.levels import Levels
-from metricad.errors import DataError
+from metricad.errors import DataError, InspectorError
 from metricad.inspection.interface import ImageJudge
 from metricad.scoring import defect_boxes
 from metricad.scoring.calibration import Calibration
@@ -23,7 +23,7 @@ T = TypeVar("T")
 Judge = TypeVar("Judge", bound=ImageJudge, covariant=True)
 Draw = Callable[["Inspection", np.ndarray, np.ndarray], object]
 
-GOOD, DEFECT, ERROR = "good", "defect", "error"
+GOOD, DEFECT, ERROR, NONE = "good", "defect", "error", "none"
 
 
 def _now() -> str:
@@ -48,11 +48,12 @@ class Inspection:
         Those of the `Inspector`.
     score : float
         In standard deviations of the scores of good images; for the paper's method, a distance.
-    threshold : float
-        The verdict is ``defect`` if the score is above it.
+    threshold : float or None
+        The verdict is ``defect`` if the score is above it. An inspector without a threshold gives neither it,
+        nor a percentile, a rate or areas of defects, and the verdict ``none``.
     percentile : float
         Percentage of the good images that set the threshold with the same score or a lower one.
-    verdict : {"good", "defect", "error"}
+    verdict : {"good", "defect", "error", "none"}
     peak_row, peak_col : int
         Center pixel of the area with the largest anomaly.
     size_class : str
@@ -99,6 +100,14 @@ FIELDS = tuple(one.name for one in fields(Inspection))
 _Judged = tuple[Inspection, np.ndarray | None, np.ndarray | None]
 
 
+class MapScale(TypedDict):
+    """Map values of the first and the last color, and of the outline; see `images.overlay`."""
+
+    low: float
+    high: float
+    threshold: float | None
+
+
 @dataclass(frozen=True)
 class Inspector(Generic[Judge]):
     """A fitted detector with its calibration and a record of how both were made.
@@ -106,9 +115,11 @@ class Inspector(Generic[Judge]):
     Attributes
     ----------
     detector : ImageJudge
-    calibration : Calibration
+    calibration : Calibration or None
+        None for an inspector without a threshold, which gives scores and no verdicts.
     fitted_on : dict
-        Record for later: numbers of images, share held out, seed, and synthetic defects if used.
+        Record for later: numbers of images, share held out, seed, and synthetic defects if used; without a
+        calibration, the largest value of the maps of the images fitted to.
     levels : Levels or None
         Range of the levels of the good images' files, which every other file must have. None asks for none:
         then a file is scaled by the range that it says, else by that of its type.
@@ -118,30 +129,48 @@ class Inspector(Generic[Judge]):
     """
 
     detector: Judge
-    calibration: Calibration
+    calibration: Calibration | None
     fitted_on: dict[str, Any] = field(default_factory=dict)
     levels: Levels | None = None
     part: str | None = None
     part_sha256: str | None = None
 
+    def check_threshold(self) -> None:
+        """Raise InspectorError if there is no threshold."""
+        _ = self.calibrated
+
+    @property
+    def calibrated(self) -> Calibration:
+        """The calibration; raises InspectorError if there is none."""
+        if self.calibration is None:
+            raise InspectorError(
+                f"{self.part or 'the inspector'} has no threshold, so it gives scores without verdicts; "
+                "expected a threshold: set one with 'metricad calibrate PART GOOD'"
+            )
+        return self.calibration
+
     @property
     def threshold(self) -> float:
-        """Image scores above it are defects."""
-        return self.calibration.threshold
+        """Image scores above it are defects; raises the error of `calibrated`."""
+        return self.calibrated.threshold
 
-    def map_scale(self) -> dict[str, float]:
+    def map_scale(self) -> MapScale:
         """Return the color range and the outline level that `images.overlay` uses for all maps of this part.
 
         They are the same for every image, so that colors can be compared. The outline is drawn at two thirds
-        of the range, where the map has the value that corresponds to the threshold.
+        of the range, where the map has the value that corresponds to the threshold. Without a threshold,
+        nothing is outlined, and there the largest value is that of good images.
         """
-        outline = self.detector.map_value(self.threshold)
+        if self.calibration is None:
+            outline = float(self.fitted_on["largest_on_good"])
+        else:
+            outline = self.detector.map_value(self.threshold)
         # The largest standard scores of good images lie around 0; so a threshold below 1 is only a little
         # above.
         return {
             "low": min(0.0, outline - 1.0),
             "high": max(1.5 * outline, outline + 0.5),
-            "threshold": outline,
+            "threshold": None if self.calibration is None else outline,
         }
 
     def changed(self, **changes: Any) -> "Inspector[Judge]":
@@ -157,24 +186,29 @@ class Inspector(Generic[Judge]):
         """
         found = self.detector.judge(image)
         row, column = found.peak
-        is_good = found.score <= self.threshold
         inspection = Inspection(
             path=path,
             sha256=sha256,
             part=self.part,
             part_sha256=self.part_sha256,
             score=found.score,
-            threshold=self.threshold,
-            percentile=self.calibration.percentile(found.score),
-            verdict=GOOD if is_good else DEFECT,
+            verdict=NONE,
             peak_row=row,
             peak_col=column,
             size_class=self.detector.score_name,
             source=found.source,
-            false_alarm_rate=self.calibration.false_alarm_rate,
-            rate_basis=str(self.calibration.basis),
-            defects=[] if is_good else self._boxes(found.anomaly, image),
         )
+        if (given := self.calibration) is not None:
+            is_good = found.score <= given.threshold
+            inspection = replace(
+                inspection,
+                threshold=given.threshold,
+                percentile=given.percentile(found.score),
+                verdict=GOOD if is_good else DEFECT,
+                false_alarm_rate=given.false_alarm_rate,
+                rate_basis=str(given.basis),
+                defects=[] if is_good else self._boxes(found.anomaly, image),
+            )
         return inspection, found.anomaly
 
     def failed(self, path: str | None, sha256: str | None, error: str) -> Inspection:

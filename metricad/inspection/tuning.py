@@ -218,7 +218,7 @@ def tune_inspector(
     DataError
         An image cannot be read, or there are too few images for the inspector's false-alarm rate.
     """
-    check_count(len(paths), inspector.calibration.false_alarm_rate)
+    check_count(len(paths), inspector.calibrated.false_alarm_rate)
     rng = np.random.default_rng(seed)
     detector = inspector.detector
     trials = for_each(
@@ -267,7 +267,7 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
     }
     return inspector.changed(
         detector=detector,
-        calibration=calibrate(scores, inspector.calibration.false_alarm_rate, is_held_out=False),
+        calibration=calibrate(scores, inspector.calibrated.false_alarm_rate, is_held_out=False),
         fitted_on={**inspector.fitted_on, "tuned_on": made},
     )
 

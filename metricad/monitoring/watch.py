@@ -69,7 +69,7 @@ class Watch:
         self.folder = watched
         self.journal = journal
         self.maps = None if maps is None else Path(maps)
-        self.drift = DriftTest(inspector.calibration.scores, inspector.threshold, level=drift_level)
+        self.drift = DriftTest(inspector.calibrated.scores, inspector.threshold, level=drift_level)
         self.drift_since: str | None = None
         self.before = 0
         self._resume()
@@ -128,8 +128,8 @@ class Watch:
     def _use(self, inspector: Inspector[ImageJudge] | None) -> None:
         """Go on with another inspector, and with a drift test of its own."""
         if inspector is not None:
+            self.drift = DriftTest(inspector.calibrated.scores, inspector.threshold, level=self.drift.level)
             self.inspector, self.drift_since = inspector, None
-            self.drift = DriftTest(inspector.calibration.scores, inspector.threshold, level=self.drift.level)
 
     def _resume(self) -> None:
         """Read the journal: mark unchanged files as done, and repeat the drift test."""

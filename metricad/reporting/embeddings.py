@@ -1,5 +1,6 @@
 """Two-dimensional plots of the embeddings of good and defective images."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,10 +16,13 @@ from metricad.reporting.summary import Summary, plain
 
 _PERPLEXITY = 30.0  # default of scikit-learn; a third of the number of images if there are few
 _FEWEST = 4  # smallest number of images for a plot
+_TITLE = 40  # characters in a line of a title
 
 
 def pictures(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> list[Picture]:
-    """Make t-SNE plots: one picture for each surface, one panel for each method.
+    """Make t-SNE plots: one picture for each surface, one panel for each embedding.
+
+    Methods that differ in their density alone have the same embedding, and so one panel.
 
     Parameters
     ----------
@@ -45,12 +49,23 @@ def pictures(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> li
     return drawn
 
 
+def _name(summary: Summary, result: Result, *, is_shared: bool) -> str:
+    """Return the name of the method, or of its network if several methods share the embedding."""
+    _, setting, method = summary.key(result)
+    whole = summary.labels[setting] + (f", {method}" if method and not is_shared else "")
+    return textwrap.fill(plain(whole), _TITLE)
+
+
 def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure:
     """Draw the plots of one surface; see `pictures`."""
+    different: dict[bytes, list[tuple[Result, np.ndarray]]] = {}
+    for result, vectors in found:
+        different.setdefault(vectors.tobytes(), []).append((result, vectors))
     with rc_context(figures.LOOK):
-        figure, panels = figures.lay_out(len(found), across=2, ratio=1.0, entries=2)
+        figure, panels = figures.lay_out(len(different), across=2, ratio=1.0, entries=2)
         handles: dict[str, Artist] = {}
-        for (result, vectors), panel in zip(found, panels, strict=True):
+        for shared, panel in zip(different.values(), panels, strict=True):
+            result, vectors = shared[0]
             places = flattened(vectors)
             defect = np.array(result.defect)
             for chosen, label, color, marker in (
@@ -61,9 +76,7 @@ def draw(summary: Summary, found: Sequence[tuple[Result, np.ndarray]]) -> Figure
                 handles[label] = panel.scatter(
                     x, y, s=12, c=color, marker=marker, linewidths=0.8, label=label
                 )
-            _, setting, method = summary.key(result)
-            name = summary.labels[setting] + (f", {method}" if method else "")
-            panel.set(title=plain(name), xticks=[], yticks=[])
+            panel.set(title=_name(summary, result, is_shared=len(shared) > 1), xticks=[], yticks=[])
         figures.legend(figure, handles)
     return figure
 

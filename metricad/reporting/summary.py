@@ -200,7 +200,16 @@ class Summary:
         if len(set(names.values())) < len(names):
             names = {one: f"{one.name}, h = {one.units}" for one in networks}
         names |= {one: one.name or "" for one in trained if one in shipped}
+        # An untrained network is named after the shipped one of its architecture.
+        trained_of = {
+            group[0].architecture: setting.name
+            for (_, setting, _), group in self._groups.items()
+            if setting in shipped and setting.role == "trained"
+        }
         for one in settings[len(trained) :]:
+            if one.role == "untrained" and one.name in trained_of:
+                names[one] = f"{trained_of[one.name]}, untrained"
+                continue
             shape = f"{one.name}, " if one.name else ""
             names[one] = (
                 f"untrained {shape}h = {one.units}" if one.units else one.name or f"inspector, {self._kinds}"

@@ -10,20 +10,18 @@ The folder of a grid::
     report/                   see `report.write`
 """
 
-import contextlib
 import functools
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import portalocker
 
 from metricad import files
 from metricad.batch import workers
@@ -147,7 +145,7 @@ def reproduce(
     grid = _absolute(grid)
     data_dir = None if data_dir is None else str(Path(data_dir).resolve())
     cells, description = _plan(grid, data_dir)
-    with _locked(out):
+    with files.locked(out / LOCK, "another process works on this grid"):
         _keep_plan(out, grid, description)
         shutil.rmtree(out / ERRORS, ignore_errors=True)
         done = [cell for cell in cells if (out / cell.marker).is_file()]
@@ -320,15 +318,3 @@ def _note_failure(out: Path, progress: Progress, cell: Cell, failure: workers.Fa
     text = f"{failure.message}\n\n{failure.traceback}".rstrip() + "\n"
     files.write_text(out / ERRORS / f"{cell.folder.replace('/', '-')}.txt", text)
     progress.on_failure(cell, failure)
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Lock the folder for this process; the lock ends with the process."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as file:
-        try:
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.AlreadyLocked:
-            raise RunError(f"{out}: another process works on this grid; wait for it or stop it") from None
-        yield

@@ -288,9 +288,10 @@ def split(total: int, holdout: float | None) -> tuple[int, int]:
     Parameters
     ----------
     total : int
-    holdout : float in (0, 1) or None
-        Share to hold out. None holds out none of up to `SWITCH` images, whose scores are cross-validated; of
-        more, all but `FIT_SHARE`, and all above `FIT_MOST`.
+    holdout : float in [0, 1) or None
+        Share to hold out. With 0 all images fit and there is no threshold. None holds out none of up to
+        `SWITCH` images, whose scores are cross-validated; of more, all but `FIT_SHARE`, and all above
+        `FIT_MOST`.
 
     Raises
     ------
@@ -301,8 +302,10 @@ def split(total: int, holdout: float | None) -> tuple[int, int]:
         check_total(total)
         fit = total if total <= SWITCH else min(FIT_MOST, round(total * FIT_SHARE))
         return fit, total - fit
-    if not 0 < holdout < 1:
-        raise ValueError(f"holdout must lie between 0 and 1, received {holdout}")
+    if not 0 <= holdout < 1:
+        raise ValueError(f"holdout must lie in [0, 1), received {holdout}")
+    if holdout == 0 < total:
+        return total, 0
     held_out = held_out_count(total, holdout)
     if held_out in (0, total):
         raise DataError(

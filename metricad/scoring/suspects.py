@@ -63,7 +63,8 @@ class Suspects:
         Score of each image by a model that has not seen it; of a suspect, by one that has seen none of them.
         The last call of `score` had all other images.
     distances : float64 (n,)
-        The same as distances above the median; see `distances`.
+        As distances above the median; see `distances`. Those of doubtful images come from the model that has
+        seen no doubtful image.
     """
 
     numbers: list[int]
@@ -103,10 +104,11 @@ def find(count: int, score: Score, *, rounds: int = ROUNDS) -> Suspects:
             break
         again = own.copy()
         again[doubtful] = unseen(doubtful)
+        apart[rest[doubtful]] = distances(again)[doubtful]
         found = np.intersect1d(doubtful, np.flatnonzero(stand_out(again)))
         if not len(found):
             break
-        scores[rest[found]], apart[rest[found]] = again[found], distances(again)[found]
+        scores[rest[found]] = again[found]
         rest = np.delete(rest, found)
     numbers = np.setdiff1d(np.arange(count), rest)
     return Suspects(numbers[np.argsort(-apart[numbers], kind="stable")].tolist(), scores, apart)

@@ -67,6 +67,8 @@ class Judge:
     """
 
     def __init__(self, parts: Mapping[str, Inspector[ImageJudge]], *, limits: RequestLimits) -> None:
+        for inspector in parts.values():
+            inspector.check_threshold()
         self.parts = dict(parts)
         self.limits = limits
         self.version = versions()["metricad"]
@@ -120,8 +122,9 @@ class Judge:
         Raises
         ------
         InspectorError
-            The inspector fails. The one before stays.
+            The inspector fails, or has no threshold. The one before stays.
         """
+        inspector.check_threshold()
         self._try(inspector)
         self.parts[name] = inspector
 
@@ -136,10 +139,10 @@ class Judge:
             Part(
                 name=name,
                 threshold=inspector.threshold,
-                false_alarm_rate=inspector.calibration.false_alarm_rate,
-                rate_basis=inspector.calibration.basis.value,
-                rate_interval=inspector.calibration.interval,
-                statement=inspector.calibration.describe(),
+                false_alarm_rate=inspector.calibrated.false_alarm_rate,
+                rate_basis=inspector.calibrated.basis.value,
+                rate_interval=inspector.calibrated.interval,
+                statement=inspector.calibrated.describe(),
                 smallest=inspector.detector.grid.smallest,
                 fitted_on=inspector.fitted_on,
             )

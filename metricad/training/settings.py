@@ -34,6 +34,11 @@ class Settings:
     noise_strength : (float, float)
         Smallest and largest standard deviation of the noise, for images in [-1, 1]. Not given in the paper;
         for experiments see results/paper-settings.md.
+    noise_is_relative : bool
+        Whether this is in units of each patch's own standard deviation. Not given in the paper.
+    enlarges : bool
+        Whether images are also resized to sides of the pyramid that are larger than they are. The paper's
+        textures have 576 pixels, so that none is.
     seed : int
         Seed of the weights, the triplets and the order of the batches.
     """
@@ -49,6 +54,8 @@ class Settings:
     noise_share: float = 0.5
     noise_side: tuple[int, int] = (4, 16)
     noise_strength: tuple[float, float] = (0.05, 0.6)
+    noise_is_relative: bool = False
+    enlarges: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,4 +89,5 @@ class Settings:
             noise_share=self.noise_share,
             noise_side=self.noise_side,
             noise_strength=self.noise_strength,
+            noise_is_relative=self.noise_is_relative,
         )

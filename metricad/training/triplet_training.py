@@ -75,7 +75,10 @@ def train_network(
     on_skipped(sum((surface.skipped for surfaces in loaded for surface in surfaces), Counter()))
     if resume and data["seen"] != [datasets.describe(surfaces) for surfaces in loaded]:
         raise RunError(f"{out}: the images of its sources have changed since the run began; start a new run")
-    prepared = [triplets.from_surfaces(surfaces, sides=settings.pyramid) for surfaces in loaded]
+    prepared = [
+        triplets.from_surfaces(surfaces, sides=settings.pyramid, enlarges=settings.enlarges)
+        for surfaces in loaded
+    ]
     # The folder is made after all data was read, so that a bad image leaves no folder behind.
     if not resume:
         data = {

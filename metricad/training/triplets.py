@@ -34,7 +34,11 @@ class Source:
 
 
 def prepare(
-    name: str, classes: Mapping[str, Iterable[np.ndarray]], *, sides: Sequence[int] = patches.PYRAMID
+    name: str,
+    classes: Mapping[str, Iterable[np.ndarray]],
+    *,
+    sides: Sequence[int] = patches.PYRAMID,
+    enlarges: bool = True,
 ) -> Source:
     """Scale the images of a source once, so that drawing triplets only needs crops.
 
@@ -47,6 +51,9 @@ def prepare(
     classes : mapping of str to iterable of float32 (H, W) in [-1, 1]
     sides : sequence of int
         Sides of the pyramid in pixels.
+    enlarges : bool
+        Also resize a class to sides above the shorter one of its smallest image, which blurs it. If not, such
+        a class has fewer sides, but at least the smallest one.
 
     Raises
     ------
@@ -58,10 +65,12 @@ def prepare(
     kinds = set()
     for label, members in classes.items():
         levels = []
+        shortest = max(sides)
         for image in members:
             is_object = image.shape == (patches.PATCH_SIZE, patches.PATCH_SIZE)
             kinds.add(is_object)
             levels.append([images.to_uint8(image)] if is_object else patches.pyramid(image, sides))
+            shortest = min(shortest, *image.shape)
         if len(levels) < 2:
             raise DataError(
                 f"{name}: class {label} has {len(levels)} image(s); a triplet needs two of the same class: "
@@ -70,6 +79,8 @@ def prepare(
         if len(kinds) > 1:
             raise DataError(f"{name}: 32×32 images (objects) beside larger ones (textures); make two sources")
         stacks[label] = [np.stack(level) for level in zip(*levels, strict=True)]
+        if not enlarges:
+            stacks[label] = [one for one in stacks[label] if one.shape[1] <= shortest] or stacks[label][-1:]
     if not stacks:
         raise DataError(f"{name}: no classes; expected one folder of images for each class")
     is_object = kinds.pop()
@@ -87,12 +98,14 @@ def sample(
     noise_share: float,
     noise_side: tuple[int, int],
     noise_strength: tuple[float, float],
+    noise_is_relative: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw triplets: two patches of one class, and one that does not belong to it.
 
-    For a texture, all three are cropped at the same position of the same pyramid level. The negative is a
-    patch of another texture class, or a patch of the anchor's class with a noise patch. Objects are used
-    whole; their negative is an object of another class.
+    For a texture, all three are cropped at the same position of the same pyramid level (of the nearest one
+    that the negative's class has, if it is not enlarged). The negative is a patch of another texture class,
+    or a patch of the anchor's class with a noise patch. Objects are used whole; their negative is an object
+    of another class.
 
     Parameters
     ----------
@@ -105,7 +118,7 @@ def sample(
     noise_share : float in [0, 1]
         Share of texture triplets whose negative gets a noise patch. With a single texture class this is true
         for all of them, because there is no other class.
-    noise_side, noise_strength
+    noise_side, noise_strength, noise_is_relative
         See `patches.add_noise_patches`.
 
     Returns
@@ -134,15 +147,23 @@ def sample(
         anchor, positive = rng.choice(len(stack), size=2, replace=False)
         row, column = rng.integers(stack.shape[1] - patches.PATCH_SIZE + 1, size=2)
         corrupted[k] = not source.is_object and (len(pool) == 1 or rng.random() < noise_share)
-        other = stack if corrupted[k] else pool[(own + int(rng.integers(1, len(pool)))) % len(pool)][level]
+        other = stack
+        if not corrupted[k]:
+            other = _nearest(pool[(own + int(rng.integers(1, len(pool)))) % len(pool)], stack.shape[1])
+        last = other.shape[1] - patches.PATCH_SIZE
         triplets[0, k] = patches.crop(stack, anchor, row, column)
         triplets[1, k] = patches.crop(stack, positive, row, column)
-        triplets[2, k] = patches.crop(other, int(rng.integers(len(other))), row, column)
+        triplets[2, k] = patches.crop(other, int(rng.integers(len(other))), min(row, last), min(column, last))
     anchor, positive, negative = images.from_uint8(triplets)
     negative[corrupted] = patches.add_noise_patches(
-        negative[corrupted], side=noise_side, strength=noise_strength, rng=rng
+        negative[corrupted], side=noise_side, strength=noise_strength, is_relative=noise_is_relative, rng=rng
     )
     return anchor[..., np.newaxis], positive[..., np.newaxis], negative[..., np.newaxis]
+
+
+def _nearest(levels: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """Return the level whose side is nearest to this one."""
+    return min(levels, key=lambda level: abs(level.shape[1] - side))
 
 
 def shares(mix: Sequence[float] | None, count: int) -> np.ndarray:
@@ -153,7 +174,9 @@ def shares(mix: Sequence[float] | None, count: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def from_surfaces(surfaces: Sequence[Surface], *, sides: Sequence[int] = patches.PYRAMID) -> Source:
+def from_surfaces(
+    surfaces: Sequence[Surface], *, sides: Sequence[int] = patches.PYRAMID, enlarges: bool = True
+) -> Source:
     """Read the good images of a data set for training; see `prepare`."""
     classes = {surface.name: datasets.read_all(surface.fit) for surface in surfaces}
-    return prepare(surfaces[0].dataset, classes, sides=sides)
+    return prepare(surfaces[0].dataset, classes, sides=sides, enlarges=enlarges)

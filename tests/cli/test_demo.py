@@ -24,13 +24,15 @@ def other_commands(monkeypatch):
 def test_shows_and_runs_the_whole_path_below_its_folder(tmp_path, capsys, other_commands):
     out, invoked = tmp_path / "a folder", []
     demo.run(out, invoke=invoked.append)
-    assert [arguments[0] for arguments in invoked] == ["prototype", "inspect", "evaluate", "report"]
+    assert [arguments[0] for arguments in invoked] == [
+        "train", "prototype", "inspect", "prototype", "inspect", "evaluate", "report"
+    ]  # fmt: skip
     assert [command[1:4] for command in other_commands] == [["-m", "data_prep", "surfaces"]]
     for arguments in (*invoked, other_commands[0]):
         assert any(word.startswith(str(out)) for word in arguments)
     shown = capsys.readouterr().out
-    assert shown.count("\n$ metricad") == 5
-    assert f"'{out}/maps'" in shown or f"'{out}'/maps" in shown  # a blank in the path is quoted
+    assert shown.count("\n$ metricad") == 8
+    assert f"'{out}'/maps/paper" in shown  # a blank in the path is quoted
 
 
 def test_leaves_a_folder_that_is_in_use_alone(tmp_path, other_commands):

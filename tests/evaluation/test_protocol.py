@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metricad.data.datasets import Sample, Surface
+from metricad.data.fingerprint import fingerprint
 from metricad.errors import DataError
 from tests.helpers import COLLECTING, scratched, texture
 
@@ -243,6 +244,20 @@ def test_a_network_is_not_tested_on_what_it_was_trained_on(surface):
     surface_checks.check_unseen(surface, record("good1", dataset="another"))
     with pytest.raises(DataError, match="1 test images of flat were trained on \\(good1"):
         surface_checks.check_unseen(surface, record("fit0", "good1"))
+
+
+def test_a_network_is_not_tested_on_what_it_was_trained_on_under_another_name(surface):
+    """The same files in another configuration of a data set, or in a folder of textures."""
+
+    def judged(*samples):
+        prints = [fingerprint(one.read()) for one in samples]
+        seen = [{"dataset": "copied", "labelled": {}, "fingerprints": prints}]
+        return judge(surface, dataclasses.replace(METHOD, seen=seen))
+
+    assert judged(surface.fit[0]).result.is_known
+    assert not judged().result.is_known
+    with pytest.raises(DataError, match="the same pixels are in copied"):
+        judged(surface.fit[0], surface.test[-1])
 
 
 # What cannot be used.

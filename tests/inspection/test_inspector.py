@@ -12,14 +12,14 @@ from PIL import Image
 
 from metricad.data import images
 from metricad.deploy import loading
-from metricad.errors import DataError
+from metricad.errors import DataError, InspectorError
 from metricad.inspection.inspector import FIELDS, Inspection, Inspector
 from metricad.scoring.anomaly_maps import place
 from metricad.scoring.calibration import Calibration
 from tests.helpers import COLLECTING, GOOD_IMAGES, save, scratched, texture
 
 if not COLLECTING:
-    from metricad.inspection import fit
+    from metricad.inspection import bundle, fit
     from metricad.inspection.detector import PartDetector
     from metricad.inspection.fit import calibrate_inspector, fit_inspector
     from metricad.networks import residual
@@ -97,6 +97,35 @@ def test_without_a_holdout_all_of_few_images_fit_and_of_many_every_fifth_two_cal
     assert fitted == sorted(fitted)
     assert all(sum(path in fitted for path in paths[i : i + 10]) in (5, 6, 7) for i in range(290))
     assert len(fit._split(paths, None, seed=0)[1]) == 500
+
+
+@pytest.fixture(scope="module")
+def unjudging(model, paths):
+    return fit_inspector(paths[:8], model, holdout=0)
+
+
+def test_without_a_threshold_there_are_scores_and_maps_but_no_verdicts(unjudging, paths):
+    """The paper's protocol: the prototype is of all images."""
+    whole = PartDetector(unjudging.detector.network, "mean").fit([images.read(path) for path in paths[:8]])
+    scratch = scratched(new_part(), 20, 30)
+    found, anomaly = unjudging.inspect(scratch)
+    assert (found.verdict, found.score) == ("none", whole.score(scratch))
+    assert found.threshold is found.percentile is found.false_alarm_rate is found.defects is None
+    assert unjudging.map_scale()["threshold"] is None
+    largest = max(whole.judge(images.read(path)).anomaly.max() for path in paths[:8])
+    assert unjudging.fitted_on["largest_on_good"] == pytest.approx(largest)
+    assert unjudging.picture(found, scratch, anomaly).shape == (*scratch.shape, 3)
+    with pytest.raises(InspectorError, match="no threshold"):
+        unjudging.check_threshold()
+
+
+def test_a_threshold_can_be_set_later(unjudging, paths, tmp_path):
+    bundle.save(unjudging, tmp_path / "part.metricad")
+    made = fit.calibrate_inspector(bundle.load(tmp_path / "part.metricad"), paths[8:28])
+    scores = [unjudging.detector.score(images.read(path)) for path in paths[8:28]]
+    np.testing.assert_allclose(made.calibration.scores, sorted(scores), rtol=1e-6)
+    assert made.calibration.basis == "promised"
+    assert made.calibration.asked_rate == 0.01
 
 
 def test_all_images_fit_and_cross_validated_scores_set_the_threshold(model, paths):

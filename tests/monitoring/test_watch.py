@@ -50,6 +50,7 @@ class Brightness:
     def read(self, path, *, content=None):
         return images.read(path, minimum_size=4, content=content)
 
+    calibrated = Inspector.calibrated
     map_scale, picture = Inspector.map_scale, Inspector.picture
 
     def inspect(self, image, *, path=None, sha256=None):

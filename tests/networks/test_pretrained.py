@@ -129,7 +129,7 @@ def test_the_default_is_evaluated_beside_its_controls(run_metricad, surface, tmp
     done = run_metricad("report", results, "--out", tmp_path / "report")
     assert (done.status, done.err) == (0, "")
     text = (tmp_path / "report" / "report.md").read_text()
-    control = "untrained hypercolumn-three-scales, h = 16"
+    control = "accurate, untrained"
     header = f"| surface | good / defect | accurate | {control} |"
     assert header in text
     assert (

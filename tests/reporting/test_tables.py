@@ -512,7 +512,7 @@ def test_shapes_of_one_size_keep_their_controls_apart():
     surface = ("made", "wood")
     paper_like, fast = summary.judged
     assert [summary.labels[one] for one in summary.labels] == [
-        "h = 16", "fast", "untrained h = 16", "untrained hypercolumn, h = 16"
+        "h = 16", "fast", "untrained h = 16", "fast, untrained"
     ]  # fmt: skip
     assert not summary.is_beaten(surface, paper_like, summary.method_of(paper_like))
     assert summary.is_beaten(surface, fast, summary.method_of(fast))
@@ -525,7 +525,7 @@ def test_a_setting_without_the_headlines_method_shows_its_own():
     assert summary.method == "mean euclidean"
     assert table.header == [
         "surface", "good / defect", "h = 16", "fast, auto", "untrained h = 16",
-        "untrained hypercolumn, h = 16, auto",
+        "fast, untrained, auto",
     ]  # fmt: skip
     (row,) = table.rows
     expected = [mixed()[k].auroc for k in (0, 2, 1, 3)]
@@ -533,7 +533,7 @@ def test_a_setting_without_the_headlines_method_shows_its_own():
     assert row[3].mark == "warning"
     assert report.table(mixed())[0][2:] == [
         "mean euclidean, h = 16", "auto, fast", "mean euclidean, untrained h = 16",
-        "auto, untrained hypercolumn, h = 16",
+        "auto, fast, untrained",
     ]  # fmt: skip
 
 

@@ -294,7 +294,12 @@ def test_too_few_images_are_refused(total, holdout):
         split(total, holdout)
 
 
-@pytest.mark.parametrize("holdout", [0, 1, -0.2, 1.2, float("nan")])
+@pytest.mark.parametrize("holdout", [1, -0.2, 1.2, float("nan")])
 def test_a_holdout_that_is_no_share_is_refused(holdout):
-    with pytest.raises(ValueError, match="holdout must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="holdout"):
         split(100, holdout)
+
+
+def test_a_holdout_of_zero_lets_all_images_fit():
+    assert split(3, 0) == (3, 0)
+    assert split(1000, 0) == (1000, 0)

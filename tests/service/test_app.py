@@ -60,6 +60,7 @@ class FakeInspector:
     failed = Inspector.failed
     fitted_on = {"fit_images": 21, "held_out_images": 9, "seed": 0}  # noqa: RUF012
 
+    calibrated, check_threshold = Inspector.calibrated, Inspector.check_threshold
     map_scale, picture = Inspector.map_scale, Inspector.picture
 
     def inspect(self, image, *, path=None, sha256=None):

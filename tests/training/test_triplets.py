@@ -178,6 +178,17 @@ def test_textures_become_pyramids_and_objects_stay_as_they_are():
     np.testing.assert_array_equal(objects.classes["x"][0], pixels)
 
 
+def test_images_that_are_not_enlarged_meet_larger_ones():
+    source = triplets.prepare(
+        "t", {"a": [picture(70)] * 2, "b": [picture()] * 2}, sides=(64, 36), enlarges=False
+    )
+    assert [level.shape[1] for level in source.classes["a"]] == [64, 36]
+    assert [level.shape[1] for level in source.classes["b"]] == [36]
+    assert draw([source]).shape == (3, 300, 32, 32)
+    tiny = triplets.prepare("t", {"a": [picture(33)] * 2}, sides=(64, 36), enlarges=False)
+    assert [level.shape[1] for level in tiny.classes["a"]] == [36]
+
+
 def test_images_are_taken_one_at_a_time():
     """A source may be larger than memory before it is turned to 8 bits."""
     given = []
