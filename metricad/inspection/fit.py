@@ -225,7 +225,7 @@ def calibrate_inspector(
     given, read = inspector.calibration, partial(inspector.read, page=page)
     rate = false_alarm_rate
     if rate is None:
-        rate = DEFAULT_RATE if given is None else given.asked_rate or given.false_alarm_rate
+        rate = DEFAULT_RATE if given is None else given.asked
     plain = inspector.detector.with_opening(None)
     scores = for_each(paths, plain.score, read=read, on_image=on_image)
     made = inspector.changed(detector=plain, calibration=calibrate(scores, rate))

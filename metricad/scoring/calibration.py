@@ -18,9 +18,6 @@ import numpy as np
 
 from metricad.errors import DataError
 
-ROUNDING = 10_000
-"""Rates are told in so many parts of one."""
-
 CONFIDENCE = 0.95
 """Confidence of all bounds and intervals."""
 
@@ -114,6 +111,11 @@ class Calibration:
         if self.tail is not None:
             return self.tail.threshold
         return float(self.scores[_rank(len(self.scores), self.false_alarm_rate) - 1])
+
+    @property
+    def asked(self) -> float:
+        """The rate that was asked for."""
+        return self.asked_rate or self.false_alarm_rate
 
     @property
     def basis(self) -> Basis:
@@ -327,32 +329,10 @@ def held_out_count(total: int, holdout: float) -> int:
     return round(total * holdout)
 
 
-def check_count(held_out: int, false_alarm_rate: float, *, remedy: str = "") -> None:
-    """Raise an error if the held-out images are too few to guarantee the false-alarm rate.
-
-    Raises
-    ------
-    DataError
-        The message gives the number of images needed and the lowest rate possible with these images.
-    """
-    enough = needed(false_alarm_rate)
-    if held_out >= enough:
-        return
-    # Rounded up, so that the rate in the message is possible.
-    allowed = math.ceil(ROUNDING / (held_out + 1)) / ROUNDING
-    allows = (
-        f"{held_out} allow a rate of {allowed:g} at best" if held_out else "with none there is no threshold"
-    )
-    raise DataError(
-        f"a false-alarm rate of {false_alarm_rate:g} needs at least {enough} held-out good images; {allows}"
-        f"{remedy}"
-    )
-
-
 def _rank(count: int, false_alarm_rate: float) -> int:
     return math.ceil((count + 1) * (1 - _exact(false_alarm_rate)))
 
 
 def _exact(rate: float) -> Fraction:
     """Give the fraction that a rate is meant as: 0.01 is 1/100, which its binary number is not quite."""
-    return Fraction(rate).limit_denominator(ROUNDING**2)
+    return Fraction(rate).limit_denominator(10**8)

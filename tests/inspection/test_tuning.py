@@ -366,11 +366,11 @@ def test_tune_takes_another_where_it_is_better(run_metricad, part, more_good, tm
     assert bundle.load(tmp_path / "t.metricad").detector.score_name == "top-1%"
 
 
-def test_tune_refuses_too_few_images_as_calibration_does(refused, part, more_good, tmp_path):
+def test_tune_refuses_too_few_images_as_prototype_does(refused, part, more_good, tmp_path):
     message = refused(
         "tune", part, more_good / "00.png", more_good / "01.png", "--out", tmp_path / "t.metricad"
     )
-    assert "a false-alarm rate of 0.1 needs at least 9 held-out good images" in message
+    assert "2 good images are too few" in message
     assert not (tmp_path / "t.metricad").exists()
 
 
