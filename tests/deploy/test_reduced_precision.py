@@ -1,6 +1,5 @@
 """Exports in bfloat16 and int8: a threshold of their own, a cost that is measured, and refusals."""
 
-import dataclasses
 import re
 import shutil
 
@@ -10,7 +9,6 @@ import pytest
 from metricad.data import images
 from metricad.deploy import exported
 from metricad.errors import DataError
-from metricad.scoring.calibration import calibrate
 from tests.helpers import COLLECTING, save, scratched, texture
 
 if not COLLECTING:
