@@ -168,6 +168,11 @@ def prototype(
         typer.echo(smallest.describe(counts["min_defect"]))
     for line in unusual:
         typer.echo(line)
+    if unsure := counts.get("doubtful", []):
+        typer.echo(
+            f"{len(unsure)} of {len(paths)} good images are doubtful, but fit: {', '.join(unsure)}; "
+            "look at them with 'metricad check'"
+        )
     names = counts.get("suspects", [])
     apart = f"{len(names)} of {len(paths)} good images stand apart and are left out"
     if names and made.calibration is None:

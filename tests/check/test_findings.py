@@ -72,7 +72,7 @@ def test_everything_unusual_is_said_once(folder, tmp_path):
 
 def test_suspects_are_named(folder):
     scores = np.arange(30.0)
-    found = replace(check(folder), suspects=Suspects([29, 7], scores, scores))
+    found = replace(check(folder), suspects=Suspects([29, 7], [], scores, scores))
     assert "29.png, 7.png" in said(found)["suspects"]
     assert found.to_dict()["suspects"] == [str(folder[29]), str(folder[7])]
     assert "--keep-suspects" in summary.advice(found)[-1]
