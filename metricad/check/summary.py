@@ -95,8 +95,8 @@ def _advice(found: Findings) -> Iterator[str]:
         )
     if found.suspects and found.suspects.doubtful:
         yield (
-            "Look at the doubtful images as well: they are nearer to the others, so they fit. Move defects out "
-            "of the good images."
+            "Look at the doubtful images as well: they are nearer to the others, so they fit. Move defects "
+            "out of the good images."
         )
 
 
