@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_N
 
 unexport PYTHONDONTWRITEBYTECODE  # compiled modules are kept: tests start many processes
 
-.PHONY: demo test quick coverage lint bench clean
+.PHONY: demo test quick coverage lint bench docs clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -35,10 +35,13 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet
+
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) demo site .pytest_cache .ruff_cache .coverage
