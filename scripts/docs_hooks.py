@@ -5,12 +5,10 @@ links between pages of the site.
 """
 
 import html
-import os.path
 import posixpath
 import re
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 

@@ -28,7 +28,7 @@ metricad report {out}/results.json --out {out}/report
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for all files of the demo.")] = Path("demo"),
 ) -> None:
-    """Run all steps on four synthetic surfaces; takes one or two minutes."""
+    """Run all steps on four synthetic surfaces, in a minute or two."""
     from metricad.cli.app import app
 
     files.check_writable(out, folder=True)
