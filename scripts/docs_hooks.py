@@ -39,7 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     shown = PAGES | {path.relative_to(ROOT).as_posix(): "" for path in sorted(results)}
     for source, name in shown.items():
         files.append(File.generated(config, name or source, abs_src_path=str(ROOT / source)))
-    files.append(File.generated(config, "command-line.md", content="\n".join(_command_line())))
+    files.append(File.generated(config, "command-line.md", content="\n".join(command_line())))
     return files
 
 
@@ -66,7 +66,7 @@ def on_page_content(content: str, **_: Any) -> str:
     return _FORMULA.sub(formula, content)
 
 
-def _command_line() -> Iterator[str]:
+def command_line() -> Iterator[str]:
     """Yield lines of the page about the command line, from both programs."""
     import typer
 
