@@ -121,7 +121,8 @@ def strip(found: Found, out: Path) -> None:
     image = inspector.read(defect.path or "")
     _, anomaly = inspector.inspect(image)
     anomaly_map, scale = inspector.detector.on_pixels(anomaly, image), inspector.map_scale()
-    outlined = images.overlay(image, anomaly_map, low=np.inf, high=np.inf, threshold=scale["threshold"])
+    most = float(anomaly_map.max())  # above it no color
+    outlined = images.overlay(image, anomaly_map, low=most, high=most + 1, threshold=scale["threshold"])
     figure, panels = plt.subplots(
         1, 5, figsize=(11, 2.3), width_ratios=(1, 1, 1, 1, 1.35), layout="constrained"
     )

@@ -62,7 +62,7 @@ class Verb(TyperCommand):
 
     def get_params(self, context: typer.Context) -> list[Any]:
         """Return arguments and options, with short descriptions of their values."""
-        return list(map(_short, super().get_params(context)))
+        return [_short(one, context) for one in super().get_params(context)]
 
 
 class Program(TyperGroup):
@@ -70,7 +70,7 @@ class Program(TyperGroup):
 
     def get_params(self, context: typer.Context) -> list[Any]:
         """See `Verb`."""
-        return list(map(_short, super().get_params(context)))
+        return [_short(one, context) for one in super().get_params(context)]
 
 
 def fail(message: str) -> NoReturn:
@@ -79,7 +79,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_ERROR)
 
 
-def _short(one: TyperArgument | TyperOption) -> TyperArgument | TyperOption:
+def _short(one: TyperArgument | TyperOption, context: typer.Context) -> TyperArgument | TyperOption:
     """Describe the values of an argument or option in few characters: none for a flag, no long choices."""
     if one.metavar is not None:
         return one
@@ -87,7 +87,7 @@ def _short(one: TyperArgument | TyperOption) -> TyperArgument | TyperOption:
         one.metavar = one.name.upper()
         return one
     choices = [str(choice.value) for choice in one.type_descriptor.choices or ()]
-    one.metavar = one.display_type(None).replace("list[", "").replace("]", "").replace(" range", "")
+    one.metavar = one.display_type(context).replace("list[", "").replace("]", "").replace(" range", "")
     if one.is_flag:
         one.metavar = ""
     elif len("|".join(choices)) > _WIDE:
