@@ -88,6 +88,7 @@ def _short(one: TyperArgument | TyperOption, context: typer.Context) -> TyperArg
         return one
     choices = [str(choice.value) for choice in one.type_descriptor.choices or ()]
     one.metavar = one.display_type(context).replace("list[", "").replace("]", "").replace(" range", "")
+    one.metavar = one.metavar.replace("Path", "path")
     if one.is_flag:
         one.metavar = ""
     elif len("|".join(choices)) > _WIDE:
