@@ -36,7 +36,7 @@ bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
