@@ -67,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of images and inspectors")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--tutorial", type=Path, help="folder where the commands of the tutorial were run")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     found = {name: surface(name, options.work / name) for name in SURFACES}
@@ -81,6 +82,8 @@ def main() -> None:
         )
     parts(list(found.values()), options.out / "parts.png")
     steps(found["cast_metal"], options.out / "steps.png")
+    if options.tutorial:
+        tutorial(options.tutorial, options.out / "tutorial.png")
 
 
 def surface(name: str, folder: Path) -> Found:
@@ -177,6 +180,17 @@ def parts(found: Sequence[Found], out: Path) -> None:
             np.concatenate([np.pad(each, ((2, 2), (2, 2), (0, 0)), constant_values=255) for each in small])
         )
     _compress(PIL.Image.fromarray(np.concatenate(columns, axis=1)), out)
+
+
+def tutorial(folder: Path, out: Path) -> None:
+    """Draw three defects of the tutorial, each beside its heat map."""
+    names = ("0000.png", "0002.png", "0006.png")
+    both = [
+        (folder / "data/surfaces/wood/test/defect" / name, folder / "maps" / f"{name}.png") for name in names
+    ]
+    pictures = [np.array(PIL.Image.open(path).convert("RGB")) for pair in both for path in pair]
+    padded = [np.pad(one, ((0, 0), (2, 2), (0, 0)), constant_values=255) for one in pictures]
+    _compress(PIL.Image.fromarray(np.concatenate(padded, axis=1)), out)
 
 
 def steps(found: Found, out: Path) -> None:
