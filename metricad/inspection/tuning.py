@@ -272,10 +272,10 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
 
 def table(tuning: Tuning) -> list[list[str]]:
     """Return the AUROCs as rows for a terminal: header, numbers of defects, then one row for each choice."""
-    header = ["score", "sources", *tuning.counts, "all"]
-    numbers = ["defects", "", *map(str, tuning.counts.values()), str(sum(tuning.counts.values()))]
+    header = ["score", "sources", "all", *tuning.counts]
+    numbers = ["defects", "", str(sum(tuning.counts.values())), *map(str, tuning.counts.values())]
     body = [
-        [*choice, *(f"{aurocs[choice]:.3f}" for aurocs in tuning.by_kind.values()), f"{auroc:.3f}"]
+        [*choice, f"{auroc:.3f}", *(f"{aurocs[choice]:.3f}" for aurocs in tuning.by_kind.values())]
         for choice, auroc in tuning.aurocs.items()
     ]
     return [header, numbers, *body]

@@ -220,6 +220,14 @@ def calibrate(scores: Iterable[float], false_alarm_rate: float, *, is_held_out: 
     ------
     DataError
         There are no scores, or a score is not finite.
+
+    Examples
+    --------
+    >>> calibrate(range(99), 0.05).threshold  # the 95th of 99 scores
+    94.0
+    >>> few = calibrate(range(5), 0.05, is_held_out=False)
+    >>> few.threshold, round(few.false_alarm_rate, 3), str(few.basis)
+    (4.0, 0.167, 'expected')
     """
     scores = np.sort(np.fromiter(scores, np.float64))
     if not np.isfinite(scores).all():
@@ -318,7 +326,13 @@ def split(total: int, holdout: float | None) -> tuple[int, int]:
 
 
 def needed(false_alarm_rate: float) -> int:
-    """Return the smallest number of held-out images that guarantees this false-alarm rate: ⌈1/α⌉ − 1."""
+    """Return the smallest number of held-out images that guarantees this false-alarm rate: ⌈1/α⌉ − 1.
+
+    Examples
+    --------
+    >>> needed(0.01)
+    99
+    """
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false-alarm rate must lie between 0 and 1, received {false_alarm_rate}")
     return max(1, math.ceil(1 / _exact(false_alarm_rate)) - 1)

@@ -32,6 +32,11 @@ def distances(scores: Sequence[float] | np.ndarray) -> np.ndarray:
 
     The spread is that of the upper half, because scores of good images are skewed. It comes from its median,
     so that up to a quarter of all scores may be those of defects. All are NaN if a score is not finite.
+
+    Examples
+    --------
+    >>> distances([0.0, 1.0, 2.0, 3.0, 4.0, 30.0]).round(1).tolist()
+    [-1.1, -0.7, -0.2, 0.2, 0.7, 12.4]
     """
     scores = np.asarray(scores, np.float64)
     if not np.isfinite(scores).all():

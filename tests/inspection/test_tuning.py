@@ -316,11 +316,11 @@ def test_of_too_few_images_the_largest_score_is_the_threshold(fitted):
 def test_the_table_has_a_line_for_each_choice_and_a_column_for_each_kind():
     found = chosen(trials(np.random.default_rng(1), 8, gap=(1, 0, 2, 0.5)))
     header, numbers, *rows = tuning.table(found)
-    assert header == ["score", "sources", "stain", "gap", "all"]
-    assert numbers[2:] == ["12", "12", "24"]
+    assert header == ["score", "sources", "all", "stain", "gap"]
+    assert numbers[2:] == ["24", "12", "12"]
     assert [tuple(row[:2]) for row in rows] == TRIED
     for row, choice in zip(rows, TRIED, strict=True):
-        expected = [*(each[choice] for each in found.by_kind.values()), found.aurocs[choice]]
+        expected = [found.aurocs[choice], *(each[choice] for each in found.by_kind.values())]
         np.testing.assert_allclose([float(cell) for cell in row[2:]], expected, atol=5e-4)
 
 
