@@ -42,7 +42,7 @@ PANELS = {
     "train": {
         "Data": "--source --data-dir --normals --mix",
         "Network and training": "--units --rounds --epochs --triplets --batch-size --learning-rate --seed",
-        "Textures": "--pyramid --noise-share --noise-side --noise-strength",
+        "Textures": "--pyramid --never-enlarge --noise-share --noise-side --noise-strength --noise-relative",
     },
 }
 """Panels of the help of verbs with many options; all other options come first."""
