@@ -6,7 +6,7 @@ import numpy as np
 
 from metricad.errors import DataError
 from metricad.evaluation.results import Cost, Network, Study
-from metricad.reporting import embeddings, figures, heat_maps, paper_table, tables
+from metricad.reporting import embeddings, figures, heat_maps, in_short, paper_table, tables
 from metricad.reporting.document import Cell, Document, Picture, Section, Table
 from metricad.reporting.summary import Setting, Summary, Surface, plain, setting_of
 
@@ -17,13 +17,7 @@ def build(study: Study, *, is_embedded: bool = False) -> Document:
     titles = list(summary.titles.values())
     return Document(
         f"Anomaly detection on {titles[0] if len(titles) == 1 else f'{len(titles)} surfaces'}",
-        [
-            _what_was_run(study, summary),
-            _on_what(study, summary),
-            _HOW_TO_READ,
-            _how_far_from_the_paper(study, summary),
-            tables.means(summary),
-        ],
+        in_short.in_short(summary),
         [
             section
             for section in _sections(study, summary, is_embedded=is_embedded)
@@ -34,6 +28,16 @@ def build(study: Study, *, is_embedded: bool = False) -> Document:
 
 def _sections(study: Study, summary: Summary, *, is_embedded: bool) -> Iterator[Section]:
     shown = summary.shown
+    yield Section(
+        "What was compared",
+        [
+            _what_was_run(study, summary),
+            _on_what(study, summary),
+            _HOW_TO_READ,
+            _how_far_from_the_paper(study, summary),
+            tables.means(summary),
+        ],
+    )
     yield Section("AUROC per surface", [*tables.auroc(summary), *_marked(summary)])
     if shown:
         yield Section("Intervals", [_INTERVALS, tables.intervals(summary)])

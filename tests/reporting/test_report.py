@@ -92,7 +92,7 @@ def test_markdown_shows_every_picture_and_table(written, text):
     shown = set(re.findall(r"\]\(([^)]+)\)", text))
     assert shown == {path.name for path in paths if path.suffix in (".png", ".jpg")}
     for heading in (
-        "AUROC per surface", "Intervals", "All metrics", "Densities and distances", "Controls", "ROC curves",
+        "What was compared", "AUROC per surface", "Intervals", "All metrics", "Densities and distances", "Controls", "ROC curves",
         "Scores and thresholds", "Heat maps", "Training", "Provenance",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
@@ -156,8 +156,8 @@ def test_nothing_is_left_half_written(study, tmp_path, monkeypatch):
 # What it says.
 
 
-def test_it_begins_with_what_was_run_on_what_and_how_to_read_it(said):
-    run, data, reading, apart = next(iter(said.values())).split("\n")
+def test_it_says_what_was_run_on_what_and_how_to_read_it(said):
+    run, data, reading, apart = said["What was compared"].split("\n")
     assert run == (
         "6 trained networks in 2 settings (h = 16; h = 16 + CIFAR-100), seeds 0, 1, 2, with 3 densities: "
         "mean euclidean, mean manhattan, gaussian. 1 bundle: class1: gaussian. Controls: "
@@ -179,7 +179,7 @@ def test_it_says_for_how_many_defects_there_is_a_mask(study):
 
 
 def test_it_says_how_far_from_the_paper(study, said):
-    apart = next(iter(said.values())).split("\n")[3]
+    apart = said["What was compared"].split("\n")[3]
     for start, label, with_objects in (
         ("h16", "h = 16", False),
         ("h16-cifar100", "h = 16 + CIFAR-100", True),
@@ -204,13 +204,12 @@ def test_all_ten_classes_have_the_printed_mean_beside():
     found = [result(("dagm2007/all", f"class{number}")) for number in paper_table.TABLE_3]
     study = bare(found, networks=[network("run-0", 16, 0, objects=True)])
     mean = np.mean([one.auroc for one in found])
-    assert f"the mean is {mean:.3f}, the paper prints 0.83. " in next(iter(paragraphs(study).values()))
+    assert f"the mean is {mean:.3f}, the paper prints 0.83. " in paragraphs(study)["What was compared"]
 
 
 def test_other_surfaces_are_not_compared_with_the_paper():
-    assert "cannot be compared with the paper's table 3" in next(
-        iter(paragraphs(bare([result("tile")])).values())
-    )
+    said = paragraphs(bare([result("tile")]))["What was compared"]
+    assert "cannot be compared with the paper's table 3" in said
 
 
 def test_marks_are_counted(written, said):
