@@ -92,8 +92,8 @@ def test_markdown_shows_every_picture_and_table(written, text):
     shown = set(re.findall(r"\]\(([^)]+)\)", text))
     assert shown == {path.name for path in paths if path.suffix in (".png", ".jpg")}
     for heading in (
-        "What was compared", "AUROC per surface", "Intervals", "All metrics", "Densities and distances", "Controls", "ROC curves",
-        "Scores and thresholds", "Heat maps", "Training", "Provenance",
+        "What was compared", "AUROC per surface", "Intervals", "All metrics", "Densities and distances",
+        "Controls", "ROC curves", "Scores and thresholds", "Heat maps", "Training", "Provenance",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     assert "| class1 | 20 / 10 | " in text
