@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python scripts/gallery.py --work WORK --out docs/gallery
 
-For each surface an inspector is made from 60 good images, and its threshold from 40 others, for 5 % false
-alarms. A strip has a good image, the defect with the middle one of all scores, its anomaly map, its outline,
-and the scores of 100 good images and 60 defects that took no part. The pictures beside it are one of all
+For each surface an inspector is made from 100 good images, of which 60 fit, and 100 others set its threshold,
+for 5 % false alarms. A strip has a good image, the defect with the middle one of all scores, its anomaly map,
+its outline, and the scores of 100 good images and 60 defects that took no part. Other pictures are one of all
 surfaces with their heat maps, and one of the steps from an image to its anomaly map. WORK holds images and
 inspectors; what is there is not made again.
 """
@@ -42,10 +42,13 @@ SURFACES = {
 """Surfaces and the colors of black and white: surfaces are rendered in gray."""
 
 SIDE = 256
-FIT, HELD_OUT, GOOD, DEFECTS = 60, 40, 100, 60
-RATE = 0.05
-_SMALL = 200  # side of a picture in the picture of all surfaces, in pixels
-_COLORS = 128  # of a PNG
+COUNTS = {"fit": 100, "good": 100, "calibration": 100, "defect": 60}
+"""Numbers of images; those of good ones follow each other."""
+
+HOLDOUT, RATE = 0.4, 0.05
+_SMALL = 180  # side of a picture in the picture of all surfaces, in pixels
+_COLORS = 64  # of a PNG that are kept for the colors of maps and lines; all others are of the surface
+_LINES = ((255, 64, 64), (255, 255, 255), (0, 0, 0), (76, 141, 191), (217, 113, 60))
 
 
 @dataclass(frozen=True)
@@ -88,22 +91,25 @@ def main() -> None:
 
 def surface(name: str, folder: Path) -> Found:
     """Render a surface, fit to it, and inspect its test images."""
-    counts = {"fit": FIT + HELD_OUT, "good": GOOD, "defect": DEFECTS}
-    first = {"fit": 0, "good": FIT + HELD_OUT, "defect": 0}
+    first = {"fit": 0, "good": 100, "calibration": 200, "defect": 0}
     paths = {
         kind: [
             _rendered(name, first[kind] + k, folder / kind / f"{k:03}.png", kind == "defect")
             for k in range(count)
         ]
-        for kind, count in counts.items()
+        for kind, count in COUNTS.items()
     }
     part = folder / f"{name}.metricad"
     if not part.exists():
         made = metricad.fit_inspector(
-            paths["fit"], false_alarm_rate=RATE, holdout=HELD_OUT / (FIT + HELD_OUT), keeps_suspects=True
+            paths["fit"], false_alarm_rate=RATE, holdout=HOLDOUT, keeps_suspects=True
         )
         metricad.save_inspector(made, part)
-    inspector = metricad.load_inspector(part)
+    calibrated = folder / f"{name}-calibrated.metricad"
+    if not calibrated.exists():
+        made = metricad.calibrate_inspector(metricad.load_inspector(part), paths["calibration"])
+        metricad.save_inspector(made, calibrated)
+    inspector = metricad.load_inspector(calibrated)
     good, defects = (
         [one for one, _, _ in inspector.inspect_files(paths[kind], workers=2)] for kind in ("good", "defect")
     )
@@ -136,7 +142,7 @@ def strip(found: Found, out: Path) -> None:
         (images.to_uint8(good), images.to_uint8(image), anomaly_map, outlined),
         strict=False,
     ):
-        panel.imshow(pixels, vmin=scale["low"], vmax=scale["high"])
+        panel.imshow(pixels, vmin=anomaly_map.min(), vmax=max(most, scale["high"]))
         panel.set_title(title, fontsize=10)
         panel.axis("off")
     _histogram(panels[-1], found)
@@ -146,17 +152,10 @@ def strip(found: Found, out: Path) -> None:
 def _histogram(panel: plt.Axes, found: Found) -> None:
     groups = [[one.score or 0.0 for one in group] for group in (found.good, found.defects)]
     threshold = found.inspector.threshold
-    most = max(np.quantile(groups[1], 0.9), 2 * threshold)
-    bins = np.linspace(min(groups[0]), most, 30)
-    clipped = [np.minimum(group, most) for group in groups]
-    panel.hist(
-        clipped,
-        bins,
-        color=("#4c8dbf", "#d9713c"),
-        label=("good", "defect"),
-        histtype="stepfilled",
-        alpha=0.8,
-    )
+    bins = np.linspace(min(groups[0]), max(map(max, groups)), 40)
+    colors, labels = ("#4c8dbf", "#d9713c"), ("good", "defect")
+    counts, _, _ = panel.hist(groups, bins, color=colors, label=labels, histtype="stepfilled", alpha=0.8)
+    panel.set_ylim(0, 1.35 * np.max(counts))  # room for the legend
     panel.axvline(threshold, color="black", linewidth=1)
     panel.set_title("scores, and the threshold", fontsize=10)
     panel.set_yticks([])
@@ -222,7 +221,13 @@ def _save(figure: plt.Figure, out: Path) -> None:
 
 
 def _compress(picture: PIL.Image.Image, out: Path) -> None:
-    picture.quantize(_COLORS, dither=PIL.Image.Dither.NONE).save(out, optimize=True)
+    """Write a picture with 256 colors. Rare ones, of lines and maps, are always among them."""
+    shades = mpl.colormaps["viridis"](np.linspace(0, 1, _COLORS - len(_LINES)))[:, :3]
+    fixed = [*_LINES, *np.rint(255 * shades).astype(int).tolist()]
+    own = picture.quantize(256 - len(fixed)).getpalette() or []
+    palette = PIL.Image.new("P", (1, 1))
+    palette.putpalette([*own[: 3 * (256 - len(fixed))], *np.array(fixed).ravel().tolist()])
+    picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE).save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -60,17 +60,17 @@ class Verb(TyperCommand):
             if isinstance(one, TyperOption):
                 one.rich_help_panel = panel_of.get(one.opts[0])
 
-    def get_params(self, context: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """Return arguments and options, with short descriptions of their values."""
-        return [_short(one, context) for one in super().get_params(context)]
+        return [_short(one, ctx) for one in super().get_params(ctx)]
 
 
 class Program(TyperGroup):
     """A program with such verbs."""
 
-    def get_params(self, context: typer.Context) -> list[Any]:
+    def get_params(self, ctx: Any) -> list[Any]:
         """See `Verb`."""
-        return [_short(one, context) for one in super().get_params(context)]
+        return [_short(one, ctx) for one in super().get_params(ctx)]
 
 
 def fail(message: str) -> NoReturn:
@@ -79,7 +79,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_ERROR)
 
 
-def _short(one: TyperArgument | TyperOption, context: typer.Context) -> TyperArgument | TyperOption:
+def _short(one: Any, context: Any) -> TyperArgument | TyperOption:
     """Describe the values of an argument or option in few characters: none for a flag, no long choices."""
     if one.metavar is not None:
         return one

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -336,15 +335,18 @@ def table(rows: Sequence[Sequence[str]], *, title: str, has_summary: bool = True
     Of a table that is too wide for the terminal, the last columns are left out.
     """
     console, whole = _console(), len(rows[0])
-    unbounded = console.options.update(width=_WIDTH_OF_A_FILE**2)
     shown = _fitted(rows, title, has_summary=has_summary)
     count = whole
-    while count > 1 and Measurement.get(console, unbounded, shown).minimum > console.width:
+    while count > 1 and _is_cut(shown, console):
         count -= 1
         shown = _fitted([row[:count] for row in rows], title, has_summary=has_summary)
     console.print(shown)
     if count < whole:
         console.print(f"columns left out: {whole - count}; take a wider terminal, or pipe this into a file")
+
+
+def _is_cut(shown: Table, console: Console) -> bool:
+    return any("…" in segment.text for line in console.render_lines(shown) for segment in line)
 
 
 def _fitted(rows: Sequence[Sequence[str]], title: str, *, has_summary: bool) -> Table:
