@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_N
 
 unexport PYTHONDONTWRITEBYTECODE  # compiled modules are kept: tests start many processes
 
-.PHONY: demo test quick coverage lint bench package clean
+.PHONY: demo test quick coverage lint bench docs package clean
 
 demo: $(STAMP)
 	rm -rf demo
@@ -35,14 +35,17 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 package: $(STAMP)
 	rm -rf dist build/package
 	$(BIN)/python scripts/try_package.py --work build/package --dist dist
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo dist build .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) demo dist build site .pytest_cache .ruff_cache .coverage

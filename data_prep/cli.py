@@ -12,10 +12,10 @@ from metricad.cli import console
 from metricad.deploy import native_output
 
 app = typer.Typer(
+    cls=console.Program,
     help="Put surface data where metricad reads it: TFDS directories, or folders as MVTec AD has them. "
     "Nothing is downloaded; --manual-dir is where you have unpacked the original.",
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -30,7 +30,7 @@ DagmClass = StrEnum(
 )
 
 
-@app.command()
+@app.command(cls=console.Verb)
 def kylberg(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = False) -> None:
     """Prepare the Kylberg textures: 28 classes for training.
 
@@ -42,7 +42,7 @@ def kylberg(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = Fal
     _tell(building.prepare(Kylberg, manual_dir=manual_dir, data_dir=data_dir, overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=console.Verb)
 def dagm2007(
     manual_dir: ManualDir,
     data_dir: DataDir,
@@ -65,7 +65,7 @@ def dagm2007(
     )
 
 
-@app.command()
+@app.command(cls=console.Verb)
 def cifar100(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = False) -> None:
     """Prepare CIFAR-100 in gray, from the one that TensorFlow Datasets prepared in --manual-dir.
 
@@ -77,7 +77,7 @@ def cifar100(manual_dir: ManualDir, data_dir: DataDir, overwrite: Overwrite = Fa
     _tell(building.prepare(Cifar100Gray, manual_dir=manual_dir, data_dir=data_dir, overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=console.Verb)
 def surfaces(
     data_dir: DataDir,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 512,
@@ -115,7 +115,7 @@ def surfaces(
     _tell(building.prepare(Surfaces, data_dir=data_dir, config=config_of(plan), overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=console.Verb)
 def magnetic_tile(
     manual_dir: ManualDir,
     data_dir: DataDir,

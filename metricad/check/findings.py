@@ -110,6 +110,7 @@ class Findings:
         if self.suspects is not None:
             paths = [self.good[number].path for number in self.usable]
             found["suspects"] = [paths[number] for number in self.suspects.numbers]
+            found["doubtful"] = [paths[number] for number in self.suspects.doubtful]
             found["scores"] = [
                 {"path": path, "score": float(score), "distance": float(distance)}
                 for path, score, distance in zip(

@@ -93,6 +93,11 @@ def _advice(found: Findings) -> Iterator[str]:
             "Look at the suspects, and move defects out of the good images. If they are good, take more good "
             "images like them, or fit with --keep-suspects."
         )
+    if found.suspects and found.suspects.doubtful:
+        yield (
+            "Look at the doubtful images as well: they are nearer to the others, so they fit. Move defects "
+            "out of the good images."
+        )
 
 
 def named(paths: Iterable[str], *, count: int = _NAMED) -> str:
@@ -164,10 +169,12 @@ def _suspects(found: Findings) -> str:
     usable = found.usable
     if len(usable) < suspects.FEWEST:
         return f"not told with fewer than {suspects.FEWEST} images"
-    if not found.suspects.numbers:
-        return f"none of {len(usable)}"
-    paths = [found.good[usable[number]].path for number in found.suspects.numbers]
-    return f"{len(paths)} of {len(usable)}: {named(paths, count=6)}"
+    apart, doubtful = (
+        [found.good[usable[number]].path for number in numbers]
+        for numbers in (found.suspects.numbers, found.suspects.doubtful)
+    )
+    said = f"{len(apart)} of {len(usable)}: {named(apart, count=6)}" if apart else f"none of {len(usable)}"
+    return said + (f"; {len(doubtful)} doubtful: {named(doubtful, count=6)}" if doubtful else "")
 
 
 def _counted(kinds: Iterable[str]) -> str:

@@ -96,11 +96,14 @@ def score(
         return scores, unseen
 
     result = suspects.find(len(usable), scored)
-    shown = result.numbers[:SHOWN] or np.argsort(-result.distances)[:UNUSUAL].tolist()
+    unusual = np.argsort(-result.distances)[:UNUSUAL].tolist()
+    shown = [*result.numbers, *result.doubtful][:SHOWN] or unusual
     rest = order[~np.isin(order, [*result.numbers, *shown])][:MOST]
     detector = made().fit(some(rest))
     sheet = [
-        Shown(usable[number].path, float(result.distances[number]), bool(result.numbers), image, found_map)
+        Shown(
+            usable[number].path, float(result.distances[number]), number in result.numbers, image, found_map
+        )
         for number, image in zip(shown, some(np.array(shown, int)), strict=True)
         for found_map in [detector.anomaly_map(image)]
     ]

@@ -24,9 +24,9 @@ from metricad.cli.watch import watch
 # Modules of verbs must not import TensorFlow at the top, so that --help and option errors answer at once.
 app = typer.Typer(
     name="metricad",
+    cls=console.Program,
     help="Inspect textured surfaces: learn from images of good parts only, mark what differs from them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,24 +44,18 @@ def metricad(
         raise typer.Exit
 
 
-for verb in (
-    train,
-    check,
-    prototype,
-    calibrate,
-    tune,
-    inspect,
-    batch,
-    detectability,
-    export,
-    watch,
-    serve,
-    evaluate,
-    report,
-    reproduce,
-    demo,
-):
-    app.command()(verb)
+VERBS = {
+    "From good images to verdicts": (check, prototype, inspect, calibrate, tune, detectability),
+    "On the line": (export, watch, serve, batch),
+    "Compare": (evaluate, report),
+    "The paper's method": (train, reproduce),
+    "Try it": (demo,),
+}
+"""Verbs by the panel of the help that they are in."""
+
+for panel, verbs in VERBS.items():
+    for verb in verbs:
+        app.command(cls=console.Verb, rich_help_panel=panel)(verb)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from metricad.errors import RunError
 def batch(
     parts: Annotated[
         list[Path],
-        typer.Argument(metavar="PART...", help="Inspectors: exports, or bundles, which need TensorFlow."),
+        typer.Argument(metavar="PART", help="Inspectors: exports, or bundles, which need TensorFlow."),
     ],
     source: Annotated[
         str,
@@ -38,10 +38,11 @@ def batch(
     ] = False,
     verify: Verify = None,
 ) -> None:
-    """Inspect many images: a row for each in Parquet files, also for those that cannot be judged.
+    """Inspect many images, on all cores or on a cluster.
 
-    What is done is kept: after an interruption, run the same command again. New images make new files only.
-    The exit status is 2 if an image could not be judged.
+    Parquet files have a row for each image, also for those that cannot be judged. What is done is kept: after
+    an interruption, run the same command again. New images make new files only. The exit status is 2 if an
+    image could not be judged.
 
     Example: metricad batch part line/ --out results/ && duckdb -c "SELECT verdict, count(*) FROM
     'results/part-*.parquet' GROUP BY verdict"

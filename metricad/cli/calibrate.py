@@ -28,9 +28,9 @@ def calibrate(
     page: Page = None,
     sign: Sign = None,
 ) -> None:
-    """Set the threshold with good images that the inspector has not seen: they promise a false-alarm rate.
+    """Set the threshold with good images that were not used before.
 
-    Scores from fitting are not used for it.
+    They promise a false-alarm rate. Scores from fitting are not used for it.
 
     Example: metricad calibrate part.metricad parts/more-good/ --out promised.metricad
     """

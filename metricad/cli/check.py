@@ -37,9 +37,10 @@ def check(
     page: Page = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
-    """Look at good images before fitting: files, duplicates, light over time, and suspects among them.
+    """Look at good images before fitting.
 
-    Suspects are good images that look unlike the rest to models that have not seen them.
+    It lists files, duplicates, light over time, and suspects: good images that look unlike the rest to models
+    that have not seen them. It ends with what to do.
 
     Example: metricad check parts/good/ --test parts/test/ --out report/
     """

@@ -25,9 +25,9 @@ def detectability(
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
 ) -> None:
-    """Measure which defects are found by kind, size and contrast: synthetic defects on good images.
+    """Measure which synthetic defects are found.
 
-    Write a datasheet as a web page, Markdown and CSV.
+    They are drawn on good images, by kind, size and contrast. The datasheet is a web page, Markdown and CSV.
 
     Example: metricad detectability part.metricad parts/more-good/ --out datasheet/
     """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -116,8 +117,8 @@ def training(
 def verdicts(format: str, total: int) -> Iterator[Callable[["Inspection"], None]]:
     """Print inspections in this format: line by line, or as one table at the end."""
     if format == "table":
-        table = Table(box=box.SIMPLE_HEAD)
-        for name in ("verdict", "score", "threshold", "percentile", "peak (row, column)"):
+        table = _table()
+        for name in ("verdict", "score", "threshold", "percentile", "peak"):
             table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
         table.add_column("image", overflow="fold")
         try:
@@ -148,7 +149,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 def profile(timer: "StageTimer", images: int, *, seconds: float, workers: int) -> None:
     """Print on standard error how much time each stage of an inspection took, and the images per second."""
-    shown = Table(box=box.SIMPLE_HEAD)
+    shown = _table()
     for name in ("stage", "ms per image", "share"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
     total = sum(timer.seconds.values())
@@ -304,7 +305,7 @@ def cells_at_once(total: int) -> Iterator[dict[str, Callable[..., object]]]:
 def cells(found: Sequence["Cell"], *, seconds: float, jobs: int) -> None:
     """Print the plan of a grid: the number of cells of each kind, and the estimated time."""
     total = sum(cell.cost for cell in found)
-    shown = Table(title="plan", box=box.SIMPLE_HEAD, title_justify="left")
+    shown = _table(title="plan")
     for name in ("cells", "number", "estimated time"):
         shown.add_column(name, justify="left" if name == "cells" else "right")
     kinds = {
@@ -330,9 +331,25 @@ def _duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, title: str, has_summary: bool = True) -> None:
-    """Print a table whose first row is its header and whose last row may be a summary of the others."""
+    """Print a table whose first row is its header and whose last row may be a summary of the others.
+
+    Of a table that is too wide for the terminal, the last columns are left out.
+    """
+    console, whole = _console(), len(rows[0])
+    unbounded = console.options.update(width=_WIDTH_OF_A_FILE**2)
+    shown = _fitted(rows, title, has_summary=has_summary)
+    count = whole
+    while count > 1 and Measurement.get(console, unbounded, shown).minimum > console.width:
+        count -= 1
+        shown = _fitted([row[:count] for row in rows], title, has_summary=has_summary)
+    console.print(shown)
+    if count < whole:
+        console.print(f"columns left out: {whole - count}; take a wider terminal, or pipe this into a file")
+
+
+def _fitted(rows: Sequence[Sequence[str]], title: str, *, has_summary: bool) -> Table:
     header, *body = rows
-    shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    shown = _table(title=title)
     for number, name in enumerate(header):
         shown.add_column(escape(name), justify="right" if number else "left")
     for number, cells in enumerate(body, 1):
@@ -340,7 +357,11 @@ def table(rows: Sequence[Sequence[str]], *, title: str, has_summary: bool = True
         if is_summary:
             shown.add_section()
         shown.add_row(*map(escape, cells), style="bold" if is_summary else None)
-    _console().print(shown)
+    return shown
+
+
+def _table(*, title: str | None = None) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def lines(rows: Iterable[tuple[str, str]]) -> None:
@@ -364,7 +385,8 @@ def _cells(inspection: "Inspection") -> tuple[str, ...]:
     verdict = f"[{style}]{inspection.verdict}[/]"
     path = escape(inspection.path or "")
     if inspection.error is not None:
-        return verdict, "", "", "", "", f"{path}\n[dim]{escape(inspection.error)}[/]"
+        error = escape(inspection.error)  # most errors name the file
+        return verdict, "", "", "", "", error if error.startswith(path) else f"{path}\n[dim]{error}[/]"
     return (
         verdict,
         f"{inspection.score:#.4g}",

@@ -36,7 +36,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Results to write: a JSON file; pictures are written beside it.")],
     parts: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PART...]", help="Inspectors made by 'metricad prototype'."),
+        typer.Argument(metavar="PART", help="Inspectors made by 'metricad prototype'."),
     ] = None,
     network: Annotated[
         list[str] | None,
@@ -94,11 +94,12 @@ def evaluate(
     address: Address = None,
     resources: Resources = None,
 ) -> None:
-    """Measure the AUROC of each surface (the paper's protocol) and of an untrained network and a baseline.
+    """Measure the AUROC on labeled surfaces.
 
-    After an interruption, run the same command again: finished surfaces are kept, and training of a method
-    continues where it stopped. Images and masks that cannot be used are left out and named; the exit status
-    is 2 then. More than 5 % bad images are an error of their surface; the others are still evaluated.
+    Each is measured by the paper's protocol, and so are an untrained network and a baseline. After an
+    interruption, run the same command again: finished surfaces are kept, and training of a method continues
+    where it stopped. Images and masks that cannot be used are left out and named; the exit status is 2 then.
+    More than 5 % bad images are an error of their surface; the others are still evaluated.
 
     Example: metricad evaluate --data tiles/ --out results.json
     """

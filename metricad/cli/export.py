@@ -51,11 +51,11 @@ def export(
     data_dir: DataDir = None,
     sign: Sign = None,
 ) -> None:
-    """Export an inspector to another runtime: one model from pixels to anomaly map, score and verdict.
+    """Export an inspector, to run without TensorFlow.
 
-    The inspector and the export are run on the same images. If a score differs by more than 0.01 %, nothing
-    is written. Reduced precision changes scores. So the threshold is calibrated again with more good images,
-    and the loss is measured.
+    The export is one model from pixels to anomaly map, score and verdict. The inspector and the export are
+    run on the same images. If a score differs by more than 0.01 %, nothing is written. Reduced precision
+    changes scores. So the threshold is calibrated again with more good images, and the loss is measured.
 
     OpenVINO is the fastest on most processors. ONNX is supported by most programs.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def inspect(
     part: Annotated[Path, typer.Argument(help="Inspector made by 'metricad prototype', or an export of it.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Images or folders of images.")],
     maps: Annotated[Path | None, typer.Option(help="Folder for heat maps drawn over the images.")] = None,
     format: Annotated[Format, typer.Option(help="Output format of the verdicts.")] = Format.table,
     fail_on_defect: Annotated[
@@ -37,10 +37,10 @@ def inspect(
     ] = False,
     verify: Verify = None,
 ) -> None:
-    """Inspect images: score, threshold, percentile among good images, verdict, and position of the peak.
+    """Inspect images: score, verdict, heat map.
 
-    A file that cannot be read or judged is reported. The other files are still inspected, and the exit
-    status is 2.
+    The table also has the threshold, the percentile among good images, and the position of the peak. A file
+    that cannot be read or judged is reported. The other files are still inspected, and the exit status is 2.
 
     Example: metricad inspect part.metricad line/ --maps maps/ --format jsonl
     """

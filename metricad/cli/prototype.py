@@ -98,11 +98,12 @@ def prototype(
     ] = None,
     sign: Sign = None,
 ) -> None:
-    """Make an inspector from images of good parts: fit a density to their features, set a threshold.
+    """Make an inspector from images of good parts.
 
-    Up to 200 images all fit, and scores by cross-validation set the threshold. Of more, some are held out.
-    The last line says what the threshold stands for: a false-alarm rate promised (by held-out images),
-    expected (by cross-validation, no guarantee) or estimated (if there are too few images for the rate).
+    A density is fitted to their features, and a threshold is set. Up to 200 images all fit, and scores by
+    cross-validation set the threshold. Of more, some are held out. The last line says what the threshold
+    stands for: a false-alarm rate promised (by held-out images), expected (by cross-validation, no guarantee)
+    or estimated (if there are too few images for the rate).
 
     Good images that stand clearly apart are left out as suspects and count as false alarms, until they are
     confirmed as defects. 'metricad check' shows them.
@@ -168,6 +169,11 @@ def prototype(
         typer.echo(smallest.describe(counts["min_defect"]))
     for line in unusual:
         typer.echo(line)
+    if unsure := counts.get("doubtful", []):
+        typer.echo(
+            f"{len(unsure)} of {len(paths)} good images are doubtful, but fit: {', '.join(unsure)}; "
+            "look at them with 'metricad check'"
+        )
     names = counts.get("suspects", [])
     apart = f"{len(names)} of {len(paths)} good images stand apart and are left out"
     if names and made.calibration is None:

@@ -16,8 +16,9 @@ def report(
         typer.Option("--embedding", help="Add t-SNE plots of the embeddings stored by 'metricad evaluate'."),
     ] = False,
 ) -> None:
-    """Write a report of the AUROC per surface: tables, curves and heat maps as Markdown, CSV, JSON and web
-    page.
+    """Write the report of evaluations.
+
+    It has the AUROC of each surface, curves and heat maps: a web page, Markdown, CSV and JSON.
 
     Example: metricad report results.json --out report/
     """

@@ -82,10 +82,11 @@ def reproduce(
         bool, typer.Option("--dry-run", help="Only print the plan and the estimated time.")
     ] = False,
 ) -> None:
-    """Reproduce the paper's table: train every network, test it on every surface, write the report.
+    """Reproduce the paper's table of results.
 
-    Finished cells are kept: after an interruption, run the same command again to continue. If a cell fails,
-    it is reported, the others still run, and the exit status is 2.
+    Every network is trained and tested on every surface. Finished cells are kept: after an interruption, run
+    the same command again to continue. If a cell fails, it is reported, the others still run, and the exit
+    status is 2.
 
     Example: metricad reproduce --preset paper --data-dir prepared/ --out grid/ --dry-run
     """

@@ -40,7 +40,7 @@ _LAST_SECONDS = 30  # time for requests in progress when the service stops
 def serve(
     parts: Annotated[
         list[Path],
-        typer.Argument(metavar="PART...", help="Inspectors made by 'metricad prototype', or exports."),
+        typer.Argument(metavar="PART", help="Inspectors made by 'metricad prototype', or exports."),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -69,9 +69,10 @@ def serve(
     ] = False,
     verify: Verify = None,
 ) -> None:
-    """Inspect images that are sent over HTTP. Open the address in a browser for a test page.
+    """Inspect images that are sent over HTTP.
 
-    SIGHUP loads all parts anew and drops no request; until then a replaced file changes nothing.
+    Open the address in a browser for a test page. SIGHUP loads all parts anew and drops no request; until
+    then a replaced file changes nothing.
 
     Example: metricad serve part.metricad & curl -H 'Content-Type: image/png' --data-binary @image.png
     http://127.0.0.1:8000/parts/part/inspect

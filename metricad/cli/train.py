@@ -67,7 +67,9 @@ def train(
         bool, typer.Option("--resume", help="Continue an interrupted run; its options are stored.")
     ] = False,
 ) -> None:
-    """Train a network on textures and objects. The defaults are those of the paper.
+    """Train the paper's network on textures and objects.
+
+    The defaults are those of the paper.
 
     Example: metricad train --out run --source textures/ --source cifar100_gray --data-dir prepared/
     """

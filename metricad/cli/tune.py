@@ -22,10 +22,11 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the defects.")] = 0,
     sign: Sign = None,
 ) -> None:
-    """Choose the image score with synthetic defects on good images, and calibrate the threshold again.
+    """Choose the image score with synthetic defects.
 
-    The score determines which sizes of defects are found best and which kinds of feature maps are used. The
-    inspector keeps its score unless another one is significantly better.
+    They are drawn on good images, which also set the threshold again. The score determines which sizes of
+    defects are found best and which kinds of feature maps are used. The inspector keeps its score unless
+    another one is significantly better.
 
     Example: metricad tune part.metricad parts/more-good/ --out tuned.metricad
     """

@@ -56,11 +56,12 @@ def watch(
     ] = False,
     verify: Verify = None,
 ) -> None:
-    """Inspect images as they arrive in a folder, write a JSON line for each, and report drift of scores.
+    """Inspect images as they come into a folder; report drift.
 
-    Each image is inspected once, even if the watch is stopped or killed and started again with the same
-    --out. Files that cannot be read or judged get a line, too. SIGTERM or Ctrl-C stops the watch after the
-    current image. SIGHUP loads the part anew; until then a replaced file changes nothing.
+    A line of JSON is written for each. Each image is inspected once, even if the watch is stopped or killed
+    and started again with the same --out. Files that cannot be read or judged get a line, too. SIGTERM or
+    Ctrl-C stops the watch after the current image. SIGHUP loads the part anew; until then a replaced file
+    changes nothing.
 
     Example: metricad watch part.metricad line/ --out line.jsonl
     """

@@ -16,7 +16,7 @@ from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
 from metricad.inspection.interface import ImageJudge
 from metricad.metrics.image import auroc
-from metricad.scoring.calibration import calibrate, check_count
+from metricad.scoring.calibration import calibrate, check_total
 
 SAMPLES = 32
 """Largest number of good images used to learn ranges for int8; a third of all images below 96."""
@@ -59,7 +59,7 @@ def export(
     """Export an inspector in reduced precision, calibrate it again, and measure the effect.
 
     Reduced precision changes scores, mostly those of good images. So the threshold is calibrated again at the
-    same false-alarm rate.
+    rate that was asked for.
 
     Parameters
     ----------
@@ -74,11 +74,11 @@ def export(
     Raises
     ------
     DataError
-        There are too few good images for the false-alarm rate.
+        There are too few good images to set a threshold; see `calibration.FEWEST`.
     """
     count = min(SAMPLES, len(good) // 3) if precision == "int8" else 0
-    rate = inspector.calibrated.false_alarm_rate
-    check_count(len(good) - count, rate)
+    rate = inspector.calibrated.asked
+    check_total(len(good) - count)
     read = inspector.read
     settings: dict[str, Any] = {
         "format": format,

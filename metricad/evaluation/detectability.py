@@ -248,9 +248,18 @@ def measure(
 
     Parameters
     ----------
+    inspector : Inspector
     images : sequence of float32 (H, W) in [-1, 1]
+    rng : numpy.random.Generator
+    tried : sequence of Setting, optional
+        Kinds, sizes and contrasts to test; by default all `settings`.
+    each : int
+        Number of defects of each setting.
 
-    Other parameters and errors are those of `Measurement`; by default all `settings` are tested.
+    Raises
+    ------
+    DataError
+        As for `Measurement`.
     """
     measurement = Measurement(
         inspector, len(images), tried=settings() if tried is None else tried, each=each, rng=rng

@@ -76,7 +76,8 @@ def fit_inspector(
         that set the threshold, and counts as one image.
     keeps_suspects : bool
         Also fit to images that stand clearly apart; see `scoring.suspects`. By default they are left out and
-        count as alarms: they raise the false-alarm rate that is said. `fitted_on["suspects"]` names them.
+        count as alarms: they raise the false-alarm rate that is said. `fitted_on["suspects"]` names them,
+        and `fitted_on["doubtful"]` those that are doubtful and fit.
     smallest : float, optional
         Area of the smallest defect that matters, in pixels of the image. Smaller ones are let through; see
         `min_defect.let_through`.
@@ -164,6 +165,8 @@ def fit_inspector(
         calibrated = _calibrated(scores, own, apart, false_alarm_rate, is_held_out=bool(held_out))
     if names:
         record["suspects"] = names
+    if found.doubtful and rounds:
+        record["doubtful"] = [fitted[number].name for number in found.doubtful]
     inspector = Inspector(detector, calibrated, record, levels)
     if smallest is None:
         return inspector
@@ -225,7 +228,7 @@ def calibrate_inspector(
     given, read = inspector.calibration, partial(inspector.read, page=page)
     rate = false_alarm_rate
     if rate is None:
-        rate = DEFAULT_RATE if given is None else given.asked_rate or given.false_alarm_rate
+        rate = DEFAULT_RATE if given is None else given.asked
     plain = inspector.detector.with_opening(None)
     scores = for_each(paths, plain.score, read=read, on_image=on_image)
     made = inspector.changed(detector=plain, calibration=calibrate(scores, rate))

@@ -12,7 +12,7 @@ from metricad.errors import DataError
 from metricad.inspection import min_defect
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
-from metricad.scoring.calibration import calibrate, check_count
+from metricad.scoring.calibration import calibrate, check_total
 from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import SCORES
 from metricad.scoring.standardize import fused
@@ -216,9 +216,12 @@ def tune_inspector(
     Raises
     ------
     DataError
-        An image cannot be read, or there are too few images for the inspector's false-alarm rate.
+        An image cannot be read, or there are fewer than `calibration.FEWEST`.
+    InspectorError
+        The inspector has no threshold.
     """
-    check_count(len(paths), inspector.calibrated.false_alarm_rate)
+    check_total(len(paths))
+    inspector.check_threshold()
     rng = np.random.default_rng(seed)
     detector = inspector.detector
     trials = for_each(
@@ -232,7 +235,7 @@ def tune_inspector(
 
 
 def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) -> Inspector[PartDetector]:
-    """Return an inspector with the chosen score, calibrated again at the same false-alarm rate.
+    """Return an inspector with the chosen score, calibrated again at the rate that was asked for.
 
     It reports defects of all sizes, until `min_defect.again` lets small ones through.
 
@@ -246,11 +249,6 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
     tuning : Tuning
     **record : object
         More facts to record about tuning, such as a seed.
-
-    Raises
-    ------
-    DataError
-        There are too few good images for the false-alarm rate.
     """
     score, group = tuning.choice
     given = inspector.detector
@@ -267,17 +265,17 @@ def apply(inspector: Inspector[PartDetector], tuning: Tuning, **record: object) 
     }
     return inspector.changed(
         detector=detector,
-        calibration=calibrate(scores, inspector.calibrated.false_alarm_rate, is_held_out=False),
+        calibration=calibrate(scores, inspector.calibrated.asked, is_held_out=False),
         fitted_on={**inspector.fitted_on, "tuned_on": made},
     )
 
 
 def table(tuning: Tuning) -> list[list[str]]:
     """Return the AUROCs as rows for a terminal: header, numbers of defects, then one row for each choice."""
-    header = ["score", "sources", *tuning.counts, "all"]
-    numbers = ["defects", "", *map(str, tuning.counts.values()), str(sum(tuning.counts.values()))]
+    header = ["score", "sources", "all", *tuning.counts]
+    numbers = ["defects", "", str(sum(tuning.counts.values())), *map(str, tuning.counts.values())]
     body = [
-        [*choice, *(f"{aurocs[choice]:.3f}" for aurocs in tuning.by_kind.values()), f"{auroc:.3f}"]
+        [*choice, f"{auroc:.3f}", *(f"{aurocs[choice]:.3f}" for aurocs in tuning.by_kind.values())]
         for choice, auroc in tuning.aurocs.items()
     ]
     return [header, numbers, *body]

@@ -29,6 +29,11 @@ def auroc(defect: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndar
         There is only one class, or a score is not finite.
     ValueError
         The numbers of labels and scores differ.
+
+    Examples
+    --------
+    >>> auroc([False, False, True, True], [0.1, 0.4, 0.3, 0.9])
+    0.75
     """
     from sklearn import metrics
 

@@ -43,6 +43,13 @@ class MaskRegion:
     ------
     ValueError
         The mask has the wrong shape or type, or is all False.
+
+    Examples
+    --------
+    >>> mask = np.zeros((480, 640), bool)
+    >>> mask[40:440, 60:580] = True
+    >>> int(MaskRegion(mask).region(np.zeros((480, 640), np.float32)).sum())
+    208000
     """
 
     kind: ClassVar[str] = "mask"

@@ -26,11 +26,10 @@ _MOST = 40  # groups of duplicates in the table
 _HOW_TO_READ = (
     "Each image is scored by a model that has not seen it. The distance is how far the score is above the "
     "median of all good images, in units of their spread (that of the upper half). Images that are "
-    f"{DOUBTFUL:g} away or more are scored again by a model that has seen none of these, and are suspects "
-    f"if they are at least {APART:g} away then; with few images both are a little more. Below each image is "
-    "where it "
-    "differs from the others. A suspect is not always a defect: it may be good, but rare. Weak and frequent "
-    "defects are no suspects."
+    f"{DOUBTFUL:g} away or more are doubtful. They are scored again by a model that has seen none of these, "
+    f"and are suspects if they are at least {APART:g} away then; with few images both are a little more. "
+    "Below each image is where it differs from the others. A suspect is not always a defect: it may be good, "
+    "but rare. Weak and frequent defects are no suspects, but may be doubtful."
 )
 
 
@@ -70,8 +69,7 @@ def build(found: Findings, sheet: Sequence[Shown], *, name: str) -> Document:
         Section("What was found", [Table("", ["subject", "found"], lines)]),
     ]
     if sheet:
-        title = "Suspects" if sheet[0].is_suspect else "The most unusual images, none of them a suspect"
-        sections.append(Section(title, [_HOW_TO_READ, *_contact_sheet(sheet)]))
+        sections.append(Section(_title(found, sheet), [_HOW_TO_READ, *_contact_sheet(sheet)]))
     if len(found.readable) > 1:
         sections.append(Section("Light over time", [_light(found)]))
     if groups := found.sets(found.near):
@@ -79,6 +77,14 @@ def build(found: Findings, sheet: Sequence[Shown], *, name: str) -> Document:
     if found.unreadable or found.others:
         sections.append(Section("Files that were left out", [_left_out(found)]))
     return Document(f"Check of {name}", [], sections)
+
+
+def _title(found: Findings, sheet: Sequence[Shown]) -> str:
+    doubtful = found.suspects.doubtful if found.suspects else []
+    if sheet[0].is_suspect:
+        return "Suspects and doubtful images" if doubtful else "Suspects"
+    kind = "Doubtful images" if doubtful else "The most unusual images"
+    return f"{kind}, none of them a suspect"
 
 
 def draw_light(found: Findings) -> Figure:
@@ -113,7 +119,8 @@ def draw_sheet(sheet: Sequence[Shown], *, high: float) -> Figure:
             above.imshow((shown.image + 1) / 2, cmap="gray", vmin=0, vmax=1)
             below.imshow(shown.anomaly_map, cmap="viridis", vmin=0, vmax=high)
             above.set_title(_short(shown.path), fontsize=9, parse_math=False)
-            below.set_title(f"distance {shown.distance:.1f}", fontsize=9)
+            kind = "suspect, " if shown.is_suspect else ""
+            below.set_title(f"{kind}distance {shown.distance:.1f}", fontsize=9)
     return figure
 
 

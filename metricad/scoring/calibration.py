@@ -18,9 +18,6 @@ import numpy as np
 
 from metricad.errors import DataError
 
-ROUNDING = 10_000
-"""Rates are told in so many parts of one."""
-
 CONFIDENCE = 0.95
 """Confidence of all bounds and intervals."""
 
@@ -114,6 +111,11 @@ class Calibration:
         if self.tail is not None:
             return self.tail.threshold
         return float(self.scores[_rank(len(self.scores), self.false_alarm_rate) - 1])
+
+    @property
+    def asked(self) -> float:
+        """The rate that was asked for."""
+        return self.asked_rate or self.false_alarm_rate
 
     @property
     def basis(self) -> Basis:
@@ -218,6 +220,14 @@ def calibrate(scores: Iterable[float], false_alarm_rate: float, *, is_held_out: 
     ------
     DataError
         There are no scores, or a score is not finite.
+
+    Examples
+    --------
+    >>> calibrate(range(99), 0.05).threshold  # the 95th of 99 scores
+    94.0
+    >>> few = calibrate(range(5), 0.05, is_held_out=False)
+    >>> few.threshold, round(few.false_alarm_rate, 3), str(few.basis)
+    (4.0, 0.167, 'expected')
     """
     scores = np.sort(np.fromiter(scores, np.float64))
     if not np.isfinite(scores).all():
@@ -316,7 +326,13 @@ def split(total: int, holdout: float | None) -> tuple[int, int]:
 
 
 def needed(false_alarm_rate: float) -> int:
-    """Return the smallest number of held-out images that guarantees this false-alarm rate: ⌈1/α⌉ − 1."""
+    """Return the smallest number of held-out images that guarantees this false-alarm rate: ⌈1/α⌉ − 1.
+
+    Examples
+    --------
+    >>> needed(0.01)
+    99
+    """
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false-alarm rate must lie between 0 and 1, received {false_alarm_rate}")
     return max(1, math.ceil(1 / _exact(false_alarm_rate)) - 1)
@@ -327,32 +343,10 @@ def held_out_count(total: int, holdout: float) -> int:
     return round(total * holdout)
 
 
-def check_count(held_out: int, false_alarm_rate: float, *, remedy: str = "") -> None:
-    """Raise an error if the held-out images are too few to guarantee the false-alarm rate.
-
-    Raises
-    ------
-    DataError
-        The message gives the number of images needed and the lowest rate possible with these images.
-    """
-    enough = needed(false_alarm_rate)
-    if held_out >= enough:
-        return
-    # Rounded up, so that the rate in the message is possible.
-    allowed = math.ceil(ROUNDING / (held_out + 1)) / ROUNDING
-    allows = (
-        f"{held_out} allow a rate of {allowed:g} at best" if held_out else "with none there is no threshold"
-    )
-    raise DataError(
-        f"a false-alarm rate of {false_alarm_rate:g} needs at least {enough} held-out good images; {allows}"
-        f"{remedy}"
-    )
-
-
 def _rank(count: int, false_alarm_rate: float) -> int:
     return math.ceil((count + 1) * (1 - _exact(false_alarm_rate)))
 
 
 def _exact(rate: float) -> Fraction:
     """Give the fraction that a rate is meant as: 0.01 is 1/100, which its binary number is not quite."""
-    return Fraction(rate).limit_denominator(ROUNDING**2)
+    return Fraction(rate).limit_denominator(10**8)

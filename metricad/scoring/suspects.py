@@ -32,6 +32,11 @@ def distances(scores: Sequence[float] | np.ndarray) -> np.ndarray:
 
     The spread is that of the upper half, because scores of good images are skewed. It comes from its median,
     so that up to a quarter of all scores may be those of defects. All are NaN if a score is not finite.
+
+    Examples
+    --------
+    >>> distances([0.0, 1.0, 2.0, 3.0, 4.0, 30.0]).round(1).tolist()
+    [-1.1, -0.7, -0.2, 0.2, 0.7, 12.4]
     """
     scores = np.asarray(scores, np.float64)
     if not np.isfinite(scores).all():
@@ -48,7 +53,12 @@ def stand_out(scores: Sequence[float] | np.ndarray, distance: float = APART) -> 
     """
     if len(scores) < FEWEST:
         return np.zeros(len(scores), bool)
-    return distances(scores) > distance * (1 + FEWER / len(scores))
+    return distances(scores) > _limit(distance, len(scores))
+
+
+def _limit(distance: float, count: int) -> float:
+    """Return the distance from which on one of so few images stands apart."""
+    return distance * (1 + FEWER / count)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,8 @@ class Suspects:
     ----------
     numbers : list of int
         Images that stand apart, the farthest first.
+    doubtful : list of int
+        Images that are doubtful and no suspects, the farthest first.
     scores : float64 (n,)
         Score of each image by a model that has not seen it; of a suspect, by one that has seen none of them.
         The last call of `score` had all other images.
@@ -68,6 +80,7 @@ class Suspects:
     """
 
     numbers: list[int]
+    doubtful: list[int]
     scores: np.ndarray
     distances: np.ndarray
 
@@ -111,7 +124,11 @@ def find(count: int, score: Score, *, rounds: int = ROUNDS) -> Suspects:
         scores[rest[found]] = again[found]
         rest = np.delete(rest, found)
     numbers = np.setdiff1d(np.arange(count), rest)
-    return Suspects(numbers[np.argsort(-apart[numbers], kind="stable")].tolist(), scores, apart)
+    doubtful = rest[(apart[rest] > _limit(DOUBTFUL, len(rest))) & (len(rest) >= FEWEST)]
+    first, second = (
+        chosen[np.argsort(-apart[chosen], kind="stable")].tolist() for chosen in (numbers, doubtful)
+    )
+    return Suspects(first, second, scores, apart)
 
 
 def rate(count: int, left_out: int) -> float:

@@ -63,6 +63,13 @@ def add(
     ------
     ValueError
         The kind is unknown, or size or contrast lie outside their range.
+
+    Examples
+    --------
+    >>> good = np.zeros((96, 96), np.float32)
+    >>> defective, mask = add(good, kind="spots", size=6, contrast=0.4, rng=np.random.default_rng(0))
+    >>> bool(mask.any()), bool(np.abs(defective[~mask] - good[~mask]).max() < VISIBLE)
+    (True, True)
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, received {kind!r}")

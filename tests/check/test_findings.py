@@ -72,10 +72,11 @@ def test_everything_unusual_is_said_once(folder, tmp_path):
 
 def test_suspects_are_named(folder):
     scores = np.arange(30.0)
-    found = replace(check(folder), suspects=Suspects([29, 7], scores, scores))
-    assert "29.png, 7.png" in said(found)["suspects"]
+    found = replace(check(folder), suspects=Suspects([29, 7], [3], scores, scores))
+    assert "29.png, 7.png; 1 doubtful: 3.png" in said(found)["suspects"]
     assert found.to_dict()["suspects"] == [str(folder[29]), str(folder[7])]
-    assert "--keep-suspects" in summary.advice(found)[-1]
+    assert "--keep-suspects" in summary.advice(found)[-2]
+    assert "doubtful" in summary.advice(found)[-1]
 
 
 def test_few_images_are_told_to_be_few(folder):

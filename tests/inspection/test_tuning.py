@@ -316,11 +316,11 @@ def test_of_too_few_images_the_largest_score_is_the_threshold(fitted):
 def test_the_table_has_a_line_for_each_choice_and_a_column_for_each_kind():
     found = chosen(trials(np.random.default_rng(1), 8, gap=(1, 0, 2, 0.5)))
     header, numbers, *rows = tuning.table(found)
-    assert header == ["score", "sources", "stain", "gap", "all"]
-    assert numbers[2:] == ["12", "12", "24"]
+    assert header == ["score", "sources", "all", "stain", "gap"]
+    assert numbers[2:] == ["24", "12", "12"]
     assert [tuple(row[:2]) for row in rows] == TRIED
     for row, choice in zip(rows, TRIED, strict=True):
-        expected = [*(each[choice] for each in found.by_kind.values()), found.aurocs[choice]]
+        expected = [found.aurocs[choice], *(each[choice] for each in found.by_kind.values())]
         np.testing.assert_allclose([float(cell) for cell in row[2:]], expected, atol=5e-4)
 
 
@@ -366,11 +366,11 @@ def test_tune_takes_another_where_it_is_better(run_metricad, part, more_good, tm
     assert bundle.load(tmp_path / "t.metricad").detector.score_name == "top-1%"
 
 
-def test_tune_refuses_too_few_images_as_calibration_does(refused, part, more_good, tmp_path):
+def test_tune_refuses_too_few_images_as_prototype_does(refused, part, more_good, tmp_path):
     message = refused(
         "tune", part, more_good / "00.png", more_good / "01.png", "--out", tmp_path / "t.metricad"
     )
-    assert "a false-alarm rate of 0.1 needs at least 9 held-out good images" in message
+    assert "2 good images are too few" in message
     assert not (tmp_path / "t.metricad").exists()
 
 

@@ -20,7 +20,6 @@ from metricad.scoring.calibration import (
     Calibration,
     Tail,
     calibrate,
-    check_count,
     fit_tail,
     needed,
     split,
@@ -129,26 +128,6 @@ def test_needed_is_the_fewest_for_which_the_rank_exists(rate):
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(ValueError, match="false-alarm rate must lie between 0 and 1"):
         needed(rate)
-
-
-@given(held_out=st.integers(1, 300))
-def test_the_rate_named_in_a_refusal_is_allowed(held_out):
-    allowed = float(check_words(held_out, 1e-4).split("a rate of ")[1].split(" ")[0])
-    check_count(held_out, allowed)
-    # And it is the best one, but for its four digits.
-    with pytest.raises(DataError):
-        check_count(held_out, allowed - 2e-4)
-
-
-def check_words(held_out, rate):
-    with pytest.raises(DataError) as refusal:
-        check_count(held_out, rate)
-    return str(refusal.value)
-
-
-def test_without_any_held_out_image_no_rate_is_named():
-    assert "allow a rate of" in check_words(1, 0.05)
-    assert "allow a rate of" not in check_words(0, 0.05)
 
 
 # What is said of fewer.

@@ -60,7 +60,7 @@ def test_a_doubtful_image_that_is_not_far_from_the_others_is_kept():
     base[0] = 4  # as far from models that have seen others like it as from those that have not
     score, calls = scores_of(base)
     found = suspects.find(40, score)
-    assert found.numbers == []
+    assert (found.numbers, found.doubtful) == ([], [0])
     assert suspects.stand_out(base, suspects.DOUBTFUL).any()
     assert len(calls) == 1
     np.testing.assert_array_equal(found.scores, base)
@@ -68,7 +68,8 @@ def test_a_doubtful_image_that_is_not_far_from_the_others_is_kept():
 
 def test_a_clean_set_is_scored_once():
     score, calls = scores_of(np.linspace(0, 1, 30))
-    assert suspects.find(30, score).numbers == []
+    found = suspects.find(30, score)
+    assert (found.numbers, found.doubtful) == ([], [])
     assert len(calls) == 1
 
 
