@@ -119,6 +119,17 @@ def test_links_lead_somewhere(page):
     assert dead == []
 
 
+def test_statements_of_the_sources_name_modules_and_tests_that_exist():
+    text = (ROOT / "results/statements.md").read_text(encoding="utf-8")
+    wrong = []
+    for name, test in set(re.findall(r"`((?:\w+/)*\w+\.py)(?:::(\w+))?`", text)):
+        package = "tests" if test else "" if name.startswith("data_prep/") else "metricad"
+        path = ROOT / package / name
+        if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            wrong.append(f"{name}::{test}")
+    assert wrong == []
+
+
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [page.name for page in DOCS if f" {page.name}\n" not in navigation] == []

@@ -285,6 +285,18 @@ def test_the_split_is_the_same_every_time_and_does_not_follow_the_names(prepared
     assert sorted(names(one[0].fit)) != first
 
 
+@pytest.mark.parametrize(("good", "defects", "tested"), [(1000, 150, 500), (2000, 300, 1500)])
+def test_of_each_class_of_the_paper_500_good_images_are_learned(good, defects, tested):
+    """The counts of DAGM's classes 1 to 6, and 7 to 10."""
+    kinds = ["good"] * good + ["hole"] * defects
+    samples = [datasets.Sample(f"{number:04}", kind, lambda: None) for number, kind in enumerate(kinds)]
+    surface = datasets._split_labelled("dagm2007/all", "class1", samples, 500)
+    assert len(surface.fit) == 500
+    assert sum(not sample.is_defect for sample in surface.test) == tested
+    assert sum(sample.is_defect for sample in surface.test) == defects
+    assert disjoint(surface)
+
+
 @pytest.mark.tf
 def test_fewer_normals_are_among_more(prepared):
     """So a network that was trained on few can be tested with more held out, never the reverse."""

@@ -128,6 +128,15 @@ def test_each_patch_has_a_strength_of_its_own_evenly_drawn():
     assert scipy.stats.kstest(deviations, "uniform", args=(0.02, 0.18)).pvalue > 0.01
 
 
+def test_relative_noise_is_a_multiple_of_the_patchs_own_deviation():
+    scale = np.repeat(np.float32([0.05, 0.2]), 20)[:, np.newaxis, np.newaxis]
+    noisy = patches.add_noise_patches(
+        scale * smooth(40), side=(32, 32), strength=(2, 2), is_relative=True, rng=rng()
+    )
+    expected = 2 * (scale * smooth(40)).std(axis=(1, 2))
+    np.testing.assert_allclose(noisy.std(axis=(1, 2)), expected, rtol=0.1)
+
+
 def test_rectangles_lie_anywhere_up_to_the_border():
     noisy = add_noise(np.zeros((3000, 32, 32), np.float32), side=(8, 8))
     found = np.array([rectangle(patch != 0) for patch in noisy])

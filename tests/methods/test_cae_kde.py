@@ -98,6 +98,13 @@ def test_thresholds_and_score_are_those_of_held_out_images_alone(fitted):
     assert error > fitted.error_threshold
 
 
+def test_of_250_images_a_fifth_is_never_trained_on():
+    """So an epoch has 200 / 16 steps; the source's 250 / 16 belong to images that are all trained on."""
+    held_out, kept = CaeKdeDetector()._split(250)
+    assert (len(held_out), len(kept)) == (50, 200)
+    assert sorted([*held_out, *kept]) == list(range(250))
+
+
 def test_an_image_is_anomalous_only_by_both_measures(fitted):
     def judged(density, error):
         fitted.measure = lambda image: (density, error)

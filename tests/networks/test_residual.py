@@ -33,6 +33,7 @@ def test_paper_sizes():
     model = residual.build(16)
     assert model.compute_output_shape((1, 512, 512, 1)) == (1, 241, 241, 16)
     assert model.compute_output_shape((1, 32, 32, 1)) == (1, 1, 1, 16)
+    assert residual.feature_shape((256, 256)) == (113, 113)  # nothing is enlarged to the paper's 512
 
 
 @pytest.mark.parametrize("pixel", [(40, 40), (41, 40), (55, 62), (31, 64)])
