@@ -8,6 +8,7 @@ from metricad.cli import console
 from metricad.cli.batch import batch
 from metricad.cli.calibrate import calibrate
 from metricad.cli.check import check
+from metricad.cli.classify import classify
 from metricad.cli.demo import demo
 from metricad.cli.detectability import detectability
 from metricad.cli.evaluate import evaluate
@@ -53,6 +54,7 @@ for verb in (
     inspect,
     batch,
     detectability,
+    classify,
     export,
     watch,
     serve,

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,7 @@ from metricad.data.sequence import ImageSequence
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.method_detector import Fitted
 from metricad.scoring.calibration import Calibration
 from metricad.scoring.opening import Opening, Window
 from metricad.scoring.score import top_mean
@@ -104,17 +105,18 @@ def let_through(
 
 
 def again(
-    inspector: Inspector[PartDetector],
+    inspector: Inspector[Fitted],
     paths: Sequence[str | os.PathLike[str]],
     *,
     page: int | None = None,
     seed: int = 0,
-) -> Inspector[PartDetector]:
+) -> Inspector[Fitted]:
     """Let through the same defects as before, if any, after a new score or threshold; see `let_through`."""
     record = inspector.fitted_on.get("min_defect")
     if record is None:
         return inspector
-    return let_through(inspector, files(inspector, paths, page=page), record["area"], seed=seed)
+    own = cast(Inspector[PartDetector], inspector)  # others let nothing through
+    return let_through(own, files(own, paths, page=page), record["area"], seed=seed)
 
 
 def files(

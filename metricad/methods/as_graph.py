@@ -1,0 +1,36 @@
+"""Parts of methods as TensorFlow operations, for exports: they do what the NumPy code does."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metricad.data import images as image_files
+
+Graph = tuple[keras.Model, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]
+"""A method's network, and its function from images (N, H, W, C) to scores (N,) and maps (N, H, W)."""
+
+
+class Stretch:
+    """Linear change of rows and columns, such as resizing: matrices (h', h) and (w', w)."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray) -> None:
+        self.rows, self.columns = rows.astype(np.float32), columns.astype(np.float32)
+
+    @classmethod
+    def resizing(cls, shape: tuple[int, int], to: tuple[int, int]) -> "Stretch":
+        """Return what `images.resize` does to images of a shape: it treats rows and columns alike."""
+        matrices = (
+            image_files.resize(np.eye(side, dtype=np.float32), (other, side))
+            for side, other in zip(shape, to, strict=True)
+        )
+        return cls(*matrices)
+
+    def after(self, first: "Stretch") -> "Stretch":
+        """Return the change that does another one first."""
+        return Stretch(self.rows @ first.rows, self.columns @ first.columns)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Change images or maps (N, h, w) to (N, h', w')."""
+        return tf.matmul(tf.matmul(self.rows, images), self.columns.T)
