@@ -92,8 +92,8 @@ def _of_method(detector: MethodDetector, threshold: float, input_type: str) -> k
     pixels = keras.Input((*detector.shape, *color), name=PIXELS, dtype=input_type)
     image = FromLevels(name="from_levels")(pixels)
     network, judge = detector.method.to_graph(detector.shape)
-    score, place, source, anomaly = Judged(network, judge, name="judged")(image)
-    outputs = Verdict(threshold, (1, 0), None, name="verdict")(score, place, source, anomaly, anomaly, image)
+    found = Judged(network, judge, name="judged")(image)
+    outputs = Verdict(threshold, (1, 0), None, name="verdict")(*found, image)
     return keras.Model(pixels, outputs, name="inspector")
 
 
@@ -134,7 +134,7 @@ class FromLevels(keras.layers.Layer):
 
 
 class Judged(keras.layers.Layer):
-    """Layer of a published method: images (N, H, W, C) to scores, places of the peak, sources and maps."""
+    """Layer of a published method: images (N, H, W, C) to scores, peaks, sources and twice the maps."""
 
     def __init__(self, network: keras.Model, judge: Callable[..., Any], **named: object) -> None:
         super().__init__(**named)
@@ -145,12 +145,15 @@ class Judged(keras.layers.Layer):
         score, anomaly = self.judge(image)
         rows, columns = image.shape[1:3]
         peak = tf.argmax(tf.reshape(anomaly, (-1, rows * columns)), axis=1, output_type=tf.int32)
-        return score, tf.stack([peak // columns, peak % columns], axis=1), tf.zeros_like(peak), anomaly
+        place = tf.stack([peak // columns, peak % columns], axis=1)
+        # OpenVINO crashes if two outputs are one tensor, and optimizers drop operations without effect.
+        same = tf.maximum(anomaly, tf.float32.min)
+        return score, place, tf.zeros_like(peak), anomaly, same
 
     def compute_output_shape(self, image_shape: tuple[int | None, ...]) -> tuple[tuple[int | None, ...], ...]:
         """Return the shapes of scores, places, sources and maps."""
         batch = image_shape[0]
-        return (batch,), (batch, 2), (batch,), image_shape[:3]
+        return (batch,), (batch, 2), (batch,), image_shape[:3], image_shape[:3]
 
 
 class Inside(keras.layers.Layer):

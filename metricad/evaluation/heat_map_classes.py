@@ -93,7 +93,7 @@ def classify(
     DataError
         An image or the weights cannot be used, or there are fewer than two images of a label.
     """
-    describe = heat_maps.hu_moments
+    describe: Callable[[np.ndarray], np.ndarray] = heat_maps.hu_moments
     if features != HU:
         describe = heat_maps.pretrained(features, largest=inspector.map_scale()["high"])
     detector = inspector.detector

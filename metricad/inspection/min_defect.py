@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,8 @@ from metricad.scoring.calibration import Calibration
 from metricad.scoring.opening import Opening, Window
 from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import SCORES
+
+AnyFitted = TypeVar("AnyFitted", bound=Fitted)
 
 IMAGES = 3
 """Number of good images that get defects: of each look and elongation one."""
@@ -105,18 +107,19 @@ def let_through(
 
 
 def again(
-    inspector: Inspector[Fitted],
+    inspector: Inspector[AnyFitted],
     paths: Sequence[str | os.PathLike[str]],
     *,
     page: int | None = None,
     seed: int = 0,
-) -> Inspector[Fitted]:
+) -> Inspector[AnyFitted]:
     """Let through the same defects as before, if any, after a new score or threshold; see `let_through`."""
     record = inspector.fitted_on.get("min_defect")
     if record is None:
         return inspector
     own = cast(Inspector[PartDetector], inspector)  # others let nothing through
-    return let_through(own, files(own, paths, page=page), record["area"], seed=seed)
+    made = let_through(own, files(own, paths, page=page), record["area"], seed=seed)
+    return cast(Inspector[AnyFitted], made)
 
 
 def files(

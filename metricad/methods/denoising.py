@@ -173,8 +173,8 @@ class DenoisingDetector:
         self.model = model
         return self
 
-    def _built(self) -> keras.Model:
-        return build(self.units, code=self.code, learning_rate=self.learning_rate, seed=self.seed)
+    def _built(self, side: int | None = None) -> keras.Model:
+        return build(self.units, code=self.code, side=side, learning_rate=self.learning_rate, seed=self.seed)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that `fit` learned."""
@@ -232,19 +232,21 @@ class DenoisingDetector:
             for length, place in zip(shape, places, strict=True)
         )
         down, across = (len(place) // side for place in places)
+        network = self._built(side)  # LiteRT needs a known size
+        network.set_weights(self.model.get_weights())
         joined = Stretch(*(_averaging(place, length) for length, place in zip(shape, places, strict=True)))
 
         def judge(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             pixels = images[..., 0]
             spread = tf.gather(tf.gather(pixels, rows, axis=1), columns, axis=2)
             tiles = tf.transpose(tf.reshape(spread, (-1, down, side, across, side)), (0, 1, 3, 2, 4))
-            restored = self.model(tf.reshape(tiles, (-1, side, side, 1)), training=False)
+            restored = network(tf.reshape(tiles, (-1, side, side, 1)), training=False)
             restored = tf.reshape(restored, (-1, down, across, side, side))
             restored = tf.reshape(tf.transpose(restored, (0, 1, 3, 2, 4)), (-1, down * side, across * side))
             squared = tf.square(pixels - joined(restored))
             return tf.reduce_mean(squared, axis=(1, 2)) * self.pixels, squared
 
-        return self.model, judge
+        return network, judge
 
     def register(self, image: np.ndarray) -> Pose | None:
         """Find the part in the image; None without registration."""
@@ -298,8 +300,15 @@ class DenoisingDetector:
         return np.linspace(0, whole - self.side, -(-whole // self.side)).round().astype(int).tolist()
 
 
-def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: int = 0) -> keras.Model:
-    """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8.
+def build(
+    units: int = 32,
+    *,
+    code: int = 8,
+    side: int | None = None,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> keras.Model:
+    """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8; both `side` if given.
 
     There are three strided convolutions, each followed by a residual block (He et al., 2016). The blocks have
     no normalization, so that the result does not depend on the batch. Then follow a 1×1 convolution to the
@@ -325,7 +334,7 @@ def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: 
         residual = convolution(count, 3, activation=None)(convolution(count, 3)(x))
         return keras.layers.ReLU()(keras.layers.Add()([x, residual]))
 
-    pixels = x = keras.Input((None, None, 1), name="image")
+    pixels = x = keras.Input((side, side, 1), name="image")
     for count, size in ((units, 5), (2 * units, 3), (4 * units, 3)):
         x = residual_block(convolution(count, size, stride=2)(x))
     x = convolution(code, 1, activation=None)(x)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from metricad.data import images as image_files
 from metricad.errors import DataError
 from metricad.methods.arrays import Arrays
-from metricad.methods.as_graph import Graph, Stretch
+from metricad.methods.as_graph import Graph, Stretch, nearest
 from metricad.networks import imagenet
 
 _REGULARISATION = 0.01  # added to the covariance, as published
@@ -173,10 +173,7 @@ class PatchGaussianDetector:
             channels = [shrink(images[..., number]) for number in range(images.shape[-1])]
             pixels = tf.stack(channels * (3 // len(channels)), axis=-1)
             found = keras.tree.flatten(self._backbone.network(pixels @ colors + shift, training=False))
-            maps = [
-                one if one.shape[1:3] == grid else tf.image.resize(one, grid, method="nearest")
-                for one in found
-            ]
+            maps = [nearest(one, grid) for one in found]
             features = tf.gather(tf.concat(maps, axis=-1), self._chosen, axis=-1)
             difference = tf.reshape(features - self.mean, (-1, len(self._whitening), 1, len(self._chosen)))
             squares = tf.square(tf.matmul(difference, self._whitening))
