@@ -43,3 +43,18 @@ def nearest(maps: tf.Tensor, shape: tuple[int, int]) -> tf.Tensor:
         for side, to in zip(maps.shape[1:3], shape, strict=True)
     )
     return tf.gather(tf.gather(maps, rows, axis=1), columns, axis=2)
+
+
+class Doubled(keras.layers.Layer):
+    """Layer that does what ``UpSampling2D(2)`` does, but keeps the size known, which LiteRT needs."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Repeat each row and column of (N, h, w, d)."""
+        return nearest(x, (2 * x.shape[1], 2 * x.shape[2]))
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape: twice the height and width."""
+        batch, height, width, depth = x_shape
+        assert height is not None
+        assert width is not None
+        return batch, 2 * height, 2 * width, depth

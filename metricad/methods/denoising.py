@@ -17,7 +17,7 @@ from metricad.errors import DataError
 from metricad.methods import heat_maps, training_loop
 from metricad.methods.alignment import Pose, Registration
 from metricad.methods.arrays import Arrays, of_model, to_model
-from metricad.methods.as_graph import Graph, Stretch
+from metricad.methods.as_graph import Doubled, Graph, Stretch
 
 PUBLISHED_EPOCHS = 100
 """Number of epochs, our own: the source gives none, nor any other setting of the training."""
@@ -232,7 +232,7 @@ class DenoisingDetector:
             for length, place in zip(shape, places, strict=True)
         )
         down, across = (len(place) // side for place in places)
-        network = self._built(side)  # LiteRT needs a known size
+        network = self._built(side)
         network.set_weights(self.model.get_weights())
         joined = Stretch(*(_averaging(place, length) for length, place in zip(shape, places, strict=True)))
 
@@ -308,7 +308,9 @@ def build(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> keras.Model:
-    """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8; both `side` if given.
+    """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8.
+
+    With `side`, which is for exports, both are known.
 
     There are three strided convolutions, each followed by a residual block (He et al., 2016). The blocks have
     no normalization, so that the result does not depend on the batch. Then follow a 1×1 convolution to the
@@ -340,7 +342,7 @@ def build(
     x = convolution(code, 1, activation=None)(x)
     x = convolution(4 * units, 1)(x)
     for count in (2 * units, units, 1):
-        x = keras.layers.UpSampling2D(2)(residual_block(x))
+        x = (keras.layers.UpSampling2D(2) if side is None else Doubled())(residual_block(x))
         x = convolution(count, 3 if count > 1 else 5, activation="relu" if count > 1 else None)(x)
     model = keras.Model(pixels, x, name="denoising")
     # XLA is off: on CPUs it makes a training step slower.

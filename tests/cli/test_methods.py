@@ -47,7 +47,7 @@ def test_from_good_images_to_verdicts_and_classes(run_metricad, folders, tmp_pat
     done = run_metricad("classify", part, *given)
     assert done.status == 0, done
     assert done.out.startswith("part.metricad, hu: 5 defects and 5 others, cross-validated: AUROC ")
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["label"] for row in rows] == ["defect"] * 5 + ["other"] * 5
     found = np.array([float(row["probability"]) for row in rows])
     assert found[:5].mean() > 0.5 > found[5:].mean()
