@@ -77,11 +77,7 @@ def fit_method(
         ImageSequence(((str(one), partial(read, one, color=color)) for one in fitted), on_image=on_image)
     )
 
-    def judged(image: np.ndarray) -> tuple[float, float]:
-        found = detector.judge(image)
-        return found.score, float(found.anomaly.max())
-
-    scored = list(for_each(held_out, judged, read=partial(read, color=color), on_image=on_image))
+    scored = list(for_each(held_out, detector.measured, read=partial(read, color=color), on_image=on_image))
     detector.calibrate(scored)
     record: dict[str, Any] = {
         "method": choice.title,

@@ -17,16 +17,17 @@ from metricad.preprocessing.regions import Region
 from metricad.scoring.score_names import OWN
 
 _GRID = FeatureGrid(first=0.0, stride=1, smallest=8)  # the maps of methods lie on the pixels of the image
+_ABOVE = 0.001  # share of a good image's pixels above its level; its largest value may be noise or an edge
 _SEEN = 8  # number of good images that tell whether the part is inspected in color
 
 
 class MethodDetector:
     """A published method; follows `interface.Detector` and `interface.ImageJudge`.
 
-    Score and map are those of the method. The outline of its map is the value that stands to the largest
-    values of the maps of held-out good images as the threshold stands to their scores: the one of the same
-    rank. So a good image is outlined about as rarely as it is called a defect. A method without a map has
-    its score at every pixel: its outline is the threshold, and a defect is outlined as a whole.
+    Score and map are those of the method. For the outline, each held-out good image has a level, which 0.1 %
+    of the pixels of its map exceed; the outline is the level with the rank that the threshold has among
+    their scores. A method without a map has its score at every pixel: its outline is the threshold, and a
+    defect is outlined as a whole.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class MethodDetector:
     shape : (int, int) or None
         Height and width of the good images, in pixels, if all have the same.
     outline : (float64 (n,), float64 (n,))
-        Scores of held-out good images, and the largest values of their maps, each in ascending order.
+        Scores of held-out good images, and their levels, each in ascending order.
     """
 
     takes_color = True
@@ -107,10 +108,15 @@ class MethodDetector:
         self.shape = next(iter(shapes)) if len(shapes) == 1 else None
         return self
 
-    def calibrate(self, judged: Sequence[tuple[float, float]]) -> Self:
-        """Set the outline with the score, and the largest value of the map, of each held-out good image."""
-        scores, largest = np.sort(np.array(judged, np.float64), axis=0).T
-        self.outline = scores, largest
+    def measured(self, image: np.ndarray) -> tuple[float, float]:
+        """Compute the score and the level of a held-out good image."""
+        found = self.judge(image)
+        return found.score, float(np.quantile(found.anomaly, 1 - _ABOVE))
+
+    def calibrate(self, measured: Sequence[tuple[float, float]]) -> Self:
+        """Set the outline with what was `measured` on held-out good images."""
+        scores, levels = np.sort(np.array(measured, np.float64), axis=0).T
+        self.outline = scores, levels
         return self
 
     def judge(self, image: np.ndarray) -> Judgement:
@@ -137,7 +143,7 @@ class MethodDetector:
         return anomaly
 
     def map_value(self, score: float) -> float:
-        """Return the map's value with the same rank among good images as a score; see `ImageJudge`.
+        """Return the level with the same rank among good images as a score; see `ImageJudge`.
 
         It is interpolated, and never beyond their smallest and largest value.
         """
@@ -149,9 +155,9 @@ class MethodDetector:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that was learned; weights of pre-trained networks are not among it."""
-        scores, largest = self.outline
+        scores, levels = self.outline
         learned = {f"method/{name}": array for name, array in self.method.arrays().items()}
-        return {**learned, "outline/scores": scores, "outline/largest": largest}
+        return {**learned, "outline/scores": scores, "outline/levels": levels}
 
     @classmethod
     def restore(
@@ -169,9 +175,9 @@ class MethodDetector:
         made.method.restore(
             {key.removeprefix("method/"): one for key, one in arrays.items() if key.startswith("method/")}
         )
-        made.outline = arrays["outline/scores"], arrays["outline/largest"]
+        made.outline = arrays["outline/scores"], arrays["outline/levels"]
         if any(one.ndim != 1 or not len(one) or (np.diff(one) < 0).any() for one in made.outline):
-            raise ValueError("scores and map values that are no lists in ascending order")
+            raise ValueError("scores and levels that are no lists in ascending order")
         return made
 
 

@@ -62,9 +62,9 @@ def made(name):
     """An inspector of a method, fitted to a few images."""
     with quickly(name):
         detector = MethodDetector(chosen(name)).fit(GOOD[:8])
-    found = [detector.judge(image) for image in GOOD[8:]]
-    detector.calibrate([(one.score, one.anomaly.max()) for one in found])
-    return Inspector(detector, calibrate([one.score for one in found], 0.2), {"method": name})
+        found = [detector.measured(image) for image in GOOD[8:]]
+    detector.calibrate(found)
+    return Inspector(detector, calibrate([score for score, _ in found], 0.2), {"method": name})
 
 
 def test_every_method_has_its_settings_here():
