@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from metricad.inspection.detector import PartDetector as PartDetector
     from metricad.inspection.fit import calibrate_inspector as calibrate_inspector
     from metricad.inspection.fit import fit_inspector as fit_inspector
+    from metricad.inspection.fit_method import fit_method as fit_method
     from metricad.inspection.inspector import Inspection as Inspection
     from metricad.inspection.inspector import Inspector as Inspector
     from metricad.inspection.interface import Detector as Detector
     from metricad.inspection.tuning import Tuning as Tuning
     from metricad.inspection.tuning import tune_inspector as tune_inspector
+    from metricad.methods.choice import choose as choose_method
     from metricad.metrics.image import auroc as auroc
     from metricad.metrics.image import auroc_interval as auroc_interval
     from metricad.metrics.pixel import PixelMetrics as PixelMetrics
@@ -94,12 +96,14 @@ _EXPORTS = {
     "auroc": "metrics.image",
     "auroc_interval": "metrics.image",
     "calibrate_inspector": "inspection.fit",
+    "choose_method": ("methods.choice", "choose"),
     "combine_evaluations": ("evaluation.comparison", "study"),
     "evaluate": "evaluation.protocol",
     "export_inspector": ("deploy.export", "export"),
     "find_images": ("data.images", "find"),
     "check_images": ("check.findings", "check"),
     "fit_inspector": "inspection.fit",
+    "fit_method": "inspection.fit_method",
     "load_inspector": ("deploy.loading", "load"),
     "load_network": "training.runs",
     "load_shipped_network": ("networks.pretrained", "load"),
@@ -144,11 +148,13 @@ __all__ = [
     "auroc_interval",
     "calibrate_inspector",
     "check_images",
+    "choose_method",
     "combine_evaluations",
     "evaluate",
     "export_inspector",
     "find_images",
     "fit_inspector",
+    "fit_method",
     "load_inspector",
     "load_network",
     "load_shipped_network",

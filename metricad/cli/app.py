@@ -8,6 +8,7 @@ from metricad.cli import console
 from metricad.cli.batch import batch
 from metricad.cli.calibrate import calibrate
 from metricad.cli.check import check
+from metricad.cli.classify import classify
 from metricad.cli.demo import demo
 from metricad.cli.detectability import detectability
 from metricad.cli.evaluate import evaluate
@@ -47,7 +48,7 @@ def metricad(
 VERBS = {
     "From good images to verdicts": (check, prototype, inspect, calibrate, tune, detectability),
     "On the line": (export, watch, serve, batch),
-    "Compare": (evaluate, report),
+    "Compare": (evaluate, report, classify),
     "The paper's method": (train, reproduce),
     "Try it": (demo,),
 }

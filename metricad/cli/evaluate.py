@@ -19,7 +19,10 @@ from metricad.cli.options import (
     Holdout,
     Normals,
     Resources,
+    Weights,
     on_engine,
+    read_epochs,
+    read_settings,
 )
 from metricad.data import datasets
 from metricad.density import Kind, Metric
@@ -51,23 +54,28 @@ def evaluate(
         typer.Option(help="Published methods to compare with; may be repeated.", show_default=False),
     ] = None,
     epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Epochs of methods that are trained.", show_default="as published: long"),
-    ] = None,
-    weights: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Pre-trained weights for methods that need them: imagenet, a file, efficientnet-lite2 (that "
-            "network instead; extra 'imagenet'), or none (random).",
-            show_default="imagenet",
+            metavar="[METHOD=]N",
+            help="Epochs of methods that are trained; cae-kde=30 are those of one.",
+            show_default="as published: long",
         ),
     ] = None,
+    weights: Weights = None,
     resize: Annotated[
         list[int] | None,
         typer.Option(
             min=1,
             help="Pixels a side that these methods resize images to; this option may be repeated.",
             show_default="as published",
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD.NAME=VALUE",
+            help="Another setting of a published method, such as denoising.registration=true.",
+            show_default=False,
         ),
     ] = None,
     kind: Annotated[
@@ -104,10 +112,11 @@ def evaluate(
     Example: metricad evaluate --data tiles/ --out results.json
     """
     networks = network or ([] if parts else [SHIPPED[0]])
-    if method is None and not (epochs is None and weights is None and resize is None):
+    if method is None and not (epochs is None and weights is None and resize is None and setting is None):
         raise typer.BadParameter(
-            "--epochs, --weights and --resize only apply to published methods: give --method"
+            "--epochs, --weights, --resize and --setting only apply to published methods: give --method"
         )
+    counts, settings = read_epochs(epochs or [], method or []), read_settings(setting or [], method or [])
     run = on_engine(engine, address, resources)
     files.check_writable(out)
     load_tensorflow()
@@ -123,9 +132,10 @@ def evaluate(
         parts=tuple(parts or ()),
         networks=tuple(networks),
         methods=tuple(method or ()),
-        epochs=epochs,
+        epochs=counts,
         weights=weights,
         sides=tuple(resize or ()),
+        settings=settings,
         kinds=None if kind is None else tuple(kind),
         metrics=tuple(metric),
         data_dir=data_dir,

@@ -70,12 +70,13 @@ def export(
     from metricad.deploy import export as exporting
     from metricad.inspection import bundle
 
-    inspector = bundle.load(part)
     settings: dict[str, Any] = {"format": format, "input_type": input_type, "bundle": part}
     if precision is not Precision.float32:
-        typer.echo(_reduced(inspector, out, paths, labelled, data_dir, precision=precision, **settings))
+        own = bundle.load_own(part, verb=f"--precision {precision}")
+        typer.echo(_reduced(own, out, paths, labelled, data_dir, precision=precision, **settings))
         _sign(out, key)
         return
+    inspector = bundle.load(part)
     chosen = map(inspector.read, paths) if paths else None
     found = exporting.export(inspector, out, images=chosen, **settings)
     typer.echo(

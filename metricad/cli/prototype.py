@@ -1,27 +1,63 @@
 """`metricad prototype`: fit an inspector to images of good parts."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metricad import files
 from metricad.cli import display
-from metricad.cli.options import Bits, FalseAlarmRate, Page, PartPreset, Sign
+from metricad.cli.options import Bits, FalseAlarmRate, Page, PartPreset, Sign, Weights, given, read_settings
 from metricad.density import MEANS, Kind, Metric
 from metricad.deploy import signature
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import DataError
+from metricad.methods import Method
 from metricad.networks import SHIPPED, WITH_IMAGENET
 from metricad.preprocessing.regions import ForegroundRegion, MaskRegion, Region
 from metricad.scoring.calibration import FEWEST, Calibration, needed, split
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from metricad.inspection.inspector import Inspector
+    from metricad.methods.choice import Choice
+
 
 def prototype(
+    context: typer.Context,
     good: Annotated[list[Path], typer.Argument(help="Images of good parts, or folders.")],
     out: Annotated[Path, typer.Option(help="Inspector to write, a .metricad file.")],
+    method: Annotated[
+        Method | None,
+        typer.Option(help="Published method to fit instead of metricad's own model.", show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of a method that is trained.", show_default="as published: long"),
+    ] = None,
+    weights: Weights = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pixels a side that a pre-trained method resizes images to.",
+            show_default="as published",
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Another setting of the method, such as registration=true.",
+            show_default=False,
+        ),
+    ] = None,
     network: Annotated[
         str,
         typer.Option(
@@ -54,7 +90,7 @@ def prototype(
         typer.Option(
             help="Share of the images held out from fitting: they promise the false-alarm rate. 0: all fit, "
             "there is no threshold, and inspections give scores without verdicts.",
-            show_default="none of up to 200 images, two fifths of more",
+            show_default="none of up to 200 images, two fifths of more; of a method a fifth, at least 5",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds, held-out images and fitting.")] = 0,
@@ -110,6 +146,10 @@ def prototype(
 
     Example: metricad prototype parts/good/ --out part.metricad
     """
+    if method is not None:
+        _refuse(context, method)
+    elif wrong := given(context, *_OF_METHODS):
+        raise typer.BadParameter(f"{wrong[0]} only applies to a published method: give --method as well")
     if preset is PartPreset.paper:
         kind, metric = _paper(network, kind, metric)
     if metric is not None and kind not in (None, *MEANS):
@@ -123,14 +163,36 @@ def prototype(
     defects = _confirmed(confirmed_defects, paths)
     paths = [path for path in paths if path not in defects]
     needed(false_alarm_rate)  # refuses a number that is no rate
-    fit_count, held_out = split(len(paths), holdout)
-    reads = 2 * fit_count + held_out  # once to fit to, once to score
+    if method is None:
+        fit_count, held_out = split(len(paths), holdout)
+        reads = 2 * fit_count + held_out  # once to fit to, once to score
+    else:
+        load_tensorflow()
+        choice = _choice(method, setting or [], epochs=epochs, weights=weights, side=resize, seed=seed)
     groups, unusual = _look_at(paths, page)
     load_tensorflow()
-    from metricad.inspection import bundle, fit
+    from metricad.inspection import fit
     from metricad.inspection import min_defect as smallest
     from metricad.training.loading import load_network
 
+    if method is not None:
+        fitted = _fit_method(
+            paths,
+            choice,
+            out,
+            is_gray=gray,
+            false_alarm_rate=false_alarm_rate,
+            holdout=holdout,
+            groups=groups,
+            seed=seed,
+            bits=bits,
+            page=page,
+        )
+        _keep(fitted, out, defects, key)
+        typer.echo(f"{out}: {choice.title}, {_said(fitted)}")
+        for line in unusual:
+            typer.echo(line)
+        return
     # --metric only applies to the mean densities.
     wanted = Kind.mean if kind is None and metric is not None else kind
     with display.turned(), display.progress("good parts", reads) as advance:
@@ -151,20 +213,12 @@ def prototype(
             page=page,
             on_image=advance,
         )
-    if defects:
-        made = replace(made, fitted_on={**made.fitted_on, "confirmed_defects": len(defects)})
-    bundle.save(made, out)
-    if key is not None:
-        signature.write(out, bundle.checksum(out), key)
+    _keep(made, out, defects, key)
     counts, detector, why = made.fitted_on, made.detector, ""
     if detector.likelihood_gain is not None:
         other = "a mixture" if detector.needs_positions else "a Gaussian at each position"
         why = f" (held-out log-likelihood {detector.likelihood_gain:.3g} above that of {other})"
-    depth = f" of {made.levels.bits} bits" if made.levels and made.levels.bits not in (None, 8) else ""
-    typer.echo(
-        f"{out}: {detector.description}{why}, from {counts['fit_images']} "
-        f"{'color' if detector.channels == 3 else 'gray'} images{depth}; {_stands_for(made.calibration)}"
-    )
+    typer.echo(f"{out}: {detector.description}{why}, {_said(made)}")
     if min_defect is not None:
         typer.echo(smallest.describe(counts["min_defect"]))
     for line in unusual:
@@ -191,6 +245,69 @@ def _stands_for(calibration: Calibration | None) -> str:
     if calibration is None:
         return "no threshold, so scores without verdicts; 'metricad calibrate' sets one"
     return f"threshold {calibration.threshold:.4g}; {calibration.describe()}"
+
+
+_OF_METHODS = ("epochs", "weights", "resize", "setting")
+_OF_NETWORKS = (
+    "network", "kind", "metric", "preset", "mask", "foreground", "margin", "min_defect", "keep_suspects",
+)  # fmt: skip
+
+
+def _refuse(context: typer.Context, method: Method) -> None:
+    """Refuse options of metricad's own model beside a published method."""
+    if wrong := given(context, *_OF_NETWORKS):
+        raise typer.BadParameter(
+            f"{wrong[0]} is for metricad's own model, not for {method}; leave it out, or leave out --method"
+        )
+
+
+def _choice(method: Method, settings: Sequence[str], *, seed: int, **asked: Any) -> "Choice":
+    """Choose a method with these settings; refuse those that it does not have."""
+    from metricad.methods import choice
+
+    known = choice.defaults(method)
+    has = {"epochs": "epochs" in known, "weights": "weights" in known, "side": choice.is_resized(method)}
+    for name, value in asked.items():
+        if value is not None and not has[name]:
+            option = "resize" if name == "side" else name
+            raise typer.BadParameter(f"{method} has no --{option}; leave it out")
+    chosen = read_settings(settings, [method]).get(method)
+    return choice.choose(method, **asked, seed=seed, settings=chosen)
+
+
+def _fit_method(paths: Sequence[Path], choice: "Choice", out: Path, **options: Any) -> "Inspector[Any]":
+    """Fit a published method; after an interruption the same command continues its training."""
+    from metricad.inspection import fit_method
+
+    kept = out.with_name(f"{out.stem}.training")
+    words = json.dumps([choice.name, choice.settings, *map(str, paths)])
+    checkpoint = kept / hashlib.sha256(words.encode()).hexdigest()[:16]
+    with display.turned(), display.progress("good parts", fit_method.steps(len(paths), choice)) as advance:
+        made = fit_method.fit_method(
+            paths, choice, checkpoint=checkpoint, on_image=advance, on_epoch=advance, **options
+        )
+    shutil.rmtree(kept, ignore_errors=True)
+    return made
+
+
+def _keep(
+    made: "Inspector[Any]", out: Path, defects: Collection[Path], key: "Ed25519PrivateKey | None"
+) -> None:
+    """Write the bundle, and its signature if there is a key."""
+    from metricad.inspection import bundle
+
+    if defects:
+        made = replace(made, fitted_on={**made.fitted_on, "confirmed_defects": len(defects)})
+    bundle.save(made, out)
+    if key is not None:
+        signature.write(out, bundle.checksum(out), key)
+
+
+def _said(made: "Inspector[Any]") -> str:
+    """Say what an inspector was fitted to, and what its threshold stands for."""
+    depth = f" of {made.levels.bits} bits" if made.levels and made.levels.bits not in (None, 8) else ""
+    kind = "color" if made.detector.channels == 3 else "gray"
+    return f"from {made.fitted_on['fit_images']} {kind} images{depth}; {_stands_for(made.calibration)}"
 
 
 def _look_at(paths: Sequence[Path], page: int | None) -> tuple[list[int] | None, list[str]]:

@@ -36,7 +36,7 @@ def tune(
     load_tensorflow()
     from metricad.inspection import bundle, tuning
 
-    given = bundle.load(part)
+    given = bundle.load_own(part, verb="tune")
     with display.progress("good parts", len(paths)) as advance:
         tuned, found = tuning.tune_inspector(
             given, paths, defects_each=defects_per_image, seed=seed, on_image=advance

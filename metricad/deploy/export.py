@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -27,9 +27,10 @@ from metricad.deploy.sealed import DESCRIPTION, OPENVINO
 from metricad.errors import BundleError, DataError, ExportError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.method_detector import Fitted, MethodDetector
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.score import AREA
-from metricad.scoring.score_names import SCORES
+from metricad.scoring.score_names import OWN, SCORES
 from metricad.versions import versions
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Comparison:
 
 
 def export(
-    inspector: Inspector[PartDetector],
+    inspector: Inspector[Fitted],
     path: str | os.PathLike[str],
     *,
     format: str,
@@ -125,15 +126,16 @@ def export(
     if not suffix and path.exists():
         raise DataError(f"{path}: is there already; remove it or choose another name")
     detector = inspector.detector
+    if precision != "float32" and isinstance(detector, MethodDetector):
+        raise DataError(
+            f"{precision} is for metricad's own networks, not for the method {detector.choice.name}"
+        )
     model = graph.build(inspector, input_type=input_type)
-    center = detector.map_value(0.0)
     description = Description(
         inspector.calibrated,
         detector.grid,
         score=detector.score_name,
-        center=center,
-        spread=detector.map_value(1.0) - center,
-        sources=tuple(source.name for source in detector.features.sources),
+        **_outlined(inspector),
         channels=detector.channels,
         input_type=input_type,
         precision=precision,
@@ -144,12 +146,13 @@ def export(
     )
     with files.replacing(path) as temporary:
         if precision == "int8":
+            own = cast(PartDetector, detector)
             pixels = [exported.to_pixels(image, description) for image in samples]
             write(
                 model,
                 description.to_text(),
                 temporary,
-                partial(quantised, pixels=pixels, network=detector.network.name),
+                partial(quantised, pixels=pixels, network=own.network.name),
             )
         else:
             write(model, description.to_text(), temporary)
@@ -159,8 +162,19 @@ def export(
         return compare(inspector, description, run(graph.OUTPUTS), chosen)
 
 
+def _outlined(inspector: Inspector[Fitted]) -> dict[str, Any]:
+    """Return how scores become map values, and the names of the feature maps, for the description."""
+    detector = inspector.detector
+    if isinstance(detector, MethodDetector):
+        center = detector.map_value(inspector.threshold) - inspector.threshold
+        return {"center": center, "sources": (detector.choice.name,)}
+    center = detector.map_value(0.0)
+    sources = tuple(source.name for source in detector.features.sources)
+    return {"center": center, "spread": detector.map_value(1.0) - center, "sources": sources}
+
+
 def compare(
-    inspector: Inspector[PartDetector], description: Description, run: Run, images: Iterable[np.ndarray]
+    inspector: Inspector[Fitted], description: Description, run: Run, images: Iterable[np.ndarray]
 ) -> Comparison:
     """Compare bundle and export on images; raise ExportError if they differ by more than `TOLERANCE`."""
     tolerance = TOLERANCE[description.precision]
@@ -180,7 +194,10 @@ def compare(
             scale = max(scale, SMALLEST_SCORE)
         scale = max(scale, float(np.finfo(np.float32).tiny))
         for name, difference in differences.items():
-            share = abs(float(difference)) / (scale if name == "score" else max(scale, np.abs(anomaly).max()))
+            largest = max(float(np.abs(anomaly).max()), float(np.finfo(np.float32).tiny))
+            if description.score != OWN:
+                largest = max(scale, largest)
+            share = abs(float(difference)) / (scale if name == "score" else largest)
             if not share <= tolerance:  # written so that NaN counts as a difference
                 raise ExportError(
                     f"the exported {name} differs by {share:.1e} of the score on image {count} (score "
@@ -204,7 +221,7 @@ def _lower(
     """Compute how much lower the map is at the found peak than at the expected one; 0 for equal maxima."""
     grid = description.grid
     values = anomaly
-    if SCORES[description.score]:
+    if SCORES.get(description.score):
         weights = scipy.ndimage.uniform_filter(np.ones_like(anomaly), AREA, mode="constant")
         values = scipy.ndimage.uniform_filter(anomaly - anomaly.min(), AREA, mode="constant") / weights
     at = (tuple((np.array(each) - grid.middle) // grid.stride) for each in (expected, found))

@@ -4,6 +4,9 @@ The layers are those of the inspector. Added are only the scaling of the pixels,
 anomaly map on pixels.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,6 +16,7 @@ from metricad.deploy.runtimes import PIXELS
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.method_detector import Fitted, MethodDetector
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring import anomaly_maps
 from metricad.scoring.score import OnPixels
@@ -21,7 +25,7 @@ OUTPUTS = ("score", "is_defect", "peak", "source", "distance_map", "anomaly_map"
 """Names of the outputs; ``distance_map`` is the anomaly map on the feature grid."""
 
 
-def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") -> keras.Model:
+def build(inspector: Inspector[Fitted], *, input_type: str = "float32") -> keras.Model:
     """Build one Keras model from an inspector.
 
     Parameters
@@ -43,11 +47,14 @@ def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") ->
     Raises
     ------
     DataError
-        The region of interest is found anew in every image, which a graph cannot do.
+        The region of interest is found anew in every image, which a graph cannot do; or a published method
+        cannot be exported.
     """
     if input_type not in list(InputType):
         raise ValueError(f"input type must be one of {', '.join(InputType)}, received {input_type!r}")
     detector = inspector.detector
+    if isinstance(detector, MethodDetector):
+        return _of_method(detector, inspector.threshold, input_type)
     size = (None, None)
     mask = _mask(detector)
     if mask is not None:
@@ -70,9 +77,32 @@ def build(inspector: Inspector[PartDetector], *, input_type: str = "float32") ->
     return keras.Model(pixels, outputs, name="inspector")
 
 
-def sizes(detector: PartDetector) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def _of_method(detector: MethodDetector, threshold: float, input_type: str) -> keras.Model:
+    """Build the model of a published method, for images of one size."""
+    if not hasattr(detector.method, "to_graph"):
+        raise DataError(
+            f"the method {detector.choice.name} cannot be exported, only autoencoder, denoising and "
+            "patch-gaussian; use the bundle itself with inspect, watch or serve"
+        )
+    if detector.shape is None:
+        raise DataError(
+            "a method is exported for one size of images, its good images have several; resize them"
+        )
+    color = (3,) if detector.channels == 3 else ()
+    pixels = keras.Input((*detector.shape, *color), name=PIXELS, dtype=input_type)
+    image = FromLevels(name="from_levels")(pixels)
+    network, judge = detector.method.to_graph(detector.shape)
+    found = Judged(network, judge, name="judged")(image)
+    outputs = Verdict(threshold, (1, 0), None, name="verdict")(*found, image)
+    return keras.Model(pixels, outputs, name="inspector")
+
+
+def sizes(detector: Fitted) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Return smallest and largest height, smallest and largest width, in pixels; None for any size."""
-    if isinstance(detector.region, MaskRegion):
+    if isinstance(detector, MethodDetector):
+        assert detector.shape is not None  # `build` has refused it
+        height, width = detector.shape
+    elif isinstance(detector.region, MaskRegion):
         height, width = detector.region.mask.shape
     elif detector.needs_positions:
         height, width = detector.settings["shape"]
@@ -101,6 +131,29 @@ class FromLevels(keras.layers.Layer):
     def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape, with a channel axis."""
         return pixels_shape if len(pixels_shape) == 4 else (*pixels_shape, 1)
+
+
+class Judged(keras.layers.Layer):
+    """Layer of a published method: images (N, H, W, C) to scores, peaks, sources and twice the maps."""
+
+    def __init__(self, network: keras.Model, judge: Callable[..., Any], **named: object) -> None:
+        super().__init__(**named)
+        self.network, self.judge = network, judge
+
+    def call(self, image: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Judge the images; the source is always the first one."""
+        score, anomaly = self.judge(image)
+        rows, columns = image.shape[1:3]
+        peak = tf.argmax(tf.reshape(anomaly, (-1, rows * columns)), axis=1, output_type=tf.int32)
+        place = tf.stack([peak // columns, peak % columns], axis=1)
+        # OpenVINO crashes if two outputs are one tensor, and optimizers drop operations without effect.
+        same = tf.maximum(anomaly, tf.float32.min)
+        return score, place, tf.zeros_like(peak), anomaly, same
+
+    def compute_output_shape(self, image_shape: tuple[int | None, ...]) -> tuple[tuple[int | None, ...], ...]:
+        """Return the shapes of scores, places, sources and maps."""
+        batch = image_shape[0]
+        return (batch,), (batch, 2), (batch,), image_shape[:3], image_shape[:3]
 
 
 class Inside(keras.layers.Layer):

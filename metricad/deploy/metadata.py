@@ -18,7 +18,7 @@ from metricad.errors import BundleError
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.preprocessing.regions import MaskRegion
 from metricad.scoring.calibration import Calibration
-from metricad.scoring.score_names import checked
+from metricad.scoring.score_names import OWN, checked
 
 KEY = "metricad"
 """Key of the text in formats that have their own metadata."""
@@ -79,7 +79,7 @@ class Description:
         """Whether scores are in standard deviations, and may be negative; the paper's scores are
         distances.
         """
-        return self.spread != 1.0 or self.center != 0.0
+        return self.score != OWN and (self.spread != 1.0 or self.center != 0.0)
 
     @property
     def smallest(self) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def read(text: str | None, path: str | os.PathLike[str]) -> Description:
         made = Description(
             calibration=calibration,
             grid=FeatureGrid(**found.pop("grid")),
-            score=checked(found.pop("score")),
+            score=score if (score := found.pop("score")) == OWN else checked(score),
             center=float(found.pop("center")),
             spread=float(found.pop("spread")),
             sources=tuple(found.pop("sources")),

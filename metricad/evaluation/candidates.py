@@ -1,6 +1,5 @@
 """Methods that `metricad evaluate` can compare: networks, bundles, controls and published methods."""
 
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,19 +12,16 @@ from metricad.density import MEANS, Kind
 from metricad.evaluation.protocol import Method
 from metricad.inspection import bundle
 from metricad.inspection.detector import PartDetector
-from metricad.methods import detector_class
+from metricad.inspection.method_detector import MethodDetector
+from metricad.methods.choice import choose
+from metricad.methods.choice import is_resized as is_resized
 from metricad.methods.variation import VariationDetector
-from metricad.networks import efficientnet, factory, imagenet, pretrained, residual
+from metricad.networks import factory, pretrained, residual
 from metricad.training import loading, runs
 
 BASELINES = (Method("per-pixel variation", "baseline", VariationDetector),)
 
-_PLAIN = (bool, int, float, str, list, tuple)
-
 _CONTROL_SEED = 0  # seed of the untrained network that a shipped network is compared with
-
-_LARGE = 256  # pixels: from here on the published settings would take too much memory and time, hence these
-_BOUNDS = {"dimensions": 100, "most": 10_000}
 
 
 def of_network(
@@ -114,18 +110,16 @@ def of_names(
     epochs: Mapping[str, int],
     weights: str | os.PathLike[str] | None = None,
     sides: Sequence[int] = (),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Method]:
     """Make published methods, see `of_name`; those that are resized once for each of `sides`."""
     return [
-        of_name(name, epochs=epochs.get(name), weights=weights, side=side)
+        of_name(
+            name, epochs=epochs.get(name), weights=weights, side=side, settings=(settings or {}).get(name)
+        )
         for name in names
         for side in (sides if sides and is_resized(name) else [None])
     ]
-
-
-def is_resized(name: str) -> bool:
-    """Whether a published method resizes images for a pre-trained network: `of_name` takes a side."""
-    return "backbone" in inspect.signature(detector_class(name)).parameters
 
 
 def of_name(
@@ -134,60 +128,20 @@ def of_name(
     epochs: int | None = None,
     weights: str | os.PathLike[str] | None = None,
     side: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Method:
-    """Make a published method to compare with.
-
-    Parameters
-    ----------
-    name : str
-        One of `methods.Method`.
-    epochs : int, optional
-        Number of epochs, instead of the published one, if it is trained. Another number is added to the name.
-    weights : str or path, optional
-        Weights of the network that it takes its features from: ``imagenet`` (default), a file,
-        ``efficientnet-lite2`` for that network and its weights, or ``none`` for random ones. The last two are
-        added to the name.
-    side : int, optional
-        Height and width, in pixels, that images are resized to for this network. Another one than published
-        is added to the name. Above 256 pixels, settings that decide memory and time are bounded.
-
-    Raises
-    ------
-    ValueError
-        No published method has this name, or its network needs a larger side.
-    """
-    make = detector_class(name)
-    settings = {p.name: p.default for p in inspect.signature(make).parameters.values()}
-    chosen: dict[str, object] = {}
-    remarks = []
-    if "epochs" in settings and epochs not in (None, settings["epochs"]):
-        chosen["epochs"] = epochs
-        remarks.append(f"{epochs} of {settings['epochs']} epochs")
-    if "weights" in settings and str(weights) == efficientnet.NAME:
-        chosen["backbone"] = imagenet.LITE2
-        remarks.append("EfficientNet-Lite2")
-    elif "weights" in settings and weights is not None:
-        chosen["weights"] = weights
-        if str(weights) == imagenet.NONE:
-            remarks.append("random weights")
-    if side is not None and is_resized(name):
-        imagenet.checked_side(side, str(chosen.get("backbone", settings["backbone"])))
-        own = "map_side" if "map_side" in settings else "side"
-        if side != settings[own]:
-            chosen[own] = side
-            remarks.append(f"{side} pixels")
-        if side > _LARGE:
-            chosen |= {key: bound for key, bound in _BOUNDS.items() if key in settings}
-    settings |= chosen
-    if "weights" in settings:
-        settings["weights"] = Path(settings["weights"]).name  # without folders of this machine
+    """Make a published method to compare with; parameters and errors of `choice.choose`."""
+    choice = choose(name, epochs=epochs, weights=weights, side=side, settings=settings)
+    record = {key: value for key, value in choice.settings.items() if value is not None}
+    if "weights" in record:
+        record["weights"] = Path(record["weights"]).name  # without folders of this machine
     return Method(
-        name=f"{name} ({', '.join(remarks)})" if remarks else name,
+        name=choice.title,
         role="compared",
-        make=partial(make, **chosen),
-        seed=settings.get("seed"),
-        settings={key: value for key, value in settings.items() if isinstance(value, _PLAIN)},
-        epochs=settings.get("epochs", 0),
+        make=choice.make,
+        seed=record.get("seed"),
+        settings=record,
+        epochs=choice.epochs,
     )
 
 
@@ -195,12 +149,17 @@ def of_bundle(path: str | os.PathLike[str]) -> Method:
     """Make a method from a bundle; raises the errors of `bundle.load`."""
     inspector = bundle.load(path)
     detector, given = inspector.detector, inspector.calibration
+    named: dict[str, Any]
+    if isinstance(detector, MethodDetector):
+        what, named = detector.description, {}
+    else:
+        what = density_name(detector.kind, detector.metric)
+        named = {"units": factory.units(detector.network), "architecture": _shape(detector.network)}
     return Method(
-        name=f"{Path(path).stem}: {density_name(detector.kind, detector.metric)}",
+        name=f"{Path(path).stem}: {what}",
         role="bundle",
         make=lambda: detector,
-        units=factory.units(detector.network),
-        architecture=_shape(detector.network),
+        **named,
         is_fitted=True,
         threshold=None if given is None else given.threshold,
         false_alarm_rate=None if given is None else given.false_alarm_rate,

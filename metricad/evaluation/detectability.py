@@ -14,7 +14,7 @@ from metricad.inspection.inspector import DEFECT, Inspector
 from metricad.synthetic import defects
 
 if TYPE_CHECKING:
-    from metricad.inspection.detector import PartDetector
+    from metricad.inspection.method_detector import Fitted
 
 MARGIN = 16
 """Largest distance of a map's peak from the defect, in rows and in columns of pixels, to count as localized.
@@ -191,7 +191,7 @@ class Measurement:
 
     def __init__(
         self,
-        inspector: "Inspector[PartDetector]",
+        inspector: "Inspector[Fitted]",
         images: int,
         *,
         tried: Sequence[Setting],
@@ -237,7 +237,7 @@ class Measurement:
 
 
 def measure(
-    inspector: "Inspector[PartDetector]",
+    inspector: "Inspector[Fitted]",
     images: Sequence[np.ndarray],
     *,
     rng: np.random.Generator,

@@ -25,6 +25,7 @@ from metricad.evaluation import examples, surface_checks
 from metricad.evaluation.results import Cost, Example, Result
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.interface import Detector, as_taken
+from metricad.inspection.method_detector import MethodDetector
 from metricad.metrics.pixel import PixelMetrics
 from metricad.scoring import calibration
 
@@ -328,7 +329,7 @@ def _judged(
 
 def _judge(detector: Detector, image: np.ndarray, *, has_map: bool) -> tuple[float, np.ndarray | None]:
     """Compute the score and, if wanted, the map of an image; in one pass if the detector can."""
-    if isinstance(detector, PartDetector):
+    if isinstance(detector, PartDetector | MethodDetector):
         found = detector.judge(image)
         return found.score, detector.on_pixels(found.anomaly, image) if has_map else None
     return detector.score(image), detector.anomaly_map(image) if has_map else None

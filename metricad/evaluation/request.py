@@ -1,9 +1,10 @@
 """What `metricad evaluate` is asked for, in words: another process plans the same from it and does a part."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from metricad.data import datasets
 from metricad.data.datasets import Surface
@@ -25,8 +26,8 @@ class Request:
         Folder of finished surfaces, and of checkpoints of methods that train.
     parts, networks, kinds, metrics
         See `comparison.plan`.
-    methods, epochs, weights, sides
-        See `candidates.of_names`; `epochs` are those of every method.
+    methods, epochs, weights, sides, settings
+        See `candidates.of_names`.
     protocol, is_embedded
         See `comparison.run`.
     folder : str
@@ -38,9 +39,10 @@ class Request:
     parts: tuple[Path, ...] = ()
     networks: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
-    epochs: int | None = None
+    epochs: Mapping[str, int] = field(default_factory=dict)
     weights: str | None = None
     sides: tuple[int, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kinds: tuple[str, ...] | None = None
     metrics: tuple[str, ...] = ("euclidean",)
     data_dir: Path | None = None
@@ -59,12 +61,12 @@ class Request:
 
     def plan(self, surfaces: list[Surface]) -> list[Task]:
         """Return what is evaluated on each of these surfaces."""
-        epochs = dict.fromkeys(self.methods, self.epochs) if self.epochs else {}
         compared = candidates.of_names(
             self.methods,
-            epochs={name: count for name, count in epochs.items() if count},
+            epochs=self.epochs,
             weights=self.weights,
             sides=self.sides,
+            settings=self.settings,
         )
         return comparison.plan(
             surfaces, self.parts, self.networks, compared=compared, kinds=self.kinds, metrics=self.metrics

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -28,7 +28,9 @@ from metricad.errors import BundleError, DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
-from metricad.networks import factory
+from metricad.inspection.method_detector import Fitted, MethodDetector
+from metricad.methods.choice import Choice, defaults
+from metricad.networks import factory, imagenet
 from metricad.preprocessing.regions import KINDS as REGIONS
 from metricad.preprocessing.regions import Region
 from metricad.scoring.calibration import Calibration
@@ -43,6 +45,7 @@ _MANIFEST = "manifest.json"
 _MOST_BYTES = 2**31
 _MOST_DIRECTORY = 2**20
 _MOST_MANIFEST = 2**24
+_MOST_SETTING = 2**16  # of a method; the arrays of a larger one would not fit into a bundle
 _FREE, _GROWTH = 2**28, 20  # bytes; masks are packed more densely than 20 to 1, and are small
 _END = b"PK\x05\x06"  # signature of a zip's last record, which is 22 bytes long and may be followed by a note
 _LAYERS = {
@@ -60,33 +63,23 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
         The inspector is an exported one. It no longer holds all that a bundle needs.
     """
     detector = inspector.detector
-    if not isinstance(detector, PartDetector):
+    if isinstance(detector, PartDetector):
+        description, arrays = _of_part(detector)
+    elif isinstance(detector, MethodDetector):
+        description, arrays = _of_method(detector)
+    else:
         raise BundleError(
             "an exported inspector cannot be saved as a bundle; save the one that it was exported from"
         )
-    region = detector.region
-    layers = _layers(detector)
-    arrays = {
-        **_numbered("network", factory.weights(detector.network)),
-        **{
-            name: array
-            for key, layer in layers.items()
-            for name, array in _numbered(key, layer.get_weights()).items()
-        },
-        **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
-        **({} if inspector.calibration is None else {"calibration/scores": inspector.calibration.scores}),
-    }
+    if inspector.calibration is not None:
+        arrays["calibration/scores"] = inspector.calibration.scores
     members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": {"architecture": detector.network.name, "units": factory.units(detector.network)},
-        "kind": detector.kind,
-        "settings": detector.settings,
-        "layers": {key: _describe_layer(layer) for key, layer in layers.items()},
-        "region": None if region is None else _describe(region),
+        **description,
         "calibration": None if inspector.calibration is None else inspector.calibration.record(),
         "levels": None if inspector.levels is None else inspector.levels.to_dict(),
         "fitted_on": inspector.fitted_on,
@@ -96,11 +89,55 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
         for name, content in members.items():
             archive.writestr(name, content)
+        archive.close()
+        if (size := temporary.stat().st_size) > _MOST_BYTES:
+            raise BundleError(
+                f"{path}: would take {size / 2**30:.1f} GiB, a bundle at most {_MOST_BYTES / 2**30:.0f}; fit "
+                "to fewer or smaller images, or with --resize"
+            )
 
 
-def load(
-    path: str | os.PathLike[str], *, check: Callable[[str], None] | None = None
-) -> Inspector[PartDetector]:
+def _of_part(detector: PartDetector) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Describe metricad's own model, and return its arrays."""
+    region, layers = detector.region, _layers(detector)
+    arrays = {
+        **_numbered("network", factory.weights(detector.network)),
+        **{
+            name: array
+            for key, layer in layers.items()
+            for name, array in _numbered(key, layer.get_weights()).items()
+        },
+        **({} if region is None else {f"region/{name}": array for name, array in region.arrays().items()}),
+    }
+    description = {
+        "network": {"architecture": detector.network.name, "units": factory.units(detector.network)},
+        "kind": detector.kind,
+        "settings": detector.settings,
+        "layers": {key: _describe_layer(layer) for key, layer in layers.items()},
+        "region": None if region is None else _describe(region),
+    }
+    return description, arrays
+
+
+def _of_method(detector: MethodDetector) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Describe a published method, and return its arrays. Weights of others are named, not kept."""
+    choice = detector.choice
+    settings, own = choice.settings, {}
+    if (weights := settings.get("weights")) not in (None, imagenet.IMAGENET, imagenet.NONE):
+        settings["weights"] = Path(weights).name
+        own = {"weights_sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
+    described = {
+        "method": choice.name,
+        "title": choice.title,
+        "settings": settings,
+        "channels": detector.channels,
+        "shape": detector.shape,
+        **own,
+    }
+    return described, detector.arrays()
+
+
+def load(path: str | os.PathLike[str], *, check: Callable[[str], None] | None = None) -> Inspector[Fitted]:
     """Load an inspector from a bundle.
 
     Parameters
@@ -117,18 +154,86 @@ def load(
     manifest, members = _read(Path(path), check)
     try:
         arrays = {name.removesuffix(".npy"): _from_bytes(content) for name, content in members.items()}
-        return _restore(manifest, arrays)
-    except DataError as error:  # ImageNet weights are needed and not installed
+        return _restore(manifest, arrays, Path(path).parent)
+    except (BundleError, DataError) as error:  # weights of others are needed and not there
         raise BundleError(f"{path}: {error}") from error
     except Exception as error:  # wrong types and numbers raise errors of many types
         reason = " ".join(repr(error).split())[:200]
         raise BundleError(f"{path}: incomplete or contradictory bundle ({reason}); make it again") from error
 
 
-def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Inspector[PartDetector]:
-    settings, region, fitted_on = (manifest[key] for key in ("settings", "region", "fitted_on"))
-    if not isinstance(fitted_on, dict):
+def load_own(path: str | os.PathLike[str], *, verb: str) -> Inspector[PartDetector]:
+    """Load a bundle of metricad's own model; parameters and errors of `load`.
+
+    Raises
+    ------
+    DataError
+        It holds a published method, which `verb` cannot be applied to.
+    """
+    inspector = load(path)
+    if not isinstance(inspector.detector, PartDetector):
+        raise DataError(
+            f"{path}: {verb} is for inspectors on metricad's own networks, this is the method "
+            f"{inspector.detector.choice.name}"
+        )
+    return cast(Inspector[PartDetector], inspector)
+
+
+def _restore(
+    manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray], folder: Path
+) -> Inspector[Fitted]:
+    if not isinstance(manifest["fitted_on"], dict):
         raise TypeError("fitted_on is no object")
+    detector: Fitted
+    if "method" in manifest:
+        detector = _restore_method(manifest, arrays, folder)
+    else:
+        detector = _restore_part(manifest, arrays)
+    calibration = None
+    if manifest["calibration"] is not None:
+        calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
+    elif not math.isfinite(manifest["fitted_on"]["largest_on_good"]):
+        raise ValueError("a largest map value that is not finite")
+    opening = getattr(detector, "opening", None)
+    if opening is not None and (calibration is None or opening.threshold != calibration.threshold):
+        raise ValueError("defects are let through at another threshold than that of the scores")
+    return Inspector(detector, calibration, manifest["fitted_on"], Levels.from_dict(manifest["levels"]))
+
+
+def _restore_method(
+    manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray], folder: Path
+) -> MethodDetector:
+    name, title, settings, channels, shape = (
+        manifest[key] for key in ("method", "title", "settings", "channels", "shape")
+    )
+    if not settings.keys() <= defaults(name).keys() or channels not in (1, 3) or not isinstance(title, str):
+        raise ValueError("settings that this method does not have")
+    if any(type(value) is int and key != "seed" and value > _MOST_SETTING for key, value in settings.items()):
+        raise ValueError("settings out of their range")
+    if (digest := manifest.get("weights_sha256")) is not None:
+        settings = settings | {"weights": _weights(settings["weights"], digest, folder)}
+    return MethodDetector.restore(
+        Choice(name, title, settings),
+        arrays,
+        channels=channels,
+        shape=None if shape is None else tuple(shape),
+    )
+
+
+def _weights(name: str, digest: str, folder: Path) -> Path:
+    """Find the file of pre-trained weights that a method was fitted with: beside the bundle, or Keras's."""
+    places = (folder, Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models")
+    for file in (place / Path(name).name for place in places):
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == digest:
+            return file
+    raise BundleError(
+        f"needs the pre-trained weights {name} that it was made with, which a bundle does not hold; copy the "
+        f"file to {folder} or {places[1]}"
+    )
+
+
+def _restore_part(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> PartDetector:
+    settings, region = manifest["settings"], manifest["region"]
     network = _restore_network(manifest["network"], _below(arrays, "network"))
     layers = {key: _restore_layer(one, _below(arrays, key)) for key, one in manifest["layers"].items()}
     if region is not None:
@@ -146,15 +251,7 @@ def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> I
         raise ValueError("kinds of feature maps that this network does not have")
     detector.opening = layers.get("opening")
     detector.assemble(layers.get("standardize"), layers.get("fuse"), layers["score"])
-    calibration = None
-    if manifest["calibration"] is not None:
-        calibration = Calibration.restore(arrays["calibration/scores"], manifest["calibration"])
-    elif not math.isfinite(fitted_on["largest_on_good"]):
-        raise ValueError("a largest map value that is not finite")
-    opened = None if detector.opening is None else detector.opening.threshold
-    if opened is not None and (calibration is None or opened != calibration.threshold):
-        raise ValueError("defects are let through at another threshold than that of the scores")
-    return Inspector(detector, calibration, fitted_on, Levels.from_dict(manifest["levels"]))
+    return detector
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from metricad.errors import DataError
 from metricad.inspection import cross_validation, min_defect
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector, for_each
+from metricad.inspection.method_detector import Fitted, MethodDetector
 from metricad.networks import pretrained
 from metricad.preprocessing.regions import Region
 from metricad.scoring import suspects
@@ -100,7 +101,7 @@ def fit_inspector(
     if holdout == 0 and smallest is not None:
         raise DataError("without a threshold no defect is let through; leave out --min-defect or --holdout 0")
     group = dict(zip(map(Path, paths), range(len(paths)) if groups is None else groups, strict=True))
-    held_out, fitted = _split(list(map(Path, paths)), holdout, seed, group)
+    held_out, fitted = split_paths(list(map(Path, paths)), holdout, seed, group)
     own = np.array([group[path] for path in fitted])
     # Suspects are not looked for among so few that leaving some out would leave too few.
     rounds = 0 if keeps_suspects or len(set(own.tolist())) < 2 * FEWEST else suspects.ROUNDS
@@ -191,13 +192,13 @@ def _calibrated(
 
 
 def calibrate_inspector(
-    inspector: Inspector[PartDetector],
+    inspector: Inspector[Fitted],
     paths: Sequence[str | os.PathLike[str]],
     *,
     false_alarm_rate: float | None = None,
     page: int | None = None,
     on_image: Callable[[], object] = lambda: None,
-) -> Inspector[PartDetector]:
+) -> Inspector[Fitted]:
     """Set the threshold of an inspector with good images that it has not seen: its rate is *promised*.
 
     Parameters
@@ -229,13 +230,14 @@ def calibrate_inspector(
     rate = false_alarm_rate
     if rate is None:
         rate = DEFAULT_RATE if given is None else given.asked
-    plain = inspector.detector.with_opening(None)
+    detector = inspector.detector
+    plain = detector if isinstance(detector, MethodDetector) else detector.with_opening(None)
     scores = for_each(paths, plain.score, read=read, on_image=on_image)
     made = inspector.changed(detector=plain, calibration=calibrate(scores, rate))
     return min_defect.again(made, paths, page=page)
 
 
-def _split(
+def split_paths(
     paths: list[Path], holdout: float | None, seed: int, group: Mapping[Path, int] | None = None
 ) -> tuple[list[Path], list[Path]]:
     """Split images into those held out and those to fit to.

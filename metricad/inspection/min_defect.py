@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
@@ -22,10 +22,13 @@ from metricad.data.sequence import ImageSequence
 from metricad.errors import DataError
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
+from metricad.inspection.method_detector import Fitted
 from metricad.scoring.calibration import Calibration
 from metricad.scoring.opening import Opening, Window
 from metricad.scoring.score import top_mean
 from metricad.scoring.score_names import SCORES
+
+AnyFitted = TypeVar("AnyFitted", bound=Fitted)
 
 IMAGES = 3
 """Number of good images that get defects: of each look and elongation one."""
@@ -104,17 +107,19 @@ def let_through(
 
 
 def again(
-    inspector: Inspector[PartDetector],
+    inspector: Inspector[AnyFitted],
     paths: Sequence[str | os.PathLike[str]],
     *,
     page: int | None = None,
     seed: int = 0,
-) -> Inspector[PartDetector]:
+) -> Inspector[AnyFitted]:
     """Let through the same defects as before, if any, after a new score or threshold; see `let_through`."""
     record = inspector.fitted_on.get("min_defect")
     if record is None:
         return inspector
-    return let_through(inspector, files(inspector, paths, page=page), record["area"], seed=seed)
+    own = cast(Inspector[PartDetector], inspector)  # others let nothing through
+    made = let_through(own, files(own, paths, page=page), record["area"], seed=seed)
+    return cast(Inspector[AnyFitted], made)
 
 
 def files(

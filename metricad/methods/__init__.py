@@ -15,6 +15,7 @@ class Method(StrEnum):
     denoising = "denoising"
     autoencoder = "autoencoder"
     f_anogan = "f-anogan"
+    cpcae = "cpcae"
     cpcae_knn = "cpcae-knn"
     deep_feature_knn = "deep-feature-knn"
     nearest_image = "nearest-image"
@@ -27,6 +28,7 @@ _CLASSES = {
     Method.denoising: "DenoisingDetector",
     Method.autoencoder: "AutoencoderDetector",
     Method.f_anogan: "FAnoGanDetector",
+    Method.cpcae: "CpcaeDetector",
     Method.cpcae_knn: "CpcaeKnnDetector",
     Method.deep_feature_knn: "DeepFeatureKnnDetector",
     Method.nearest_image: "NearestImageDetector",

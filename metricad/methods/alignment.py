@@ -7,6 +7,7 @@ Each edge pixel of the image votes for the center of the part, depending on the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -243,6 +244,88 @@ class Reference:
 
     def _shrunk_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         return tuple(max(1, round(side * self._scale)) for side in shape)
+
+
+class Registration:
+    """Registration to the first good image, if it is asked for.
+
+    Parameters
+    ----------
+    is_on : bool
+        Whether images are registered.
+    minimum_confidence : float in [0, 1]
+        Smallest confidence of a registration, see `Pose`. Below it a good image is refused, and a later image
+        is judged without registration.
+    largest_angle : float
+        Largest rotation of parts relative to the first, in both directions, in degrees.
+
+    Raises
+    ------
+    ValueError
+        A setting is outside its range.
+    """
+
+    def __init__(self, is_on: bool, *, minimum_confidence: float, largest_angle: float) -> None:
+        if not 0 <= minimum_confidence <= 1:
+            raise ValueError(f"minimum_confidence must lie in [0, 1], received {minimum_confidence}")
+        if not 0 <= largest_angle <= 180:
+            raise ValueError(f"largest_angle must lie in [0, 180], received {largest_angle}")
+        self.is_on = is_on
+        self._least = minimum_confidence
+        self._largest_angle = largest_angle
+        self.reference: Reference | None = None
+        self._first: np.ndarray | None = None
+
+    def fit(self, good: list[np.ndarray]) -> list[np.ndarray]:
+        """Return good images registered to the first; unchanged if it is off.
+
+        Raises
+        ------
+        DataError
+            The first has too few edges, or another one cannot be registered to it.
+        MetricadError
+            OpenCV is not installed.
+        """
+        if not self.is_on or not good:
+            return good
+        reference = self._refer_to(good[0])
+        found = []
+        for number, image in enumerate(good, start=1):
+            pose = reference.register(image)
+            if not self._is_found(pose):
+                raise DataError(
+                    f"good image {number} cannot be registered to the first: confidence "
+                    f"{pose.confidence:.2f}, expected at least {self._least}; leave it out, or fit without "
+                    "registration"
+                )
+            found.append(pose.align(image))
+        return found
+
+    def register(self, image: np.ndarray) -> Pose | None:
+        """Find the part in an image; None if it is off."""
+        return None if self.reference is None else self.reference.register(image)
+
+    def find(self, image: np.ndarray) -> Pose | None:
+        """Find the part in an image; None if it is off, or if the part is not found."""
+        pose = self.register(image)
+        return pose if pose is not None and self._is_found(pose) else None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the reference, if there is one."""
+        return {} if self._first is None else {"reference": self._first}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take what `arrays` returned."""
+        if self.is_on:
+            self._refer_to(arrays["reference"])
+
+    def _refer_to(self, image: np.ndarray) -> Reference:
+        self._first = image
+        self.reference = Reference(image, largest_angle=self._largest_angle)
+        return self.reference
+
+    def _is_found(self, pose: Pose) -> bool:
+        return pose.confidence > 0 and pose.confidence >= self._least
 
 
 def _opencv() -> ModuleType:

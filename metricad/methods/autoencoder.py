@@ -10,9 +10,12 @@ from typing import Any, Self
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from metricad.data import images as image_files
 from metricad.methods import training_loop
+from metricad.methods.arrays import Arrays, of_model, to_model
+from metricad.methods.as_graph import Graph, Stretch
 
 PUBLISHED_EPOCHS = 300
 
@@ -24,11 +27,11 @@ class AutoencoderDetector:
     """Score: mean squared difference between an image and its reconstruction.
 
     Follows `interface.Detector`. The source gives the settings below but no layers. Differences, and what the
-    source leaves open: images are gray, with one channel instead of three; they are resized to squares
-    regardless of their aspect ratio. Layers are 4×4 convolutions of stride 2 with ReLU, a dense layer to the
-    code and another from it, and mirrored transposed convolutions with tanh at the end. The mean squared
-    error is the loss and, at the network's image size, the score. The map is the squared difference of each
-    pixel.
+    source leaves open: images are gray unless `color` is set, with one channel instead of three; they are
+    resized to squares regardless of their aspect ratio. Layers are 4×4 convolutions of stride 2 with ReLU, a
+    dense layer to the code and another from it, and mirrored transposed convolutions with tanh at the end.
+    The mean squared error is the loss and, at the network's image size, the score. The map is the squared
+    difference of each pixel.
 
     Parameters
     ----------
@@ -42,6 +45,8 @@ class AutoencoderDetector:
         Settings of the training with Adam.
     flip : bool
         Flip images left to right at random during training.
+    color : bool
+        Take three channels, as the source does; gray images are repeated on them.
     seed : int
         Seed of the initial weights, the order of images and their flips. Keras's global seed is not changed.
     checkpoint : path, optional
@@ -65,6 +70,7 @@ class AutoencoderDetector:
         batch_size: int = 70,
         learning_rate: float = 1e-3,
         flip: bool = True,
+        color: bool = False,
         seed: int = 0,
         checkpoint: Path | None = None,
         on_epoch: Callable[[], object] = lambda: None,
@@ -80,6 +86,7 @@ class AutoencoderDetector:
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.flip = flip
+        self.takes_color = color
         self.seed = seed
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
@@ -96,14 +103,8 @@ class AutoencoderDetector:
         RunError
             See `training_loop.train`.
         """
-        examples = training_loop.gather(images, self.side)
-        model = build(
-            self.side,
-            latent=self.latent,
-            filters=self.filters,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-        )
+        examples = training_loop.gather(images, self.side, color=self.takes_color)
+        model = self._built()
         self.losses = training_loop.train(
             model,
             examples,
@@ -114,26 +115,69 @@ class AutoencoderDetector:
             checkpoint=self.checkpoint,
             on_epoch=self.on_epoch,
         )
+        self._take(model)
+        return self
+
+    def _built(self) -> keras.Model:
+        return build(
+            self.side,
+            latent=self.latent,
+            filters=self.filters,
+            channels=3 if self.takes_color else 1,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
+
+    def _take(self, model: keras.Model) -> None:
         self.model = model
         self._encoder = keras.Model(model.input, model.get_layer("code").output)
         self._encoder.compile(jit_compile=False)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        return of_model("model", self.model)
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        self._take(to_model(self._built(), "model", arrays))
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute the squared difference to the reconstruction: float32 (H, W), 0 to about 4."""
-        return image_files.resize(self._squared(image), image.shape)
+        return image_files.resize(self._squared(image), image.shape[:2])
 
     def score(self, image: np.ndarray) -> float:
         """Compute the mean squared difference over the pixels of the network's input."""
         return float(self._squared(image).mean(dtype=np.float64))
 
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        squared = self._squared(image)
+        return float(squared.mean(dtype=np.float64)), image_files.resize(squared, image.shape[:2])
+
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """Compute the code: float32 (latent,)."""
-        return self._encoder.predict_on_batch(training_loop.gather([image], self.side))[0]
+        return self._encoder.predict_on_batch(self._pixels(image))[0]
+
+    def to_graph(self, shape: tuple[int, int]) -> Graph:
+        """Return network and function from images of a shape to scores and maps, for exports."""
+        own = (self.side, self.side)
+        shrink, enlarge = Stretch.resizing(shape, own), Stretch.resizing(own, shape)
+
+        def judge(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            channels = [shrink(images[..., number]) for number in range(images.shape[-1])]
+            pixels = tf.stack(channels * (self.model.input_shape[-1] // len(channels)), axis=-1)
+            squared = tf.reduce_mean(tf.square(pixels - self.model(pixels, training=False)), axis=-1)
+            return tf.reduce_mean(squared, axis=(1, 2)), enlarge(squared)
+
+        return self.model, judge
 
     def _squared(self, image: np.ndarray) -> np.ndarray:
-        pixels = training_loop.gather([image], self.side)
-        return np.square(pixels - self.model.predict_on_batch(pixels))[0, ..., 0]
+        pixels = self._pixels(image)
+        return np.square(pixels - self.model.predict_on_batch(pixels))[0].mean(axis=-1)
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        return training_loop.gather([image], self.side, color=self.takes_color)
 
 
 def flipped(examples: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -147,10 +191,11 @@ def build(
     *,
     latent: int = 1024,
     filters: tuple[int, ...] = FILTERS,
+    channels: int = 1,
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> keras.Model:
-    """Build and compile the autoencoder: (N, side, side, 1) to the same; layer ``code`` is (N, latent)."""
+    """Build and compile the autoencoder: (N, side, side, channels) to the same; ``code`` is (N, latent)."""
     next_seed = training_loop.layer_seeds(seed)
 
     def initial() -> keras.initializers.Initializer:
@@ -159,7 +204,7 @@ def build(
     def options(activation: str | None) -> dict[str, Any]:
         return {"activation": activation, "kernel_initializer": initial()}
 
-    pixels = x = keras.Input((side, side, 1), name="image")
+    pixels = x = keras.Input((side, side, channels), name="image")
     for count in filters:
         x = keras.layers.Conv2D(count, 4, strides=2, padding="same", **options("relu"))(x)
     smallest = x.shape[1:]
@@ -171,7 +216,7 @@ def build(
     for count in filters[-2::-1]:
         x = keras.layers.Conv2DTranspose(count, 4, strides=2, padding="same", **options("relu"))(x)
     restored = keras.layers.Conv2DTranspose(
-        1, 4, strides=2, padding="same", activation="tanh", name="restored",
+        channels, 4, strides=2, padding="same", activation="tanh", name="restored",
         kernel_initializer=keras.initializers.GlorotUniform(seed=next_seed()),
     )(x)  # fmt: skip
     model = keras.Model(pixels, restored, name="autoencoder")

@@ -17,6 +17,7 @@ from sklearn.neighbors import KernelDensity
 
 from metricad.data import images as image_files
 from metricad.methods import training_loop
+from metricad.methods.arrays import Arrays, of_model, to_model
 
 PUBLISHED_EPOCHS = 100
 
@@ -51,9 +52,10 @@ class CaeKdeDetector:
     """Score: how unlikely an image's code is among good images, plus how large its reconstruction error is.
 
     Follows `interface.Detector`. From the source: four convolutions with ReLU from 128 down to 32 filters,
-    each before a max pooling; a mirrored decoder; Adam, batches of 16, 100 epochs; scikit-learn's
-    `KernelDensity` on the flattened code; and the rule that an image is anomalous if its density is low and
-    its error is high. Differences, and what the source leaves open:
+    each before a max pooling; a mirrored decoder; Adam, batches of 16, 100 epochs of 250/16 steps;
+    scikit-learn's `KernelDensity` on the flattened code. It checks an image's density and its error against
+    numbers set by hand, and does not say whether one of them suffices. Differences, and what the source
+    leaves open:
 
     - Images are gray and resized to squares of `side` pixels regardless of their aspect ratio. The filters
       between the first and the last, the mean squared error and the final tanh are our choice.
@@ -63,8 +65,10 @@ class CaeKdeDetector:
       variance, so that one bandwidth fits all.
     - The bandwidth is the one of `BANDWIDTHS` with the largest likelihood of left-out codes (cross-validation
       over the training images). The source gives none.
+      With `components` None it is the density of the whole code, divided by its standard deviation.
     - Both thresholds are quantiles over good images held out from the training, the PCA and the density. The
-      source sets them by hand.
+      rule is ours: by default both must be unusual.
+    - An epoch is all images once, which is 250/16 steps for 250 images. `steps` sets another number.
     - One score for ranking, which the source does not have: the sum of the error and the negative log
       density, both standardized over the held-out images. It has no upper limit.
     - The map is the squared difference; the source has none. The density has no position in the image.
@@ -75,13 +79,16 @@ class CaeKdeDetector:
         Side in pixels that images are resized to; a multiple of 2 to the power of the number of `filters`.
     filters : sequence of int
         Filters of each convolution with max pooling; the decoder has them in reverse order.
-    components : int
-        Dimensions of the reduced code; fewer if there are fewer images.
+    components : int or None
+        Dimensions of the reduced code; fewer if there are fewer images. None leaves out the PCA.
+    rule : {"both", "either"}
+        Whether `is_anomalous` requires an unusual density and an unusual error, or one of them.
+    steps : int, optional
+        Steps of an epoch; see `training_loop.train`.
     holdout : float in (0, 1)
         Share of the images, at least two, for thresholds and scales; drawn with the seed.
     false_alarm_rate : float in (0, 1)
-        Share of the held-out images beyond each threshold. `is_anomalous` requires both, so its share is at
-        most as large.
+        Share of the held-out images beyond each threshold.
     epochs, batch_size, learning_rate
         Settings of the training with Adam; the learning rate is Keras's default.
     seed : int
@@ -109,17 +116,23 @@ class CaeKdeDetector:
         *,
         side: int = 128,
         filters: tuple[int, ...] = FILTERS,
-        components: int = 16,
+        components: int | None = 16,
+        rule: str = "both",
         holdout: float = 0.2,
         false_alarm_rate: float = 0.05,
         epochs: int = PUBLISHED_EPOCHS,
         batch_size: int = 16,
+        steps: int | None = None,
         learning_rate: float = 1e-3,
         seed: int = 0,
         checkpoint: Path | None = None,
         on_epoch: Callable[[], object] = lambda: None,
     ) -> None:
-        training_loop.check_counts(side=side, components=components, epochs=epochs, batch_size=batch_size)
+        counts = {"side": side, "epochs": epochs, "batch_size": batch_size}
+        counts |= {} if components is None else {"components": components}
+        training_loop.check_counts(**counts, **({} if steps is None else {"steps": steps}))
+        if rule not in ("both", "either"):
+            raise ValueError(f"rule must be both or either, received {rule!r}")
         training_loop.check_filters(side, filters)
         for name, share in {"holdout": holdout, "false_alarm_rate": false_alarm_rate}.items():
             if not 0 < share < 1:
@@ -129,6 +142,8 @@ class CaeKdeDetector:
         self.side = side
         self.filters = tuple(filters)
         self.components = components
+        self.rule = rule
+        self.steps = steps
         self.holdout = holdout
         self.false_alarm_rate = false_alarm_rate
         self.epochs = epochs
@@ -138,7 +153,7 @@ class CaeKdeDetector:
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
         self.model: keras.Model
-        self.pca: PCA
+        self.reduction: PCA | _Scaled
         self.kde: KernelDensity
         self.density_threshold: float
         self.error_threshold: float
@@ -169,19 +184,52 @@ class CaeKdeDetector:
             examples[kept],
             epochs=self.epochs,
             batch_size=self.batch_size,
+            steps=self.steps,
             seed=self.seed,
             checkpoint=self.checkpoint,
             on_epoch=self.on_epoch,
         )
         codes = np.concatenate([self._code_and_map(example)[0] for example in examples[kept]])
-        dimensions = min(self.components, len(codes) - 1, codes.shape[1])
-        with np.errstate(invalid="ignore"):  # codes that never vary give 0/0 as their share of the variance
-            self.pca = PCA(dimensions, whiten=True, svd_solver="full").fit(codes)
-        self.kde = fit_density(self.pca.transform(codes), seed=self.seed)
+        if self.components is None:
+            self.reduction = _Scaled(float(codes.std()))
+        else:
+            dimensions = min(self.components, len(codes) - 1, codes.shape[1])
+            with np.errstate(
+                invalid="ignore"
+            ):  # codes that never vary give 0/0 as their share of the variance
+                self.reduction = PCA(dimensions, whiten=True, svd_solver="full").fit(codes)
+        self.kde = fit_density(self.reduction.transform(codes), seed=self.seed)
         densities, errors = np.array([self._measure(example) for example in examples[held_out]]).T
         self.density_threshold = float(np.quantile(densities, self.false_alarm_rate))
         self.error_threshold = float(np.quantile(errors, 1 - self.false_alarm_rate))
         self._rarity, self._error = Standard.of(-densities), Standard.of(errors)
+        return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        rarity, error = self._rarity, self._error
+        numbers = {
+            "bandwidth": self.kde.bandwidth,
+            "thresholds": (self.density_threshold, self.error_threshold),
+            "scales": (rarity.mean, rarity.deviation, error.mean, error.deviation),
+        }
+        return {
+            **of_model("model", self.model),
+            **_arrays(self.reduction),
+            "codes": np.asarray(self.kde.tree_.data),
+            **{name: np.array(value, np.float64) for name, value in numbers.items()},
+        }
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        _, both = build(self.side, filters=self.filters, seed=self.seed)
+        self.model = to_model(both, "model", arrays)
+        self.reduction = _restored(arrays)
+        bandwidth = float(arrays["bandwidth"])
+        self.kde = KernelDensity(kernel="gaussian", bandwidth=bandwidth).fit(arrays["codes"])
+        self.density_threshold, self.error_threshold = arrays["thresholds"].tolist()
+        scales = arrays["scales"].tolist()
+        self._rarity, self._error = Standard(*scales[:2]), Standard(*scales[2:])
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
@@ -191,7 +239,14 @@ class CaeKdeDetector:
 
     def score(self, image: np.ndarray) -> float:
         """Compute the sum of error and negative log density, each standardized with the held-out images."""
-        density, error = self.measure(image)
+        return self._combined(*self.measure(image))
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        code, squared = self._code_and_map(training_loop.gather([image], self.side)[0])
+        return self._combined(*self._measured(code, squared)), image_files.resize(squared, image.shape)
+
+    def _combined(self, density: float, error: float) -> float:
         return self._error(error) + self._rarity(-density)
 
     def measure(self, image: np.ndarray) -> tuple[float, float]:
@@ -199,14 +254,15 @@ class CaeKdeDetector:
         return self._measure(training_loop.gather([image], self.side)[0])
 
     def is_anomalous(self, image: np.ndarray) -> bool:
-        """Whether density is below and error above their thresholds: the rule of the source."""
+        """Whether density is below and error above their thresholds, or one of them, by the `rule`."""
         density, error = self.measure(image)
-        return density < self.density_threshold and error > self.error_threshold
+        unusual = density < self.density_threshold, error > self.error_threshold
+        return all(unusual) if self.rule == "both" else any(unusual)
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """Compute the reduced code that the density is fitted to: float32 (components,)."""
         code, _ = self._code_and_map(training_loop.gather([image], self.side)[0])
-        return self.pca.transform(code)[0].astype(np.float32)
+        return self.reduction.transform(code)[0].astype(np.float32)
 
     def _split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the indices of the held-out images and of all others."""
@@ -221,9 +277,41 @@ class CaeKdeDetector:
         return code.reshape(1, -1), np.square(example - restored[0])[..., 0]
 
     def _measure(self, example: np.ndarray) -> tuple[float, float]:
-        code, squared = self._code_and_map(example)
-        density = float(self.kde.score_samples(self.pca.transform(code))[0])
+        return self._measured(*self._code_and_map(example))
+
+    def _measured(self, code: np.ndarray, squared: np.ndarray) -> tuple[float, float]:
+        density = float(self.kde.score_samples(self.reduction.transform(code))[0])
         return density, float(squared.mean(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """The whole code, divided by one number; takes the place of a PCA."""
+
+    deviation: float
+
+    def transform(self, codes: np.ndarray) -> np.ndarray:
+        return codes / max(self.deviation, float(np.finfo(np.float32).tiny))
+
+
+def _arrays(reduction: PCA | _Scaled) -> dict[str, np.ndarray]:
+    """Return what `_restored` needs."""
+    if isinstance(reduction, _Scaled):
+        return {"deviation": np.array(reduction.deviation)}
+    return {
+        "pca/mean": reduction.mean_,
+        "pca/components": reduction.components_,
+        "pca/variance": reduction.explained_variance_,
+    }
+
+
+def _restored(arrays: Arrays) -> PCA | _Scaled:
+    if "deviation" in arrays:
+        return _Scaled(float(arrays["deviation"]))
+    pca = PCA(whiten=True)
+    pca.mean_, pca.components_ = arrays["pca/mean"], arrays["pca/components"]
+    pca.explained_variance_ = arrays["pca/variance"]
+    return pca
 
 
 def fit_density(codes: np.ndarray, *, seed: int = 0) -> KernelDensity:

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from typing import Self
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 
+from metricad.methods.arrays import Arrays, NearestGood
 from metricad.networks import imagenet
 
 
@@ -61,27 +60,37 @@ class DeepFeatureKnnDetector:
         self.neighbors = neighbors
         self.side = imagenet.checked_side(side, backbone)
         self._backbone = imagenet.load(backbone, weights=weights, seed=seed)
-        self._scaler: StandardScaler
-        self._nearest: NearestNeighbors
+        self._good: NearestGood
 
     def fit(self, images: Iterable[np.ndarray]) -> Self:
         """Fit to good images, float32 (H, W) or (H, W, 3) in [-1, 1], one by one; only features are kept."""
         embeddings = [self.embedding(image) for image in images]
         if not embeddings:
             raise ValueError("no images to fit to; expected at least one good image")
-        self._scaler = StandardScaler().fit(embeddings)
-        count = min(self.neighbors, len(embeddings))
-        self._nearest = NearestNeighbors(n_neighbors=count).fit(self._scaler.transform(embeddings))
+        self._good = NearestGood(embeddings, self.neighbors)
+        return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        return self._good.arrays()
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        self._good = NearestGood.restore(arrays, self.neighbors)
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Return the score at every pixel, because the method has no map: float32 (H, W)."""
-        return np.full(image.shape[:2], self.score(image), np.float32)
+        return self.judge(image)[1]
 
     def score(self, image: np.ndarray) -> float:
         """Compute the mean squared Euclidean distance to the nearest good images' standardized features."""
-        distances, _ = self._nearest.kneighbors(self._scaler.transform([self.embedding(image)]))
-        return float(np.square(distances).mean())
+        return self._good.distance(self.embedding(image))
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        score = self.score(image)
+        return score, np.full(image.shape[:2], score, np.float32)
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """Compute the maximum of the last features over the image, not standardized: float32 (d,)."""

@@ -4,22 +4,20 @@ Buzzega, Ugwu, Cenzato, Regoli, Tschimben, Boschetti and Lanz, "Automating Indus
 Systems with Deep Reconstruction-based Anomaly Detection".
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 import keras
 import numpy as np
-from skimage import measure
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+import tensorflow as tf
+from sklearn.pipeline import Pipeline
 
 from metricad.errors import DataError
-from metricad.methods import training_loop
-from metricad.methods.alignment import Pose, Reference
+from metricad.methods import heat_maps, training_loop
+from metricad.methods.alignment import Pose, Registration
+from metricad.methods.arrays import Arrays, of_model, to_model
+from metricad.methods.as_graph import Doubled, Graph, Stretch
 
 PUBLISHED_EPOCHS = 100
 """Number of epochs, our own: the source gives none, nor any other setting of the training."""
@@ -28,10 +26,6 @@ STRIDE = 8
 """Distance between neighboring positions of the code in pixels; the input has multiples of it per side."""
 
 _TILES = 16  # number of tiles judged at once
-
-_SMALLEST_MOMENT = 1e-30  # below it, the logarithm of a moment only shows a rounding error
-_HIDDEN = (16,)
-_MOST_ITERATIONS = 1000
 
 
 class DenoisingDetector:
@@ -72,14 +66,11 @@ class DenoisingDetector:
         images that come later are extended by mirroring.
     registration : bool
         Register images to the first good image, for rigid parts. Needs the extra ``metricad[registration]``.
-    minimum_confidence : float in [0, 1]
-        Smallest confidence of a registration, see `alignment.Pose`. Below it a good image is refused, and a
-        later image is judged without registration.
-    largest_angle : float
-        Largest rotation of parts relative to the first, in both directions, in degrees.
+    minimum_confidence, largest_angle
+        See `alignment.Registration`.
     features : function
-        Function from a map float32 (H, W) to a vector for the classifier: `hu_moments` or a pre-trained
-        network.
+        Function from a map float32 (H, W) to a vector for the classifier: `heat_maps.hu_moments` or a
+        pre-trained network.
     epochs, batch_size, learning_rate
         Settings of the training with Adam.
     seed : int
@@ -119,20 +110,16 @@ class DenoisingDetector:
             raise ValueError(f"crop must be a multiple of {STRIDE}, received {crop}")
         if not noise >= 0:
             raise ValueError(f"noise must be at least 0, received {noise}")
-        if not 0 <= minimum_confidence <= 1:
-            raise ValueError(f"minimum_confidence must lie in [0, 1], received {minimum_confidence}")
-        if not 0 <= largest_angle <= 180:
-            raise ValueError(f"largest_angle must lie in [0, 180], received {largest_angle}")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, received {learning_rate}")
         self.units = units
         self.code = code
         self.noise = noise
         self.crop = crop
-        self.registration = registration
-        self.minimum_confidence = minimum_confidence
-        self.largest_angle = largest_angle
-        self.features = features or hu_moments
+        self.registration = Registration(
+            registration, minimum_confidence=minimum_confidence, largest_angle=largest_angle
+        )
+        self.features = features or heat_maps.hu_moments
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -140,7 +127,6 @@ class DenoisingDetector:
         self.checkpoint = checkpoint
         self.on_epoch = on_epoch
         self.model: keras.Model
-        self.reference: Reference
         self.classifier: Pipeline | None = None
         self.side = 0
         self.pixels = 0
@@ -165,9 +151,7 @@ class DenoisingDetector:
             raise ValueError("no images to fit to; expected at least one good image")
         self.pixels = images[0].size
         self.classifier = None
-        if self.registration:
-            self.reference = Reference(images[0], largest_angle=self.largest_angle)
-            images = [self._aligned(image, number) for number, image in enumerate(images, start=1)]
+        images = self.registration.fit(images)
         smallest = min(min(image.shape) for image in images)
         self.side = max(STRIDE, min(self.crop, smallest // STRIDE * STRIDE))
 
@@ -175,7 +159,7 @@ class DenoisingDetector:
             clean = np.stack([_random_crop(image, self.side, rng) for image in chosen])[..., np.newaxis]
             return clean + np.float32(self.noise) * rng.standard_normal(clean.shape, np.float32), clean
 
-        model = build(self.units, code=self.code, learning_rate=self.learning_rate, seed=self.seed)
+        model = self._built()
         self.losses = training_loop.train(
             model,
             [_padded(image, self.side) for image in images],
@@ -189,21 +173,84 @@ class DenoisingDetector:
         self.model = model
         return self
 
+    def _built(self, side: int | None = None) -> keras.Model:
+        return build(self.units, code=self.code, side=side, learning_rate=self.learning_rate, seed=self.seed)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        return {
+            **of_model("model", self.model),
+            "side_and_pixels": np.array([self.side, self.pixels]),
+            **self.registration.arrays(),
+        }
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        self.model = to_model(self._built(), "model", arrays)
+        self.side, self.pixels = arrays["side_and_pixels"].tolist()
+        self.registration.restore(arrays)
+        return self
+
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute the squared difference to the reconstruction: float32 (H, W), about 0 to 4."""
-        training_loop.check_image(image)
-        pose = self.register(image)
-        if pose is None or not self._is_found(pose):
+        pose = self.registration.find(training_loop.check_image(image))
+        if pose is None:
             return self._squared(image)
         return pose.undo(self._squared(pose.align(image)))
 
     def score(self, image: np.ndarray) -> float:
         """Compute the sum of the map, scaled to the number of pixels of the first good image."""
-        return float(self.anomaly_map(image).mean(dtype=np.float64) * self.pixels)
+        return self.judge(image)[0]
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        anomaly_map = self.anomaly_map(image)
+        return float(anomaly_map.mean(dtype=np.float64) * self.pixels), anomaly_map
+
+    def to_graph(self, shape: tuple[int, int]) -> Graph:
+        """Return network and function from images of a shape to scores and maps, for exports.
+
+        Raises
+        ------
+        DataError
+            Images are registered, which a graph cannot do.
+        """
+        if self.registration.is_on:
+            raise DataError(
+                "registration cannot be exported; fit without it, or use the bundle itself with inspect, "
+                "watch or serve"
+            )
+        side = self.side
+        padded = np.zeros([max(side, length) for length in shape])
+        # Pixels of each row of tiles, and of each column; what lies beyond the image is mirrored.
+        places = [
+            np.concatenate([np.arange(start, start + side) for start in self._starts(padded, axis)])
+            for axis in (0, 1)
+        ]
+        rows, columns = (
+            np.pad(np.arange(length), (0, max(0, side - length)), mode="symmetric")[place]
+            for length, place in zip(shape, places, strict=True)
+        )
+        down, across = (len(place) // side for place in places)
+        network = self._built(side)
+        network.set_weights(self.model.get_weights())
+        joined = Stretch(*(_averaging(place, length) for length, place in zip(shape, places, strict=True)))
+
+        def judge(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pixels = images[..., 0]
+            spread = tf.gather(tf.gather(pixels, rows, axis=1), columns, axis=2)
+            tiles = tf.transpose(tf.reshape(spread, (-1, down, side, across, side)), (0, 1, 3, 2, 4))
+            restored = network(tf.reshape(tiles, (-1, side, side, 1)), training=False)
+            restored = tf.reshape(restored, (-1, down, across, side, side))
+            restored = tf.reshape(tf.transpose(restored, (0, 1, 3, 2, 4)), (-1, down * side, across * side))
+            squared = tf.square(pixels - joined(restored))
+            return tf.reduce_mean(squared, axis=(1, 2)) * self.pixels, squared
+
+        return network, judge
 
     def register(self, image: np.ndarray) -> Pose | None:
         """Find the part in the image; None without registration."""
-        return self.reference.register(image) if self.registration else None
+        return self.registration.register(image)
 
     def fit_classifier(self, images: Iterable[np.ndarray], labels: Sequence[bool]) -> Self:
         """Train the classifier that separates defects from harmless anomalies with labeled images, after
@@ -220,20 +267,8 @@ class DenoisingDetector:
         ValueError
             Labels are missing or all equal.
         """
-        vectors = np.array([self.features(self.anomaly_map(image)) for image in images])
-        is_defect = np.asarray(labels, bool)
-        if len(is_defect) != len(vectors):
-            raise ValueError(f"expected a label for each of {len(vectors)} images, received {len(is_defect)}")
-        if len(np.unique(is_defect)) < 2:
-            raise ValueError("labels must include defects and others; give some of each")
-        # scikit-learn recommends L-BFGS for few samples.
-        perceptron = MLPClassifier(
-            _HIDDEN, solver="lbfgs", alpha=1e-2, max_iter=_MOST_ITERATIONS, random_state=self.seed
-        )
-        self.classifier = make_pipeline(StandardScaler(), perceptron)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # few samples never converge
-            self.classifier.fit(vectors, is_defect)
+        vectors = [self.features(self.anomaly_map(image)) for image in images]
+        self.classifier = heat_maps.fit(vectors, labels, seed=self.seed)
         return self
 
     def defect_probability(self, image: np.ndarray) -> float:
@@ -264,35 +299,18 @@ class DenoisingDetector:
         whole = padded.shape[axis]
         return np.linspace(0, whole - self.side, -(-whole // self.side)).round().astype(int).tolist()
 
-    def _aligned(self, image: np.ndarray, number: int) -> np.ndarray:
-        pose = self.reference.register(image)
-        if not self._is_found(pose):
-            raise DataError(
-                f"good image {number} cannot be registered to the first: confidence {pose.confidence:.2f}, "
-                f"expected at least {self.minimum_confidence}; leave it out, or fit without registration"
-            )
-        return pose.align(image)
 
-    def _is_found(self, pose: Pose) -> bool:
-        return pose.confidence > 0 and pose.confidence >= self.minimum_confidence
-
-
-def hu_moments(anomaly_map: np.ndarray) -> np.ndarray:
-    """Compute log10 of the magnitudes of Hu's seven moments of a map (H, W): float64 (7,).
-
-    They do not change if the map is shifted, rotated or mirrored. They decrease if the map's values increase,
-    because moments are normalized by the sum in place of the area. So a strong anomaly differs from a faint
-    one of the same shape.
-    """
-    if not anomaly_map.sum() > 0:
-        return np.full(7, np.log10(_SMALLEST_MOMENT))
-    central = measure.moments_central(anomaly_map.astype(np.float64), order=3)
-    moments = measure.moments_hu(measure.moments_normalized(central))
-    return np.log10(np.maximum(np.abs(moments), _SMALLEST_MOMENT))
-
-
-def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: int = 0) -> keras.Model:
+def build(
+    units: int = 32,
+    *,
+    code: int = 8,
+    side: int | None = None,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> keras.Model:
     """Build and compile the network: (N, H, W, 1) to the same, H and W multiples of 8.
+
+    With `side`, which is for exports, both are known.
 
     There are three strided convolutions, each followed by a residual block (He et al., 2016). The blocks have
     no normalization, so that the result does not depend on the batch. Then follow a 1×1 convolution to the
@@ -318,18 +336,24 @@ def build(units: int = 32, *, code: int = 8, learning_rate: float = 1e-3, seed: 
         residual = convolution(count, 3, activation=None)(convolution(count, 3)(x))
         return keras.layers.ReLU()(keras.layers.Add()([x, residual]))
 
-    pixels = x = keras.Input((None, None, 1), name="image")
+    pixels = x = keras.Input((side, side, 1), name="image")
     for count, size in ((units, 5), (2 * units, 3), (4 * units, 3)):
         x = residual_block(convolution(count, size, stride=2)(x))
     x = convolution(code, 1, activation=None)(x)
     x = convolution(4 * units, 1)(x)
     for count in (2 * units, units, 1):
-        x = keras.layers.UpSampling2D(2)(residual_block(x))
+        x = (keras.layers.UpSampling2D(2) if side is None else Doubled())(residual_block(x))
         x = convolution(count, 3 if count > 1 else 5, activation="relu" if count > 1 else None)(x)
     model = keras.Model(pixels, x, name="denoising")
     # XLA is off: on CPUs it makes a training step slower.
     model.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error", jit_compile=False)
     return model
+
+
+def _averaging(places: np.ndarray, length: int) -> np.ndarray:
+    """Make the matrix (length, n) that averages values at each pixel; those beyond the image are dropped."""
+    matrix = np.equal.outer(np.arange(length), places).astype(np.float64)
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def _padded(image: np.ndarray, side: int) -> np.ndarray:

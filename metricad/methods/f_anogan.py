@@ -18,7 +18,9 @@ import tensorflow as tf
 import metricad.methods.f_anogan_networks as f_anogan_networks
 from metricad import files
 from metricad.data import images as image_files
-from metricad.errors import DataError, RunError
+from metricad.errors import RunError
+from metricad.methods import training_loop
+from metricad.methods.arrays import Arrays, of_model, to_model
 
 PUBLISHED_EPOCHS = 1500
 """Epochs of the adversarial training."""
@@ -46,7 +48,8 @@ class FAnoGanDetector:
     which is 1 here as in Schlegl et al.; the penalty's weight and Adam's moments, 10 and (0, 0.9) here as in
     Gulrajani et al., with Keras's default moments for the encoder; and the networks. Differences from both:
     batches are counted over all epochs, so that the generator is trained at every fifth batch even if an
-    epoch has fewer; images are gray and are resized to a square regardless of their shape.
+    epoch has fewer; images are gray unless `color` is set, and are resized to a square regardless of
+    their shape.
 
     All good images are kept in memory at the network's size. All random numbers depend on the seed; the
     global random state is neither used nor changed.
@@ -71,6 +74,8 @@ class FAnoGanDetector:
         Weight of the gradient penalty.
     kappa : float
         Weight of the critic's features in the score and in the encoder's loss.
+    color : bool
+        Take three channels, as Cho et al. do; gray images are repeated on them.
     flip : bool
         Flip images left to right at random during training, as Cho et al. do.
     seed : int
@@ -105,6 +110,7 @@ class FAnoGanDetector:
         penalty: float = 10.0,
         kappa: float = 1.0,
         flip: bool = True,
+        color: bool = False,
         seed: int = 0,
         checkpoint: Path | None = None,
         on_epoch: Callable[[], object] = lambda: None,
@@ -140,6 +146,7 @@ class FAnoGanDetector:
         self.penalty = penalty
         self.kappa = kappa
         self.flip = flip
+        self.takes_color = color
         self.seed = seed
         self.networks: f_anogan_networks.Networks | None = None
         self._checkpoint = checkpoint
@@ -161,7 +168,7 @@ class FAnoGanDetector:
         if not resized:
             raise ValueError("no images to fit to; expected at least one good image")
         good = np.concatenate(resized)
-        networks = f_anogan_networks.build(self.side, self.latent, self.filters, seed=self.seed)
+        networks = self._built()
         training = f_anogan_networks.Training(
             networks,
             generator_every=self.generator_every,
@@ -181,18 +188,50 @@ class FAnoGanDetector:
             training.epochs_done.assign(number + 1)
             keep()
             self._on_epoch()
+        self._take(networks)
+        return self
+
+    def _built(self) -> f_anogan_networks.Networks:
+        channels = 3 if self.takes_color else 1
+        return f_anogan_networks.build(
+            self.side, self.latent, self.filters, seed=self.seed, channels=channels
+        )
+
+    def _take(self, networks: f_anogan_networks.Networks) -> None:
         self.networks = networks
-        self._compare = tf.function(self._compared, input_signature=[f_anogan_networks.image_spec(self.side)])
+        self._compare = tf.function(
+            self._compared, input_signature=[f_anogan_networks.image_spec(networks.encoder)]
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        networks = self._fitted()
+        return {
+            **of_model("generator", networks.generator),
+            **of_model("critic", networks.critic),
+            **of_model("encoder", networks.encoder),
+        }
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        networks = self._built()
+        for name in ("generator", "critic", "encoder"):
+            to_model(getattr(networks, name), name, arrays)
+        self._take(networks)
         return self
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute |x − G(E(x))| on the image's pixels: float32 (H, W) in [0, 2]."""
-        difference, _ = self._judge(image)
-        return image_files.resize(difference, image.shape)
+        return self.judge(image)[1]
 
     def score(self, image: np.ndarray) -> float:
         """Compute A_R + κ · A_D of the resized image, 0 or more."""
         return self._judge(image)[1]
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        difference, score = self._judge(image)
+        return score, image_files.resize(difference, image.shape[:2])
 
     def embedding(self, image: np.ndarray) -> np.ndarray:
         """Compute the image's code E(x): float32 (latent,)."""
@@ -202,7 +241,7 @@ class FAnoGanDetector:
         """Compute the difference to the reconstruction (side, side), and the score."""
         self._fitted()
         difference, score = self._compare(self._resized(image))
-        return difference.numpy()[0, ..., 0], float(score[0])
+        return difference.numpy()[0].mean(axis=-1), float(score[0])
 
     def _compared(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         networks = self._fitted()
@@ -217,14 +256,8 @@ class FAnoGanDetector:
         return self.networks
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
-        """Resize one image to a batch (1, side, side, 1)."""
-        image = np.asarray(image)
-        if image.ndim != 2 or not image.size or not np.isfinite(image).all():
-            raise DataError(
-                f"expected a gray image of finite values (H, W), received an array of shape {image.shape}"
-                + (" with NaN or infinite values" if image.ndim == 2 and image.size else "")
-            )
-        return image_files.resize(image, (self.side, self.side))[np.newaxis, ..., np.newaxis]
+        """Resize one image to a batch (1, side, side, channels)."""
+        return training_loop.gather([np.asarray(image)], self.side, color=self.takes_color)
 
     def _batches(self, good: np.ndarray, number: int) -> Iterator[np.ndarray]:
         """Yield every image once, in batches; order and flips depend on the seed and the epoch's number."""
@@ -240,6 +273,8 @@ class FAnoGanDetector:
         """Return all settings that determine the training, to identify a checkpoint."""
         settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         del settings["networks"]
+        if not self.takes_color:
+            del settings["takes_color"]
         return settings | {"images": hashlib.sha256(good.tobytes()).hexdigest()}
 
 

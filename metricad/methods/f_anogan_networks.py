@@ -17,7 +17,7 @@ _WINDOW = 4  # a multiple of the stride, so that transposed convolutions cover e
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks with initial weights from a seed; images are float32 (N, side, side, 1).
+    """Networks with initial weights from a seed; images are float32 (N, side, side, channels).
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Networks:
     encoder: keras.Model
 
 
-def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
+def build(side: int, latent: int, filters: int, *, seed: int, channels: int = 1) -> Networks:
     """Build the networks for images of a side that is a power of two, from 8.
 
     Parameters
@@ -50,6 +50,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
         Filters of the layers next to the image; doubled at every halving of the side.
     seed : int
         Seed of the initial weights.
+    channels : {1, 3}
     """
     rng = np.random.default_rng(seed)
 
@@ -81,7 +82,7 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
             x = keras.layers.BatchNormalization(momentum=0.9)(x)
             x = keras.layers.ReLU()(x)
             x = keras.layers.Conv2DTranspose(
-                width or 1,
+                width or channels,
                 _WINDOW,
                 strides=2,
                 padding="same",
@@ -96,8 +97,8 @@ def build(side: int, latent: int, filters: int, *, seed: int) -> Networks:
         return keras.layers.Dense(units, kernel_initializer=initializer())(flat)
 
     code = keras.Input((latent,), name="code")
-    judged = keras.Input((side, side, 1), name="image")
-    encoded = keras.Input((side, side, 1), name="image")
+    judged = keras.Input((side, side, channels), name="image")
+    encoded = keras.Input((side, side, channels), name="image")
     features = convolve(judged)
     return Networks(
         generator=keras.Model(code, generate(code), name="generator"),
@@ -146,7 +147,7 @@ class Training:
         self.generator_optimizer.build(networks.generator.trainable_variables)
         self.encoder_optimizer.build(networks.encoder.trainable_variables)
         # The last batch of an epoch may be smaller; one graph handles all sizes.
-        images = [image_spec(networks.critic.input_shape[1])]
+        images = [image_spec(networks.critic)]
         self._critic_graph = tf.function(self._critic_step, input_signature=images)
         self._generator_graph = tf.function(
             self._generator_step, input_signature=[tf.TensorSpec((), tf.int32)]
@@ -158,7 +159,7 @@ class Training:
 
         Parameters
         ----------
-        real : float32 (N, side, side, 1) in [-1, 1]
+        real : float32 (N, side, side, channels) in [-1, 1]
         """
         loss = self._critic_graph(real)
         if int(self.critic_optimizer.iterations) % self._generator_every == 0:
@@ -219,7 +220,7 @@ def gradient_penalty(
     ----------
     critic : function
         From images (N, side, side, 1) to values (N, 1).
-    real, fake : float32 (N, side, side, 1)
+    real, fake : float32 (N, side, side, channels)
     share : float32 (N, 1, 1, 1) in [0, 1]
         Position on the line from a real image to a generated one.
 
@@ -246,9 +247,9 @@ def anomaly_score(
     return image_residual + kappa * tf.reduce_mean(tf.square(difference), axis=(1, 2, 3))
 
 
-def image_spec(side: int) -> tf.TensorSpec:
-    """Return the signature of a batch with any number of images."""
-    return tf.TensorSpec((None, side, side, 1), tf.float32)
+def image_spec(network: keras.Model) -> tf.TensorSpec:
+    """Return the signature of a batch with any number of images, as a network takes them."""
+    return tf.TensorSpec(network.input_shape, tf.float32)
 
 
 def _descend(

@@ -1,6 +1,6 @@
 """Nearest image: Euclidean distance of all pixels to the most similar good image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 import numpy as np
@@ -48,14 +48,28 @@ class NearestImageDetector:
         self._good = good
         return self
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        return {"good": np.stack(self._good)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        self._good = list(arrays["good"])
+        return self
+
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute the squared difference of every pixel to the nearest good image: float32 (H, W)."""
-        differences = image_files.resize(image, self._good[0].shape) - self._nearest(image)[1]
-        return image_files.resize(np.square(differences), image.shape)
+        return self.judge(image)[1]
 
     def score(self, image: np.ndarray) -> float:
         """Compute the Euclidean distance to the nearest good image."""
         return self._nearest(image)[0]
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        distance, nearest = self._nearest(image)
+        differences = image_files.resize(image, nearest.shape) - nearest
+        return distance, image_files.resize(np.square(differences), image.shape)
 
     def _nearest(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         resized = image_files.resize(image, self._good[0].shape)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from sklearn.random_projection import GaussianRandomProjection
 
 from metricad.data import images as image_files
+from metricad.methods.arrays import Arrays
 from metricad.networks import imagenet
 
 _NEIGHBORHOOD = 3  # side, in features, of the window over which each feature is averaged
@@ -125,8 +126,20 @@ class PatchBankDetector:
         self.bank = np.concatenate(
             [_vectors(self.features(good[k]))[position[owner == k]] for k in np.unique(owner)]
         )
+        return self._complete()
+
+    def _complete(self) -> Self:
         self._squares = np.square(self.bank).sum(axis=1)
         return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned."""
+        return {"bank": self.bank}
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        self.bank = arrays["bank"]
+        return self._complete()
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Compute the features of an image, averaged over neighbors and joined: float32 (h, w, d)."""
@@ -139,13 +152,24 @@ class PatchBankDetector:
 
     def anomaly_map(self, image: np.ndarray) -> np.ndarray:
         """Compute the smoothed distances on the image's pixels: float32 (H, W)."""
-        enlarged = image_files.resize(self.distance_map(image), (self.side, self.side))
+        return self._placed(self.distance_map(image), image)
+
+    def _placed(self, distances: np.ndarray, image: np.ndarray) -> np.ndarray:
+        enlarged = image_files.resize(distances, (self.side, self.side))
         return image_files.resize(scipy.ndimage.gaussian_filter(enlarged, _SMOOTHING), image.shape[:2])
 
     def score(self, image: np.ndarray) -> float:
         """Compute the largest distance of a feature to the bank, weighted; see `reweighted`."""
         features = self.features(image)
+        return self._weighted(features, *self._to_bank(features))
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        features = self.features(image)
         distances, nearest = self._to_bank(features)
+        return self._weighted(features, distances, nearest), self._placed(distances, image)
+
+    def _weighted(self, features: np.ndarray, distances: np.ndarray, nearest: np.ndarray) -> float:
         farthest = np.unravel_index(np.argmax(distances), distances.shape)
         beside = self._beside(int(nearest[farthest]))
         return reweighted(np.linalg.norm(self.bank[beside] - features[farthest], axis=-1))

@@ -4,14 +4,19 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+import keras
 import numpy as np
 import scipy.ndimage
 import tensorflow as tf
 
 from metricad.data import images as image_files
+from metricad.errors import DataError
+from metricad.methods.arrays import Arrays
+from metricad.methods.as_graph import Graph, Stretch, nearest
 from metricad.networks import imagenet
 
 _REGULARISATION = 0.01  # added to the covariance, as published
+_MOST_EXPORTED = 2**31 - 2**28  # bytes; the formats hold 2 GiB
 _SMOOTHING = 4.0  # standard deviation, in pixels, of the Gaussian that smooths the map, as published
 _TOGETHER = 32  # number of images merged at once, because each merge updates all covariances
 _POSITIONS = 64  # number of positions whose covariances are handled at once, to avoid a second copy of all
@@ -93,7 +98,29 @@ class PatchGaussianDetector:
             gaussians.update(np.stack(together))
         if gaussians.count == 0:
             raise ValueError("no images to fit to; expected at least one good image")
-        self.mean, self._whitening = gaussians.mean, gaussians.whitening()
+        # In C order, as it comes back from a bundle: other orders give other rounding errors.
+        self.mean, self._whitening = np.ascontiguousarray(gaussians.mean), gaussians.whitening()
+        return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `fit` learned; of the whitening matrices the upper triangles, as the rest is 0."""
+        upper = np.triu_indices(self._whitening.shape[-1])
+        return {
+            "chosen": self._chosen,
+            "mean": self.mean,
+            "whitening": np.stack([matrix[upper] for matrix in self._whitening]),
+        }
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take what `arrays` returned, in place of `fit`."""
+        self._chosen, self.mean, packed = arrays["chosen"], arrays["mean"], arrays["whitening"]
+        dimensions = self.mean.shape[-1]
+        upper = np.triu_indices(dimensions)
+        if packed.shape != (self.mean[..., 0].size, len(upper[0])):
+            raise ValueError(f"whitening matrices of shape {packed.shape} for means of {self.mean.shape}")
+        self._whitening = np.zeros((len(packed), dimensions, dimensions), np.float32)
+        for matrix, values in zip(self._whitening, packed, strict=True):
+            matrix[upper] = values
         return self
 
     def features(self, image: np.ndarray) -> np.ndarray:
@@ -114,6 +141,47 @@ class PatchGaussianDetector:
     def score(self, image: np.ndarray) -> float:
         """Compute the maximum of the smoothed map, at the network's image size."""
         return float(self._smoothed(image).max())
+
+    def judge(self, image: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute score and map at once."""
+        smoothed = self._smoothed(image)
+        return float(smoothed.max()), image_files.resize(smoothed, image.shape[:2])
+
+    def to_graph(self, shape: tuple[int, int]) -> Graph:
+        """Return network and function from images of a shape to scores and maps, for exports.
+
+        Raises
+        ------
+        DataError
+            The covariances are too large for the formats of exports.
+        """
+        if self._whitening.nbytes > _MOST_EXPORTED:
+            raise DataError(
+                f"covariances of {self._whitening.nbytes / 2**30:.1f} GiB cannot be exported, at most "
+                f"{_MOST_EXPORTED / 2**30:.1f} GiB can; fit with --weights efficientnet-lite2, which has "
+                "fewer features"
+            )
+        own = (self.side, self.side)
+        grid = self.mean.shape[:2]
+        shrink = Stretch.resizing(shape, own)
+        blur = scipy.ndimage.gaussian_filter1d(np.eye(self.side, dtype=np.float32), _SMOOTHING, axis=0)
+        smooth = Stretch(blur, blur).after(Stretch.resizing(grid, own))
+        place = Stretch.resizing(own, shape)
+        colors, shift = imagenet.preprocessing(self._backbone.name)
+
+        def judge(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            channels = [shrink(images[..., number]) for number in range(images.shape[-1])]
+            pixels = tf.stack(channels * (3 // len(channels)), axis=-1)
+            found = keras.tree.flatten(self._backbone.network(pixels @ colors + shift, training=False))
+            maps = [nearest(one, grid) for one in found]
+            features = tf.gather(tf.concat(maps, axis=-1), self._chosen, axis=-1)
+            difference = tf.reshape(features - self.mean, (-1, len(self._whitening), 1, len(self._chosen)))
+            squares = tf.square(tf.matmul(difference, self._whitening))
+            distances = tf.sqrt(tf.reduce_sum(squares, axis=(2, 3)))
+            smoothed = smooth(tf.reshape(distances, (-1, *grid)))
+            return tf.reduce_max(smoothed, axis=(1, 2)), place(smoothed)
+
+        return self._backbone.network, judge
 
     def _smoothed(self, image: np.ndarray) -> np.ndarray:
         enlarged = image_files.resize(self.distance_map(image), (self.side, self.side))

@@ -37,6 +37,7 @@ def train(
     batch_size: int,
     prepare: Prepare = reproduced,
     seed: int = 0,
+    steps: int | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[], object] = lambda: None,
 ) -> list[float]:
@@ -55,6 +56,9 @@ def train(
         change the images. By default each example is its own target.
     seed : int
         Seed of the order of examples, and of the generator passed to `prepare`.
+    steps : int, optional
+        Number of batches of an epoch; the examples are drawn in new orders again until there are enough. By
+        default every example once.
     checkpoint : path, optional
         Folder for checkpoints. After every epoch, all that the next one needs is saved there. Training
         continues after the last saved epoch, with the same result as without interruption. A finished
@@ -82,11 +86,15 @@ def train(
     if checkpoint is not None:
         state = Path(checkpoint) / CHECKPOINT
         first = prepare([examples[0]], np.random.default_rng(seed))
-        identity = _identity(model, examples, first, batch_size=batch_size, seed=seed)
+        facts = {"batch_size": batch_size, "seed": seed, **({} if steps is None else {"steps": steps})}
+        identity = _identity(model, examples, first, facts)
         losses = _restore(state, model, identity, epochs)
     for epoch in range(len(losses), epochs):
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(examples))
+        while steps is not None and len(order) < steps * batch_size:
+            order = np.concatenate([order, rng.permutation(len(examples))])
+        order = order[: None if steps is None else steps * batch_size]
         total = 0.0
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
@@ -104,8 +112,10 @@ def train(
     return losses
 
 
-def gather(images: Iterable[np.ndarray], side: int) -> np.ndarray:
+def gather(images: Iterable[np.ndarray], side: int, *, color: bool = False) -> np.ndarray:
     """Resize images to squares of one size, regardless of their aspect ratio: float32 (n, side, side, 1).
+
+    With `color`, images may have three channels, and gray ones are repeated on three: (n, side, side, 3).
 
     Raises
     ------
@@ -114,10 +124,16 @@ def gather(images: Iterable[np.ndarray], side: int) -> np.ndarray:
     DataError
         See `check_image`.
     """
-    squares = [image_files.resize(check_image(image), (side, side)) for image in images]
+    squares = []
+    for image in images:
+        check_image(image[..., 0] if color and image.ndim == 3 else image)
+        square = image_files.resize(image, (side, side))
+        squares.append(
+            square if square.ndim == 3 else np.repeat(square[..., np.newaxis], 3 if color else 1, -1)
+        )
     if not squares:
         raise ValueError("no images to fit to; expected at least one good image")
-    return np.stack(squares)[..., np.newaxis]
+    return np.stack(squares)
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -161,9 +177,7 @@ def _identity(
     model: keras.Model,
     examples: Sequence[np.ndarray] | np.ndarray,
     first: tuple[np.ndarray, ...],
-    *,
-    batch_size: int,
-    seed: int,
+    facts: dict[str, int],
 ) -> str:
     """Compute a digest of all that must be equal to continue from a checkpoint.
 
@@ -171,8 +185,8 @@ def _identity(
     """
     # Without the name, because Keras adds a running number to it.
     optimizer = {**model.optimizer.get_config(), "name": type(model.optimizer).__name__}
-    facts = {"optimizer": optimizer, "batch_size": batch_size, "seed": seed, "examples": len(examples)}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    words = {**facts, "optimizer": optimizer, "examples": len(examples)}
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode())
     for array in (*(variable.numpy() for variable in model.weights), *first, *examples):
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)

@@ -146,6 +146,13 @@ def preprocessed(image: np.ndarray, name: str) -> np.ndarray:
     return APPLICATIONS[name].preprocess(levels)
 
 
+def preprocessing(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `preprocessed` multiplies colors in [-1, 1] with, (3, 3), and what it adds, (3,)."""
+    shift = preprocessed(np.zeros((1, 1, 3), np.float32), name)[0, 0]
+    colors = preprocessed(np.eye(3, dtype=np.float32)[np.newaxis], name)[0] - shift
+    return colors, shift
+
+
 def load(
     name: str,
     *,

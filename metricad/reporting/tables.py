@@ -114,6 +114,7 @@ def all_metrics(summary: Summary, setting: Setting) -> Table:
     taken: dict[str, Callable[[Result], float | None]] = {
         "AUROC": lambda one: one.auroc,
         "AP": lambda one: one.average_precision,
+        "PR AUC by trapezoid": lambda one: metrics.pr_auc(one.defect, one.score_values),
         "F1-max": lambda one: one.f1_max,
         "FPR at 95 % TPR": lambda one: one.fpr_at_95_tpr,
         "pixel AUROC": lambda one: one.pixel_auroc,

@@ -5,6 +5,9 @@ SCORES = {"max": 0.0, "top-0.1%": 0.001, "top-1%": 0.01, "top-10%": 0.1}
 
 DEFAULT = "top-1%"
 
+OWN = "own"
+"""Name of the score of a published method, which does not come from the map in one of these ways."""
+
 
 def checked(name: str) -> str:
     """Return the name of a score; raise ValueError if it is unknown."""

@@ -66,7 +66,8 @@ class Verdict(BaseModel):
     peak_row: int = Field(ge=0)
     peak_col: int = Field(ge=0)
     size_class: str = Field(
-        description="Image score: the maximum of the map, or the mean of this share of its largest values."
+        description="Image score: the maximum of the map, or the mean of this share of its largest values; "
+        "own: that of a published method."
     )
     source: str = Field(description="Kind of feature map that contributes most to the score.")
     false_alarm_rate: float = Field(description=_RATE)

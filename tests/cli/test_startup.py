@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 VERBS = [
-    "train", "check", "prototype", "calibrate", "tune", "inspect", "batch", "detectability", "export",
-    "watch", "serve", "evaluate", "report", "reproduce", "demo",
+    "train", "check", "prototype", "calibrate", "tune", "inspect", "batch", "detectability", "classify",
+    "export", "watch", "serve", "evaluate", "report", "reproduce", "demo",
 ]  # fmt: skip
 
 # Runs command lines, tells their statuses, and whether TensorFlow was imported by any.

@@ -81,7 +81,7 @@ def test_the_seed_chooses_the_images_held_out(model, paths):
 
 @pytest.mark.parametrize(("total", "holdout"), [(10, 0.3), (7, 0.5), (30, 0.9), (100, 0.2)])
 def test_no_image_is_both_fitted_and_held_out(total, holdout):
-    held_out, fitted = fit._split(list(range(total)), holdout, seed=4)
+    held_out, fitted = fit.split_paths(list(range(total)), holdout, seed=4)
     assert sorted(held_out + fitted) == list(range(total))
     assert len(held_out) == round(total * holdout)
     assert held_out == sorted(held_out)
@@ -90,13 +90,13 @@ def test_no_image_is_both_fitted_and_held_out(total, holdout):
 
 def test_without_a_holdout_all_of_few_images_fit_and_of_many_every_fifth_two_calibrate():
     paths = [Path(f"{number:04}.png") for number in range(1000)]
-    assert fit._split(paths[:200], None, seed=0) == ([], paths[:200])
-    held_out, fitted = fit._split(paths[:300][::-1], None, seed=0)
+    assert fit.split_paths(paths[:200], None, seed=0) == ([], paths[:200])
+    held_out, fitted = fit.split_paths(paths[:300][::-1], None, seed=0)
     assert (len(held_out), len(fitted)) == (120, 180)
     assert sorted(held_out + fitted) == paths[:300]
     assert fitted == sorted(fitted)
     assert all(sum(path in fitted for path in paths[i : i + 10]) in (5, 6, 7) for i in range(290))
-    assert len(fit._split(paths, None, seed=0)[1]) == 500
+    assert len(fit.split_paths(paths, None, seed=0)[1]) == 500
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_suspects_are_found_whether_held_out_or_not(model, paths, doubtful, seed
     given = [*paths[:20], doubtful[-1]]
     made = fit_inspector(given, model, false_alarm_rate=0.3, holdout=0.4, seed=seed)
     assert made.fitted_on["suspects"] == ["bad.png"]
-    assert (doubtful[-1] in fit._split(given, 0.4, seed)[0]) == is_held_out
+    assert (doubtful[-1] in fit.split_paths(given, 0.4, seed)[0]) == is_held_out
     assert made.fitted_on["fit_images"] == (13 if is_held_out else 12)
 
 
@@ -203,7 +203,7 @@ def test_groups_count_once_and_are_not_split(model, paths):
     made = fit_inspector(paths[:14], model, false_alarm_rate=0.1, groups=groups)
     assert len(made.calibration.scores) == 12
     for seed in range(4):
-        parts = fit._split(paths[:14], 0.4, seed, dict(zip(paths, groups, strict=False)))
+        parts = fit.split_paths(paths[:14], 0.4, seed, dict(zip(paths, groups, strict=False)))
         assert not {groups[paths.index(path)] for path in parts[0]} & {
             groups[paths.index(path)] for path in parts[1]
         }

@@ -65,10 +65,10 @@ def test_the_bandwidth_is_the_likeliest_of_those_tried():
 def test_density_and_error_of_an_image_by_hand(fitted):
     image = scratched(GOOD[0], 4, 9)
     code, restored = fitted.model.predict(image[np.newaxis, ..., np.newaxis], verbose=0)
-    white = fitted.pca.transform(code.reshape(1, -1))
+    white = fitted.reduction.transform(code.reshape(1, -1))
     _, kept = fitted._split(len(GOOD))
     codes = fitted.model.predict(np.stack([GOOD[i] for i in kept])[..., np.newaxis], verbose=0)[0]
-    centers = fitted.pca.transform(codes.reshape(len(kept), -1))
+    centers = fitted.reduction.transform(codes.reshape(len(kept), -1))
     width = fitted.kde.bandwidth_
     terms = -((white - centers) ** 2).sum(axis=1) / (2 * width**2) - 2 * np.log(2 * np.pi * width**2)
     density, error = fitted.measure(image)

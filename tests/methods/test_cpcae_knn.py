@@ -14,7 +14,7 @@ from tests.helpers import COLLECTING, scratched, texture
 if not COLLECTING:
     import keras
 
-    from metricad.methods import cpcae_knn
+    from metricad.methods import conditional_patches, cpcae_knn
     from metricad.methods.cpcae_knn import CpcaeKnnDetector
 
 pytestmark = pytest.mark.tf
@@ -34,7 +34,7 @@ def test_the_defaults_are_the_published_settings():
     defaults = {k: p.default for k, p in inspect.signature(CpcaeKnnDetector).parameters.items()}
     published = {"neighbors": 15, "map_side": None, "weights": "imagenet"}
     assert published.items() <= defaults.items()
-    assert defaults["epochs"] == cpcae_knn.PUBLISHED_EPOCHS
+    assert defaults["epochs"] == conditional_patches.PUBLISHED_EPOCHS
     assert defaults["stride"] < defaults["patch"]  # overlapping
 
 
@@ -43,16 +43,16 @@ def test_patches_put_back_give_the_image_exactly(side, data):
     patch = data.draw(st.integers(1, side))
     stride = data.draw(st.integers(1, patch))
     image = np.random.default_rng(side).uniform(-1, 1, (side, side)).astype(np.float32)
-    patches = cpcae_knn.extract(image, patch, stride)
-    np.testing.assert_array_equal(cpcae_knn.put_back(patches, side, stride), image)
+    patches = conditional_patches.extract(image, patch, stride)
+    np.testing.assert_array_equal(conditional_patches.put_back(patches, side, stride), image)
 
 
 def test_patches_are_numbered_row_by_row_and_average_where_they_overlap():
     image = np.arange(25, dtype=np.float32).reshape(5, 5)
-    patches = cpcae_knn.extract(image, 3, 2)
+    patches = conditional_patches.extract(image, 3, 2)
     assert patches[:, 0, 0].tolist() == [0, 2, 10, 12]
     patches[0] += 1
-    raised = cpcae_knn.put_back(patches, 5, 2) - image
+    raised = conditional_patches.put_back(patches, 5, 2) - image
     expected = np.zeros((5, 5))
     expected[:3, :3] = [[1, 1, 1 / 2], [1, 1, 1 / 2], [1 / 2, 1 / 2, 1 / 4]]
     np.testing.assert_allclose(raised, expected, atol=1e-6)
@@ -74,7 +74,7 @@ def test_patches_come_with_their_index(fitted):
 
 
 def test_the_index_reaches_encoder_and_decoder():
-    model = cpcae_knn.build(16, 8, sparsity=0, seed=0)
+    model = conditional_patches.build(16, 8, sparsity=0, seed=0)
     codes = keras.Model(model.input, [model.get_layer("code").output, model.output])
     pixels = np.full((1, 256), 0.5, np.float32)
     first, last = (codes(np.column_stack([pixels, [[index]]]).astype(np.float32)) for index in (0.1, 1))
@@ -88,7 +88,7 @@ def test_the_index_reaches_encoder_and_decoder():
 
 
 def test_the_penalty_is_the_sum_of_activations_times_its_weight():
-    model = cpcae_knn.build(16, 8, sparsity=0.5, seed=0)
+    model = conditional_patches.build(16, 8, sparsity=0.5, seed=0)
     batch = np.random.default_rng(0).uniform(0, 1, (4, 257)).astype(np.float32)
     code = keras.Model(model.input, model.get_layer("code").output)(batch)
     model(batch)

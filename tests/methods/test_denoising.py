@@ -14,7 +14,8 @@ if not COLLECTING:
     import keras
 
     from metricad.methods import denoising, training_loop
-    from metricad.methods.denoising import DenoisingDetector, hu_moments
+    from metricad.methods.denoising import DenoisingDetector
+    from metricad.methods.heat_maps import hu_moments
 
 pytestmark = pytest.mark.tf
 

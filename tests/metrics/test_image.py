@@ -135,6 +135,7 @@ def test_fpr_at_tpr_keeps_thresholds_on_a_straight_stretch():
 def test_measures_by_hand():
     defect, scores = [False, False, True, True], [0.1, 0.4, 0.35, 0.8]
     assert metrics.average_precision(defect, scores) == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
+    assert metrics.pr_auc(defect, scores) == pytest.approx(1 / 2 + (1 / 2 + 2 / 3) / 4)
     assert metrics.f1_max(defect, scores) == pytest.approx(4 / 5)
     assert metrics.fpr_at_tpr(defect, scores) == 1 / 2
     assert metrics.fpr_at_tpr(defect, scores, tpr=0.5) == 0
@@ -155,6 +156,7 @@ def test_perfect_separation_is_perfect_by_every_measure():
     defect = np.arange(30) >= 20
     for scores in (np.arange(30.0), defect.astype(float)):
         assert metrics.average_precision(defect, scores) == pytest.approx(1)
+        assert metrics.pr_auc(defect, scores) == pytest.approx(1)
         assert metrics.f1_max(defect, scores) == 1
         assert metrics.fpr_at_tpr(defect, scores, tpr=1) == 0
         assert metrics.auroc_interval(defect, scores, rng=np.random.default_rng(0)) == (1, 1)
@@ -176,7 +178,14 @@ def interval(defect, scores, **options):
     )
 
 
-MEASURES = (metrics.auroc, metrics.average_precision, metrics.f1_max, metrics.fpr_at_tpr, interval)
+MEASURES = (
+    metrics.auroc,
+    metrics.average_precision,
+    metrics.pr_auc,
+    metrics.f1_max,
+    metrics.fpr_at_tpr,
+    interval,
+)
 
 
 def gaussian_scores(rng, normals, defects, *, seeds=1):

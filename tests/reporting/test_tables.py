@@ -403,9 +403,11 @@ def test_all_metrics_are_medians_over_the_seeds(study, summary):
         and (one.network or "").startswith("h16-cifar")
     ]
     above = [[row["score"] > 1.5 for row in one.scores] for one in group]
+    areas = [metrics.pr_auc(one.defect, one.score_values) for one in group]
     expected = {
         "AUROC": f"{np.median([one.auroc for one in group]):.3f}",
         "AP": f"{np.median([one.average_precision for one in group]):.3f}",
+        "PR AUC by trapezoid": f"{np.median(areas):.3f}",
         "F1-max": f"{np.median([one.f1_max for one in group]):.3f}",
         "FPR at 95 % TPR": f"{np.median([one.fpr_at_95_tpr for one in group]):.3f}",
         "pixel AUROC": "0.800",
