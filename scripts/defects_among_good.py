@@ -13,6 +13,7 @@ an interrupted run goes on where it was. Writes suspects.md into results/.
 import argparse
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import measuring
 import numpy as np
+import rivals
 
 from metricad import files
 from metricad.data import datasets, images
@@ -111,12 +113,16 @@ def fits(
             for samples in judged
         ]
         alarms = [float(np.mean(one > inspector.threshold)) for one in scores]
-        found = [name.rsplit("-", 1)[1] for name in inspector.fitted_on.get("suspects", [])]
+        found, unsure = (
+            [name.rsplit("-", 1)[1] for name in inspector.fitted_on.get(kind, [])]
+            for kind in ("suspects", "doubtful")
+        )
         yield {
             "key": key,
             "good": count,
             "mixed": len(mixed),
             "suspects": [found.count("good.png"), found.count("defect.png")],
+            "named": [(found + unsure).count(f"{kind}.png") for kind in ("good", "defect")],
             "said": inspector.calibrated.false_alarm_rate,
             "false_alarms": alarms[0],
             "missed": 1 - alarms[1],
@@ -125,18 +131,27 @@ def fits(
         }
 
 
+def _words(options: argparse.Namespace) -> str:
+    """Return the arguments about data, without folders of this machine."""
+    named = rivals.sources(
+        argparse.Namespace(data=[*options.data, *options.clean], data_dir=options.data_dir)
+    )
+    first, kinds = len(options.data), iter(range(len(named)))
+    return shlex.join("--clean" if word == "--data" and next(kinds) >= first else word for word in named)
+
+
 def page(done: Sequence[dict], options: argparse.Namespace) -> Document:
     """Build the page: means over draws."""
     header = [
         "surface", "good, defects", "fitted to", "draws", "defects missed, %", "false alarms, %", "said, %",
-        "suspects: of the good, %", "of the defects, %",
+        "suspects: of the good, %", "of the defects, %", "named: of the good, %", "of the defects, %",
     ]  # fmt: skip
     rows = []
     groups = sorted({(one["key"][0], one["key"][3], one["key"][2]) for one in done}, key=str)
     for name, share, way in groups:
         own = [one for one in done if (one["key"][0], one["key"][3], one["key"][2]) == (name, share, way)]
         mean = {key: np.mean([one[key] for one in own]) for key in ("missed", "false_alarms", "said")}
-        suspects = np.mean([one["suspects"] for one in own], axis=0)
+        suspects, named = (np.mean([one[key] for one in own], axis=0) for key in ("suspects", "named"))
         has_defects = way == CHECKED
         rows.append(
             [
@@ -149,18 +164,20 @@ def page(done: Sequence[dict], options: argparse.Namespace) -> Document:
                 f"{100 * mean['said']:.1f}",
                 "" if way == KEPT else f"{100 * suspects[0] / own[0]['good']:.1f}",
                 f"{100 * suspects[1] / own[0]['mixed']:.0f}" if has_defects else "",
+                "" if way == KEPT else f"{100 * named[0] / own[0]['good']:.1f}",
+                f"{100 * named[1] / own[0]['mixed']:.0f}" if has_defects else "",
             ]
         )
     return Document(
         "Defects among the good images",
         [
-            "Made by: python scripts/defects_among_good.py --data PARTS/casting --data PARTS/wood "
-            "--data dagm2007/class1 --clean PARTS/elpv_mono --clean PREPARED/magnetic_tile "
-            f"--data-dir PREPARED --draws {options.draws} --work WORK",
-            "Good images with defects among them, as `metricad prototype` would get them, at a false-alarm "
+            f"Made by: python scripts/defects_among_good.py {_words(options)} --network {options.network} "
+            f"--images {options.images} --stream {options.stream} --draws {options.draws} --work WORK",
+            "Good images with defects among them, as metricad prototype would get them, at a false-alarm "
             f"rate of {100 * options.rate:g} %, network {options.network}. Means over draws. The defects "
             "judged are others than those among the good images. Suspects that were left out count as alarms "
-            "in the rate that is said, until a person has confirmed them.",
+            "in the rate that is said, until a person has confirmed them. Named are suspects and doubtful "
+            "images: the latter fit, but prototype and check ask to look at them.",
             Table("", header, [[Cell(str(one)) for one in row] for row in rows]),
         ],
         [],
