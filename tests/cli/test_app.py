@@ -351,7 +351,7 @@ def test_a_bare_command_shows_its_help(run_metricad):
     ("arguments", "words"),
     [
         (["nonsense"], "No such command 'nonsense'; see 'metricad --help'"),
-        (["inspect"], "Missing argument 'part'; see 'metricad inspect --help'"),
+        (["inspect"], "Missing argument 'PART'; see 'metricad inspect --help'"),
         (["inspect", "a", "b", "--format", "xml"], "'xml' is not one of 'table', 'csv', 'jsonl'"),
         (["train", "--out"], "'--out' requires an argument"),
         (["train", "--out", "x", "--units", "0"], "greater than or equal to 1"),
