@@ -26,8 +26,9 @@ PAGES = {
     "SECURITY.md": "security.md",
     "metricad/methods/README.md": "published.md",
     "metricad/networks/pretrained/README.md": "model-card.md",
+    "results/reproduction/report.html": "results/reproduction/one-page.html",  # beside that of report.md
 }
-"""Pages outside docs/ and results/, and their names on the site."""
+"""Pages outside docs/, and their names on the site if these differ."""
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
@@ -36,9 +37,10 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>'
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the results, other pages of the repository, and the command line."""
     results = [path for path in (ROOT / "results").rglob("*") if path.suffix != ".csv" and path.is_file()]
-    shown = PAGES | {path.relative_to(ROOT).as_posix(): "" for path in sorted(results)}
-    for source, name in shown.items():
-        files.append(File.generated(config, name or source, abs_src_path=str(ROOT / source)))
+    shown = {path.relative_to(ROOT).as_posix() for path in results} | PAGES.keys()
+    for source in sorted(shown):
+        name = PAGES.get(source, source)
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     files.append(File.generated(config, "command-line.md", content="\n".join(command_line())))
     return files
 

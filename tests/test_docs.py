@@ -179,7 +179,7 @@ def folders(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "page", [page for page in DOCS if fences(page, "python")], ids=lambda page: page.stem
 )
-def test_examples_of_pages(page, folders):
+def test_examples_of_pages(page, folders, eager):
     for block in fences(page, "python"):
         exec(compile(block, str(page), "exec"), {})
 
@@ -197,7 +197,7 @@ _LONG = {"check", "tune", "detectability", "export", "serve"}
 
 
 @pytest.mark.tf
-def test_the_tutorial(run_metricad, tmp_path, monkeypatch):
+def test_the_tutorial(run_metricad, tmp_path, monkeypatch, eager):
     """Its other commands, as written, one after the other; fewer models are tried than a user would have."""
     from metricad.inspection import cross_validation, fit_detector
 

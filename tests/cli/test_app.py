@@ -129,7 +129,7 @@ def test_the_quick_grid(run_metricad, small_surfaces, tmp_path, monkeypatch):
     arguments = ["reproduce", "--preset", "quick", "--seeds", "0", "--data-dir", small_surfaces]
     done = run_metricad(*arguments, "--out", tmp_path / "grid", "--dry-run")
     assert (done.status, done.err) == (0, "")
-    counted = re.findall(r"^  (\w[\w ]*?)  +(\d+)  ", done.out, flags=re.MULTILINE)
+    counted = re.findall(r"^ +(\w[\w ]*?)  +(\d+)  ", done.out, flags=re.MULTILINE)
     assert counted == [
         ("train", "1"), ("evaluate trained networks", "5"), ("evaluate controls", "10"), ("all", "16")
     ]  # fmt: skip
@@ -351,7 +351,7 @@ def test_a_bare_command_shows_its_help(run_metricad):
     ("arguments", "words"),
     [
         (["nonsense"], "No such command 'nonsense'; see 'metricad --help'"),
-        (["inspect"], "Missing argument 'part'; see 'metricad inspect --help'"),
+        (["inspect"], "Missing argument 'PART'; see 'metricad inspect --help'"),
         (["inspect", "a", "b", "--format", "xml"], "'xml' is not one of 'table', 'csv', 'jsonl'"),
         (["train", "--out"], "'--out' requires an argument"),
         (["train", "--out", "x", "--units", "0"], "greater than or equal to 1"),
