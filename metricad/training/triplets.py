@@ -104,8 +104,8 @@ def sample(
 
     For a texture, all three are cropped at the same position of the same pyramid level (of the nearest one
     that the negative's class has, if it is not enlarged). The negative is a patch of another texture class,
-    or a patch of the anchor's class with a noise patch. Objects are used whole; their negative is an object
-    of another class.
+    or one of a third image of the anchor's class (if it has three) with a noise patch. Objects are used
+    whole; their negative is an object of another class.
 
     Parameters
     ----------
@@ -153,7 +153,11 @@ def sample(
         last = other.shape[1] - patches.PATCH_SIZE
         triplets[0, k] = patches.crop(stack, anchor, row, column)
         triplets[1, k] = patches.crop(stack, positive, row, column)
-        triplets[2, k] = patches.crop(other, int(rng.integers(len(other))), min(row, last), min(column, last))
+        taken = sorted((int(anchor), int(positive))) if corrupted[k] and len(other) > 2 else []
+        third = int(rng.integers(len(other) - len(taken)))
+        for used in taken:  # the negative is another image, if the class has a third one
+            third += third >= used
+        triplets[2, k] = patches.crop(other, third, min(row, last), min(column, last))
     anchor, positive, negative = images.from_uint8(triplets)
     negative[corrupted] = patches.add_noise_patches(
         negative[corrupted], side=noise_side, strength=noise_strength, is_relative=noise_is_relative, rng=rng

@@ -118,12 +118,17 @@ def test_a_corrupted_negative_is_of_the_anchors_class():
     np.testing.assert_array_equal(around // 50, drawn[0, :, 0, 0] // 50)
 
 
-def test_a_corrupted_negative_may_be_the_anchors_own_image():
-    """The paper says: a same-class sample. Any image of the class is, anchor and positive included."""
+def test_a_corrupted_negative_is_a_third_image():
     drawn = draw([Source("s", {"only": [flat(0, 50, 100, 150)]}, False)], 600, **NOISY)
-    around = np.median(drawn[2], axis=(1, 2))
-    for role in drawn[:2, :, 0, 0]:
-        assert (around == role).mean() == pytest.approx(1 / 4, abs=0.06)
+    anchor, positive, negative = (np.median(role, axis=(1, 2)) for role in drawn)
+    assert (negative != anchor).all()
+    assert (negative != positive).all()
+    assert set(negative.tolist()) == {0, 50, 100, 150}
+
+
+def test_of_two_images_a_corrupted_negative_is_one_of_them():
+    negative = draw([Source("s", {"only": [flat(0, 50)]}, False)], 600, **NOISY)[2]
+    assert (np.median(negative, axis=(1, 2)) == 0).mean() == pytest.approx(1 / 2, abs=0.06)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
