@@ -42,7 +42,9 @@ class PatchAutoencoder:
         Width of the dense bottleneck.
     sparsity : float
         Weight of the L1 penalty on the bottleneck's activations, 0 or more. With ten times the default, only
-        the mean patch was learned on a surface of low contrast.
+        the mean patch was learned on a surface of low contrast. With the default, the code is no sparser than
+        without: 3.8 and 3.7 % of the activations were below a hundredth of the largest, in a short training
+        on images of castings. The layers behind can scale a code that the penalty has made small.
     registration : bool
         Register images to the first good image, for rigid parts. Needs the extra ``metricad[registration]``.
     minimum_confidence, largest_angle
