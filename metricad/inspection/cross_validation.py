@@ -9,7 +9,7 @@ scale maps and scores by a few numbers. So they can be compared with each other 
 
 Each fold fits to fewer images than the final detector. So the scores, above all the largest ones, are rather
 too high than too low: results/false-alarm-rates.md has expected and observed rates. With the largest score of
-ten to a hundred images as threshold, there were 0.0 to 1.3 times the expected false alarms.
+ten to a hundred images as threshold, there were 0.3 to 1.2 times the expected false alarms.
 
 Folds take a fraction of the time of separate fits, because two results of the fit to all images are used:
 
