@@ -112,4 +112,5 @@ def train(
             )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; {runs.describe_progress(out)}") from None
-    typer.echo(f"{out}: trained {settings.rounds} rounds; next: metricad prototype GOOD --network {out}")
+    rounds_done = f"{settings.rounds} round{'s' * (settings.rounds > 1)}"
+    typer.echo(f"{out}: trained {rounds_done}; next: metricad prototype GOOD --network {out}")
