@@ -1,30 +1,22 @@
-"""Save an inspector as a bundle and load it: one ``.metricad`` file with checksums and without pickle.
-
-The file is a zip of ``manifest.json`` and ``.npy`` arrays. The manifest holds the version of the format, the
-versions of the software that wrote it, the settings, and the SHA-256 of every other member.
-"""
+"""Save an inspector as a bundle and load it: what its manifest and its arrays hold; see `bundle_file`."""
 
 import hashlib
-import io
-import json
 import math
 import os
-import struct
-import zipfile
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import keras
 import numpy as np
 
-from metricad import files
 from metricad.data.levels import Levels
 from metricad.density.mean import MeanDistance
 from metricad.density.mixture import GaussianMixture
 from metricad.density.positional import PositionalGaussian
 from metricad.errors import BundleError, DataError
+from metricad.inspection import bundle_file
+from metricad.inspection.bundle_file import checksum, read_manifest
 from metricad.inspection.detector import PartDetector
 from metricad.inspection.inspector import Inspector
 from metricad.inspection.interface import ImageJudge
@@ -37,17 +29,10 @@ from metricad.scoring.calibration import Calibration
 from metricad.scoring.opening import Opening
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
-from metricad.versions import versions
 
-FORMAT = "metricad-bundle"
-FORMAT_VERSION = 1
-_MANIFEST = "manifest.json"
-_MOST_BYTES = 2**31
-_MOST_DIRECTORY = 2**20
-_MOST_MANIFEST = 2**24
+__all__ = ["checksum", "load", "load_own", "read_manifest", "save"]
+
 _MOST_SETTING = 2**16  # of a method; the arrays of a larger one would not fit into a bundle
-_FREE, _GROWTH = 2**28, 20  # bytes; masks are packed more densely than 20 to 1, and are small
-_END = b"PK\x05\x06"  # signature of a zip's last record, which is 22 bytes long and may be followed by a note
 _LAYERS = {
     one.__name__: one
     for one in (MeanDistance, GaussianMixture, PositionalGaussian, Standardize, Fuse, Opening, ImageScore)
@@ -60,7 +45,8 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
     Raises
     ------
     BundleError
-        The inspector is an exported one. It no longer holds all that a bundle needs.
+        The inspector is an exported one, which no longer holds all that a bundle needs; or the file would be
+        too large.
     """
     detector = inspector.detector
     if isinstance(detector, PartDetector):
@@ -73,28 +59,12 @@ def save(inspector: Inspector[ImageJudge], path: str | os.PathLike[str]) -> None
         )
     if inspector.calibration is not None:
         arrays["calibration/scores"] = inspector.calibration.scores
-    members = {f"{name}.npy": _to_bytes(array) for name, array in arrays.items()}
-    manifest = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "versions": versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **description,
+    description |= {
         "calibration": None if inspector.calibration is None else inspector.calibration.record(),
         "levels": None if inspector.levels is None else inspector.levels.to_dict(),
         "fitted_on": inspector.fitted_on,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
     }
-    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
-        for name, content in members.items():
-            archive.writestr(name, content)
-        archive.close()
-        if (size := temporary.stat().st_size) > _MOST_BYTES:
-            raise BundleError(
-                f"{path}: would take {size / 2**30:.1f} GiB, a bundle at most {_MOST_BYTES / 2**30:.0f}; fit "
-                "to fewer or smaller images, or with --resize"
-            )
+    bundle_file.write(path, description, arrays)
 
 
 def _of_part(detector: PartDetector) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -151,9 +121,11 @@ def load(path: str | os.PathLike[str], *, check: Callable[[str], None] | None = 
     BundleError
         The file is missing, is no bundle, is damaged, or has a version that this metricad does not know.
     """
-    manifest, members = _read(Path(path), check)
+    manifest, members = bundle_file.read(Path(path), check)
     try:
-        arrays = {name.removesuffix(".npy"): _from_bytes(content) for name, content in members.items()}
+        arrays = {
+            name.removesuffix(".npy"): bundle_file.to_array(content) for name, content in members.items()
+        }
         return _restore(manifest, arrays, Path(path).parent)
     except (BundleError, DataError) as error:  # weights of others are needed and not there
         raise BundleError(f"{path}: {error}") from error
@@ -254,79 +226,6 @@ def _restore_part(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray])
     return detector
 
 
-def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the manifest of a bundle and check all members; raises the errors of `load`."""
-    return _read(Path(path))[0]
-
-
-def checksum(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a bundle's file, in hexadecimal digits."""
-    return hashlib.sha256(files.read_whole(path, most_bytes=_MOST_BYTES)).hexdigest()
-
-
-def _read(path: Path, check: Callable[[str], None] | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
-    if not path.is_file():
-        raise BundleError(f"{path}: no such file; make a bundle with 'metricad prototype'")
-    try:
-        content = files.read_whole(path, most_bytes=_MOST_BYTES)
-        if check is not None:
-            check(hashlib.sha256(content).hexdigest())
-        _check_directory(content)
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_sizes(archive, len(content))
-            manifest = files.parse_json(archive.read(_MANIFEST))
-            if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-                raise BundleError(f"{path}: a zip file, but no metricad bundle")
-            _check_version(manifest.get("format_version"), path)
-            members = {name: archive.read(name) for name in manifest["sha256"]}
-            sums = {name: manifest["sha256"][name] for name in members}
-    except BundleError:
-        raise
-    except Exception as error:  # each kind of damage raises its own type of error
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(
-            f"{path}: no metricad bundle, or a damaged one ({reason}); make it again"
-        ) from error
-    for name, digest in sums.items():
-        if hashlib.sha256(members[name]).hexdigest() != digest:
-            raise BundleError(f"{path}: damaged: the checksum of {name} is wrong; make the bundle again")
-    return manifest, members
-
-
-def _check_directory(content: bytes) -> None:
-    """Raise ValueError if the directory of a zip is larger than that of any bundle; it is read whole."""
-    end = content.rfind(_END)
-    if end < 0 or len(content) < end + 22:
-        raise ValueError("no zip file")
-    (size,) = struct.unpack_from("<I", content, end + 12)
-    if size > _MOST_DIRECTORY:
-        raise ValueError(f"a directory of {size} bytes; {_MOST_DIRECTORY} at most are read")
-
-
-def _check_sizes(archive: zipfile.ZipFile, packed: int) -> None:
-    """Raise ValueError before anything is unpacked if the members declare more than a bundle can hold.
-
-    No more than the declared size of a member is ever unpacked.
-    """
-    members = archive.infolist()
-    total, most = sum(member.file_size for member in members), _FREE + _GROWTH * packed
-    if total > most:
-        raise ValueError(f"members of {total} bytes in {packed}; {most} at most are read")
-    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
-        raise ValueError("a member with an unknown compression method")
-    if archive.getinfo(_MANIFEST).file_size > _MOST_MANIFEST:
-        raise ValueError("a manifest that is too large")
-
-
-def _check_version(version: object, path: Path) -> None:
-    if version == FORMAT_VERSION:
-        return
-    advice = "make the bundle again"
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        advice = "another metricad made it: use that one, or make the bundle again"
-    raise BundleError(f"{path}: bundle format {version}, expected {FORMAT_VERSION}; {advice}")
-
-
 def _layers(detector: PartDetector) -> dict[str, keras.layers.Layer]:
     """Return all layers that learned from good images, by their name in the bundle."""
     densities = {f"density{k}": density for k, density in enumerate(detector.densities)}
@@ -409,28 +308,3 @@ def _numbered(folder: str, weights: list[np.ndarray]) -> dict[str, np.ndarray]:
 def _below(arrays: Mapping[str, np.ndarray], folder: str) -> list[np.ndarray]:
     """Return the arrays of a folder, sorted by name."""
     return [array for name, array in sorted(arrays.items()) if name.startswith(f"{folder}/")]
-
-
-def _to_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _from_bytes(content: bytes) -> np.ndarray:
-    """Read an array as `np.save` writes it, if its header says what is there."""
-    try:
-        file = io.BytesIO(content)
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("an unknown version")
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-        is_whole = math.prod(shape) * dtype.itemsize == len(content) - start
-    except Exception as error:  # NumPy's header parser raises many types of error
-        raise ValueError("no plain array") from error
-    if dtype.kind not in "biuf" or min(shape, default=0) < 0 or not is_whole:
-        raise ValueError("no plain array, or one of another size than it says")
-    array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if is_fortran else "C")
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError("numbers that are not finite")
-    return array

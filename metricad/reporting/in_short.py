@@ -6,6 +6,7 @@ import numpy as np
 
 from metricad import metrics
 from metricad.evaluation.results import Result
+from metricad.reporting import tables
 from metricad.reporting.document import Cell, Table
 from metricad.reporting.summary import Setting, Summary, Surface
 
@@ -72,9 +73,7 @@ def _ranked(summary: Summary, surface: Surface) -> dict[Choice, float]:
 def _row(summary: Summary, surface: Surface, ranks: dict[Choice, float]) -> list[Cell]:
     (best, auroc), *others = ranks.items()
     group = summary.of(surface, *best)
-    low, high = metrics.auroc_interval(
-        group[0].defect, [one.score_values for one in group], rng=np.random.default_rng(0)
-    )
+    low, high = tables.interval(group)
     alike = [_name(summary, choice) for choice, median in others if median >= low]
     beaten = summary.is_beaten(surface, *best)
     return [

@@ -84,16 +84,20 @@ def _auroc(summary: Summary, surfaces: Sequence[Surface], caption: str) -> Table
     return _table(caption, summary, surfaces, columns)
 
 
+def interval(group: Sequence[Result]) -> tuple[float, float]:
+    """Compute the 95 % interval of the median AUROC of results that differ in their seed."""
+    # A new generator each time, so that intervals do not depend on each other.
+    scores = [one.score_values for one in group]
+    return metrics.auroc_interval(group[0].defect, scores, rng=np.random.default_rng(0))
+
+
 def intervals(summary: Summary) -> Table:
     """Make a table of 95 % intervals over the choice of test images, for every AUROC of the main method."""
 
     def cell(group: Sequence[Result]) -> Cell:
         if not group:
             return _BLANK
-        # A new generator for each cell, so that cells do not depend on each other.
-        low, high = metrics.auroc_interval(
-            group[0].defect, [one.score_values for one in group], rng=np.random.default_rng(0)
-        )
+        low, high = interval(group)
         return Cell(f"[{low:.2f}, {high:.2f}]", low)
 
     columns = []

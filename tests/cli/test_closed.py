@@ -28,7 +28,7 @@ from metricad.service import app
 from tests.helpers import COLLECTING, save, texture
 
 if not COLLECTING:
-    from metricad.inspection import bundle
+    from metricad.inspection import bundle, bundle_file
 
 pytestmark = pytest.mark.tf
 
@@ -184,12 +184,12 @@ def test_only_signed_parts_are_loaded_with_a_key(part, part_export, image, tmp_p
 def test_a_bundle_that_unpacks_to_too_much_is_not_unpacked(part, tmp_path, monkeypatch):
     bomb = tmp_path / "bomb.metricad"
     shutil.copy(part, bomb)
-    monkeypatch.setattr(bundle, "_FREE", 2**20)
+    monkeypatch.setattr(bundle_file, "_FREE", 2**20)
     with zipfile.ZipFile(bomb, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(2**21))
     with pytest.raises(BundleError, match="at most are read"):
         bundle.load(bomb)
-    monkeypatch.setattr(bundle, "_MOST_DIRECTORY", 500)
+    monkeypatch.setattr(bundle_file, "_MOST_DIRECTORY", 500)
     with pytest.raises(BundleError, match="directory"):
         bundle.load(bomb)
 

@@ -18,7 +18,7 @@ from metricad.scoring.calibration import calibrate
 from tests.helpers import COLLECTING, repack, surface, texture
 
 if not COLLECTING:
-    from metricad.inspection import bundle
+    from metricad.inspection import bundle, bundle_file
     from metricad.inspection.detector import PartDetector
     from metricad.networks import hypercolumn, residual
 
@@ -155,7 +155,7 @@ def test_a_copy_of_a_copy_is_the_same_inspector(fitted, tmp_path):
 def test_the_manifest_says_what_the_inspector_is(fitted, part):
     manifest = bundle.read_manifest(part)
     assert manifest["format"] == "metricad-bundle"
-    assert manifest["format_version"] == bundle.FORMAT_VERSION == 1
+    assert manifest["format_version"] == bundle_file.FORMAT_VERSION == 1
     assert {"metricad", "python", "tensorflow", "keras", "numpy"} <= manifest["versions"].keys()
     assert manifest["network"] == {"architecture": "staar2018", "units": 4}
     assert manifest["kind"] == "mean"
@@ -215,7 +215,7 @@ def test_a_flipped_bit_of_the_zips_own_records_is_noticed_or_harmless(content, t
     """Of what is no compressed data: headers, names, offsets, the directory at the end."""
     path = tmp_path / "a.metricad"
     path.write_bytes(content)
-    whole = bundle._read(path)
+    whole = bundle_file.read(path)
     with zipfile.ZipFile(path) as archive:
         compressed = {position for entry in archive.infolist() for position in data_of(entry)}
     rng = np.random.default_rng(0)
@@ -226,7 +226,7 @@ def test_a_flipped_bit_of_the_zips_own_records_is_noticed_or_harmless(content, t
         damaged[position] ^= 1 << rng.integers(8)
         path.write_bytes(damaged)
         try:
-            assert bundle._read(path) == whole
+            assert bundle_file.read(path) == whole
         except BundleError:
             refused += 1
     assert refused > 400
