@@ -13,6 +13,7 @@ from metricad.cli.options import (
     read_numbers,
     refuse_all_but,
 )
+from metricad.density import Metric
 from metricad.deploy.native_output import load_tensorflow
 from metricad.errors import RunError
 from metricad.training.settings import Settings
@@ -62,6 +63,9 @@ def train(
         bool,
         typer.Option("--never-enlarge", help="Leave out sides of the pyramid above the size of the images."),
     ] = False,
+    distance: Annotated[
+        Metric, typer.Option(help="Distance in the loss: the paper's is Euclidean.")
+    ] = Metric.euclidean,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, triplets and batches.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run; its options are stored.")
@@ -89,6 +93,7 @@ def train(
         noise_strength=read_numbers(noise_strength, float, "--noise-strength", count=2),
         noise_is_relative=noise_relative,
         enlarges=not never_enlarge,
+        distance=distance.value,
         seed=seed,
     )
     files.check_writable(out, folder=True)

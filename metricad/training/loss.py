@@ -1,9 +1,14 @@
-"""The paper's triplet loss: softmax over two Euclidean distances, mean absolute error (section 2.1)."""
+"""The paper's triplet loss: softmax over two distances, mean absolute error (section 2.1).
+
+The paper's distance is Euclidean; Manhattan is one of its open questions (section 4).
+"""
 
 from typing import Any
 
 import keras
 from keras import ops
+
+from metricad.density import Metric
 
 # The gradient of the square root is infinite at distance 0, which equal patches have. This constant makes it
 # finite (and zero there) and changes no relevant distance.
@@ -18,19 +23,29 @@ def euclidean_distance(first: Any, second: Any) -> Any:
     return ops.sqrt(ops.sum(ops.square(first - second), axis=-1) + _EPSILON)
 
 
-def distance_ratio(anchor: Any, positive: Any, negative: Any) -> Any:
+def manhattan_distance(first: Any, second: Any) -> Any:
+    """Compute Manhattan distances between features (..., d): tensor (...)."""
+    return ops.sum(ops.abs(first - second), axis=-1)
+
+
+_DISTANCES = {Metric.euclidean: euclidean_distance, Metric.manhattan: manhattan_distance}
+
+
+def distance_ratio(anchor: Any, positive: Any, negative: Any, *, metric: str = Metric.euclidean) -> Any:
     """Compute the softmax of the distances to the positive and to the negative.
 
     Parameters
     ----------
     anchor, positive, negative : tensor (n, d)
         Features of the three patches of each triplet.
+    metric : {"euclidean", "manhattan"}
 
     Returns
     -------
     tensor (n, 2) in [0, 1], rows summing to 1
     """
-    distances = [euclidean_distance(anchor, positive), euclidean_distance(anchor, negative)]
+    distance = _DISTANCES[Metric(metric)]
+    distances = [distance(anchor, positive), distance(anchor, negative)]
     return ops.softmax(ops.stack(distances, axis=-1), axis=-1)
 
 
@@ -48,6 +63,15 @@ def triplet_loss(anchor: Any, positive: Any, negative: Any) -> Any:
 class DistanceRatio(keras.layers.Layer):
     """Layer that computes `distance_ratio` of flattened features: three (n, 1, 1, d) to (n, 2)."""
 
+    def __init__(self, *, metric: str = Metric.euclidean, **named: Any) -> None:
+        super().__init__(**named)
+        self.metric = metric
+
     def call(self, anchor: Any, positive: Any, negative: Any) -> Any:
         """Compute the ratio of the three branches."""
-        return distance_ratio(*(ops.squeeze(branch, axis=(1, 2)) for branch in (anchor, positive, negative)))
+        branches = (ops.squeeze(branch, axis=(1, 2)) for branch in (anchor, positive, negative))
+        return distance_ratio(*branches, metric=self.metric)
+
+    def get_config(self) -> dict[str, Any]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "metric": str(self.metric)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metricad.data import patches
+from metricad.density import Metric
 from metricad.training import triplets
 
 
@@ -39,6 +40,8 @@ class Settings:
     enlarges : bool
         Whether images are also resized to sides of the pyramid that are larger than they are. The paper's
         textures have 576 pixels, so that none is.
+    distance : {"euclidean", "manhattan"}
+        Distance in the loss: Euclidean in the paper.
     seed : int
         Seed of the weights, the triplets and the order of the batches.
     """
@@ -56,6 +59,7 @@ class Settings:
     noise_strength: tuple[float, float] = (0.05, 0.6)
     noise_is_relative: bool = False
     enlarges: bool = True
+    distance: str = "euclidean"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +68,8 @@ class Settings:
                 raise ValueError(f"{name} must be greater than 0, received {getattr(self, name)}")
         if not 0 <= self.noise_share <= 1:
             raise ValueError(f"noise_share must lie in [0, 1], received {self.noise_share}")
+        if self.distance not in list(Metric):
+            raise ValueError(f"distance must be one of {', '.join(Metric)}, received {self.distance!r}")
         smallest, largest = self.noise_side
         if not 1 <= smallest <= largest <= patches.PATCH_SIZE:
             raise ValueError(

@@ -108,7 +108,9 @@ def train(
     settings, _ = runs.read_config(run)
     embedding = residual.build(settings.units, seed=settings.seed)
     batches = math.ceil(settings.triplets_per_round / settings.batch_size)
-    model = three_branches(embedding, learning_rate=settings.learning_rate, steps_per_execution=batches)
+    model = three_branches(
+        embedding, learning_rate=settings.learning_rate, metric=settings.distance, steps_per_execution=batches
+    )
     done = runs.restore(run, model)
     target = np.tile(np.array(loss.TARGET, np.float32), (settings.triplets_per_round, 1))
     for number in range(done + 1, settings.rounds + 1):
@@ -147,7 +149,11 @@ def after_each_epoch(on_epoch: Callable[[int, dict[str, Any]], object]) -> keras
 
 
 def three_branches(
-    embedding: keras.Model, *, learning_rate: float = 1e-4, steps_per_execution: int = 1
+    embedding: keras.Model,
+    *,
+    learning_rate: float = 1e-4,
+    metric: str = "euclidean",
+    steps_per_execution: int = 1,
 ) -> keras.Model:
     """Compile the network's three branches, which share their weights, with the paper's loss.
 
@@ -157,6 +163,8 @@ def three_branches(
         See `residual.build`.
     learning_rate : float
         Learning rate of Adam.
+    metric : {"euclidean", "manhattan"}
+        Distance in the loss.
     steps_per_execution : int
         Number of batches that TensorFlow runs before it returns to Python: same steps, less time.
 
@@ -169,7 +177,9 @@ def three_branches(
     """
     shape = (patches.PATCH_SIZE, patches.PATCH_SIZE, 1)
     branches = [keras.Input(shape, name=role) for role in ("anchor", "positive", "negative")]
-    ratio = loss.DistanceRatio(name="distance_ratio")(*(embedding(branch) for branch in branches))
+    ratio = loss.DistanceRatio(metric=metric, name="distance_ratio")(
+        *(embedding(branch) for branch in branches)
+    )
     model = keras.Model(branches, ratio, name="triplet")
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
