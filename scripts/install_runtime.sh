@@ -3,7 +3,8 @@
 #
 #   scripts/install_runtime.sh PYTHON FOLDER
 #
-# Leaves out the tests of libraries, and those parts of OpenVINO that are not for the CPU or read other models.
+# Leaves out tests and example images of libraries, and those parts of OpenVINO that are not for the CPU or read other
+# models.
 set -eu
 python=$1 folder=$2
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -16,3 +17,4 @@ rm -rf "$folder"/openvino/libs/*intel_gpu_plugin* "$folder"/openvino/libs/*intel
 for frontend in jax gguf paddle tensorflow tensorflow_lite pytorch onnx; do
   rm -f "$folder"/openvino/libs/libopenvino_${frontend}_frontend*
 done
+rm -rf "$folder"/openvino/include "$folder"/skimage/data/*.png "$folder"/skimage/data/*.jpg "$folder"/skimage/data/*.tif

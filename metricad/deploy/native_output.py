@@ -34,9 +34,10 @@ def load_tensorflow() -> None:
     """Import TensorFlow without the messages that its C++ part prints during import.
 
     These messages come before TensorFlow's log level takes effect. The command line must print one line per
-    error only. Python errors are still raised.
+    error only. Python errors are still raised. Level 3, because TensorFlow calls it an error that a processor
+    lacks some instructions.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with suppress_stderr():
         import tensorflow as tf
 

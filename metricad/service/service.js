@@ -105,7 +105,8 @@ async function draw(map, verdict) {
   picture.classList.toggle("large", picture.naturalWidth > 600);
   picture.alt = `The image with its anomaly map in color, largest at row ${row}, column ${column}`;
   found("caption").textContent =
-    "Anomaly map: transparent where the surface is like the good images, yellow where it is not. A red line surrounds areas above the threshold.";
+    "Anomaly map: transparent where the surface is like the good images, yellow where it is not. A red line surrounds areas above the threshold." +
+    (verdict.verdict === "good" ? " Any such area here is too small to count: the score is a mean over more of the map." : "");
   found("figure").hidden = false;
 }
 
