@@ -85,3 +85,20 @@ def test_a_far_negative_costs_nothing_and_a_near_one_everything():
     near, far = np.zeros((1, 4), np.float32), np.full((1, 4), 20, np.float32)
     assert float(loss.triplet_loss(near, near, far)) == pytest.approx(0, abs=1e-6)
     assert float(loss.triplet_loss(near, far, near)) == pytest.approx(1, abs=1e-6)
+
+
+def test_manhattan_distance_in_the_loss():
+    anchor, positive, negative = np.random.default_rng(4).normal(size=(3, 8, 4)).astype(np.float32)
+    layer = loss.DistanceRatio(metric="manhattan")
+    layer = loss.DistanceRatio.from_config(layer.get_config())  # as Keras stores it
+    ratio = layer(*(branch[:, None, None, :] for branch in (anchor, positive, negative))).numpy()
+    d1, d2 = np.abs(anchor - positive).sum(axis=-1), np.abs(anchor - negative).sum(axis=-1)
+    np.testing.assert_allclose(ratio[:, 0], np.exp(d1) / (np.exp(d1) + np.exp(d2)), rtol=1e-5)
+
+
+def test_a_training_takes_the_distance_of_its_settings():
+    from metricad.networks import residual
+    from metricad.training import triplet_training
+
+    model = triplet_training.three_branches(residual.build(4), metric="manhattan")
+    assert model.get_layer("distance_ratio").metric == "manhattan"
