@@ -41,8 +41,8 @@ PANELS = {
     },
     "train": {
         "Data": "--source --data-dir --normals --mix",
-        "Network and training": "--units --rounds --epochs --triplets --batch-size --learning-rate --distance "
-        "--seed",
+        "Network and training": "--units --rounds --epochs --triplets --batch-size --learning-rate "
+        "--distance --seed",
         "Textures": "--pyramid --never-enlarge --noise-share --noise-side --noise-strength --noise-relative",
     },
 }
