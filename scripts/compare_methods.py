@@ -41,7 +41,11 @@ from metricad.metrics.image import auroc_interval
 from metricad.networks import SHIPPED, WITH_IMAGENET, efficientnet
 from metricad.reporting import markdown, report
 from metricad.reporting.document import Cell, Document, Section, Table
+from metricad.training import runs
 from metricad.versions import versions
+
+PAPER = "paper"
+"""Name of the paper's method: the network of a run, and the mean of good features."""
 
 CONTROLS = ("untrained", "variation")
 """Controls that are always measured: the default with an untrained network, and per-pixel variation."""
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", help="only these; all when not given")
     parser.add_argument("--most", type=int, help="images to fit to, good and defective ones to test; all")
     rivals.add_options(parser)
+    parser.add_argument("--paper", metavar="RUN", help="run folder of the paper's method")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the two files")
     parser.add_argument("--engine", type=Engine, choices=list(Engine), default=Engine.local)
     parser.add_argument("--address", help="of a Ray cluster; by default one on this machine")
@@ -69,9 +74,10 @@ def main() -> None:
     ]
     epochs = rivals.epochs(parser, options)
     if options.one:
-        run_one(*options.one, surfaces, options.work, epochs=epochs, weights=options.weights)
+        run_one(*options.one, surfaces, options, epochs)
         return
-    own = [*SHIPPED, *(WITH_IMAGENET if options.weights == efficientnet.NAME else ()), *CONTROLS]
+    own = [*SHIPPED, *(WITH_IMAGENET if options.weights == efficientnet.NAME else ())]
+    own += [*([PAPER] if options.paper else ()), *CONTROLS]
     names = at_sides(options.method or [*own, *methods.Method], options.resize)
     for folder in (options.work, options.out):
         files.check_writable(folder, folder=True)
@@ -80,7 +86,8 @@ def main() -> None:
         images = comparison.images_digest(surface)
         for name in names:
             own = name.partition("@")[0]
-            decisive = mark(name, images, epochs=epochs.get(own), weights=options.weights)
+            weights = Path(options.paper) / runs.WEIGHTS if name == PAPER else options.weights
+            decisive = mark(name, images, epochs=epochs.get(own), weights=weights)
             if not is_done(place(options.work, name, number), decisive):
                 words = (sys.executable, *sys.argv, "--one", name, str(number), decisive)
                 commands.append(tasks.Command(f"{name} on {surface.name}", words))
@@ -148,7 +155,7 @@ def place(work: Path, name: str, number: int) -> Path:
     return work / f"{number}-{name}.json"
 
 
-def mark(name: str, images: str, *, epochs: int | None, weights: str | None) -> str:
+def mark(name: str, images: str, *, epochs: int | None, weights: str | Path | None) -> str:
     """Hash all that decides the results of a method on a surface; `images` is `comparison.images_digest`."""
     words = [name, images, epochs, weights and comparison.checksums([weights]), versions()]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
@@ -165,21 +172,19 @@ def run_one(
     number: str,
     mark: str,
     surfaces: Sequence[datasets.Surface],
-    work: Path,
-    *,
+    options: argparse.Namespace,
     epochs: dict[str, int],
-    weights: str | None,
 ) -> None:
     """Evaluate one method on one surface; store results, times and memory.
 
     The process of an interrupted comparison may still be at it; it is waited for.
     """
-    path = place(work, name, int(number))
-    work.mkdir(parents=True, exist_ok=True)
+    path = place(options.work, name, int(number))
+    options.work.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a") as lock:
         portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE)
         if not is_done(path, mark):
-            _run(name, mark, surfaces[int(number)], path, epochs=epochs, weights=weights)
+            _run(name, mark, surfaces[int(number)], path, options, epochs)
 
 
 def _run(
@@ -187,13 +192,15 @@ def _run(
     mark: str,
     surface: datasets.Surface,
     path: Path,
-    *,
+    options: argparse.Namespace,
     epochs: dict[str, int],
-    weights: str | None,
 ) -> None:
     own, _, side = name.partition("@")
     if own in list(methods.Method):
-        chosen = candidates.of_names([own], epochs=epochs, weights=weights, sides=[int(side)] if side else [])
+        sides = [int(side)] if side else []
+        chosen = candidates.of_names([own], epochs=epochs, weights=options.weights, sides=sides)
+    elif name == PAPER:
+        chosen = [one for one in candidates.of_network(options.paper) if one.role == "trained"]
     elif name == "variation":
         chosen = candidates.BASELINES
     else:
@@ -253,7 +260,8 @@ def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
 
 def _name(result: Result) -> str:
     if result.role == "trained":
-        return f"metricad {result.network}"
+        is_paper = result.network not in (*SHIPPED, *WITH_IMAGENET)
+        return "the paper's method" if is_paper else f"metricad {result.network}"
     return f"{SHIPPED[0]}, untrained" if result.role == "untrained" else result.method
 
 
@@ -261,7 +269,8 @@ def describe(options: argparse.Namespace) -> str:
     """Return the command line without the folders of this machine."""
     words = ["python", "scripts/compare_methods.py", *rivals.sources(options), "--work", "WORK"]
     most = ["--most", str(options.most)] if options.most else []
-    return shlex.join([*words, *most, *rivals.words(options)])
+    paper = ["--paper", f"RUNS/{Path(options.paper).resolve().name}"] if options.paper else []
+    return shlex.join([*words, *most, *rivals.words(options), *paper])
 
 
 def _surface(rows: dict, surface: tuple[str, str]) -> Table:
