@@ -8,8 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from metricad.density import Metric
-
 # The gradient of the square root is infinite at distance 0, which equal patches have. This constant makes it
 # finite (and zero there) and changes no relevant distance.
 _EPSILON = 1e-12
@@ -28,10 +26,10 @@ def manhattan_distance(first: Any, second: Any) -> Any:
     return ops.sum(ops.abs(first - second), axis=-1)
 
 
-_DISTANCES = {Metric.euclidean: euclidean_distance, Metric.manhattan: manhattan_distance}
+_DISTANCES = {"euclidean": euclidean_distance, "manhattan": manhattan_distance}
 
 
-def distance_ratio(anchor: Any, positive: Any, negative: Any, *, metric: str = Metric.euclidean) -> Any:
+def distance_ratio(anchor: Any, positive: Any, negative: Any, *, metric: str = "euclidean") -> Any:
     """Compute the softmax of the distances to the positive and to the negative.
 
     Parameters
@@ -44,7 +42,7 @@ def distance_ratio(anchor: Any, positive: Any, negative: Any, *, metric: str = M
     -------
     tensor (n, 2) in [0, 1], rows summing to 1
     """
-    distance = _DISTANCES[Metric(metric)]
+    distance = _DISTANCES[metric]
     distances = [distance(anchor, positive), distance(anchor, negative)]
     return ops.softmax(ops.stack(distances, axis=-1), axis=-1)
 
@@ -63,7 +61,7 @@ def triplet_loss(anchor: Any, positive: Any, negative: Any) -> Any:
 class DistanceRatio(keras.layers.Layer):
     """Layer that computes `distance_ratio` of flattened features: three (n, 1, 1, d) to (n, 2)."""
 
-    def __init__(self, *, metric: str = Metric.euclidean, **named: Any) -> None:
+    def __init__(self, *, metric: str = "euclidean", **named: Any) -> None:
         super().__init__(**named)
         self.metric = metric
 
@@ -74,4 +72,4 @@ class DistanceRatio(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """See `keras.layers.Layer`."""
-        return {**super().get_config(), "metric": str(self.metric)}
+        return {**super().get_config(), "metric": self.metric}

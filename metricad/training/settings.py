@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from metricad.data import patches
-from metricad.density import Metric
 from metricad.training import triplets
+
+DISTANCES = ("euclidean", "manhattan")
+"""Names of the distances that the loss can have; see `loss`."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Settings:
                 raise ValueError(f"{name} must be greater than 0, received {getattr(self, name)}")
         if not 0 <= self.noise_share <= 1:
             raise ValueError(f"noise_share must lie in [0, 1], received {self.noise_share}")
-        if self.distance not in list(Metric):
-            raise ValueError(f"distance must be one of {', '.join(Metric)}, received {self.distance!r}")
+        if self.distance not in DISTANCES:
+            raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, received {self.distance!r}")
         smallest, largest = self.noise_side
         if not 1 <= smallest <= largest <= patches.PATCH_SIZE:
             raise ValueError(
