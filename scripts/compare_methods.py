@@ -247,7 +247,8 @@ def build(study: Study, taken: Sequence[dict], *, command: str) -> Document:
             "All methods have the same protocol: a fifth of each surface's training images is held out for a "
             "threshold, unless that is too few for one, and the method is fitted to the rest; the table of "
             "images has the counts. Seed 0. Every method runs on every surface in its own process; its peak "
-            "memory includes TensorFlow (about half a gibibyte). Brackets after a name say what differs from the paper.",
+            "memory includes TensorFlow (about half a gibibyte). Brackets after a name say what differs from "
+            "the paper.",
             Table("AUROC", ["method", *(name for _, name in surfaces)], summary),
         ],
         [
