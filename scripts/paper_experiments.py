@@ -4,7 +4,7 @@
       --job base:0,1,2,3,4 --job noise:0,1,2
 
 Each job is a variant and its seeds. What is done is kept in WORK: after an interruption, repeat the command.
-Several processes may share WORK. Writes experiments.json there and prints tables in Markdown.
+Several processes may share WORK. Prints a table in Markdown.
 
 A variant is chosen by the synthetic surfaces; class 1 only confirms it (results/paper-experiments.md).
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import numpy as np
 import portalocker
 import rivals
@@ -33,6 +34,7 @@ from metricad.reproduction.grid import PRESETS
 from metricad.training import runs, triplet_training
 from metricad.training.settings import Settings
 
+FIRST = "round-1.npz"
 CLASS_1 = "dagm2007/class1"
 SYNTHETIC = PRESETS["surfaces"].known[0]
 OBJECTS = "cifar100_gray"
@@ -67,7 +69,7 @@ VARIANTS = {
     "triplets": Variant("12,800 triplets in a round", {"triplets_per_round": 12_800}),
     "textures": Variant("without CIFAR-100", {}, ("textures", SYNTHETIC, CLASS_1)),
     "objects": Variant("CIFAR-100 alone", {}, (OBJECTS,)),
-    "manhattan": Variant("Manhattan distance in the loss", {"distance": "manhattan"}),
+    "manhattan": Variant("Manhattan distance in the loss", {"metric": "manhattan"}),
 }
 
 
@@ -98,7 +100,9 @@ def main() -> None:
             if not path.exists():
                 run = options.work / f"{name}-{seed}"
                 train(run, VARIANTS[name], seed, options)
-                found = {number: measure(run, number, options.data_dir) for number in rounds_to_test(run)}
+                settings, _ = runs.read_config(run)
+                found = {1: measure(after_first(run), options.data_dir, few=True)}
+                found |= {settings.rounds: measure(runs.load_network(run), options.data_dir)}
                 files.write_text(path, json.dumps({"variant": name, "seed": seed, "rounds": found}))
                 print(
                     f"{name}, seed {seed}: class 1 {found[max(found)][CLASS_1]['mean']['auroc']:.3f}",
@@ -109,13 +113,14 @@ def main() -> None:
 
 
 def train(run: Path, variant: Variant, seed: int, options: argparse.Namespace) -> None:
-    """Train a network, or go on; the weights after each round are kept beside those of the run."""
+    """Train a network, or go on; the weights after the first round are kept beside those of the run."""
     sources = [options.textures if name == "textures" else name for name in variant.sources]
 
     def keep(record: dict[str, Any]) -> None:
-        with np.load(run / f"checkpoint-{record['round']:04d}.npz") as arrays:
-            weights = [arrays[name] for name in arrays.files[: len(residual.build().weights)]]
-        np.savez(run / f"round-{record['round']}.npz", *weights)
+        if record["round"] == 1:
+            with np.load(run / "checkpoint-0001.npz") as arrays:
+                weights = [arrays[name] for name in arrays.files[: len(residual.build().weights)]]
+            np.savez(run / FIRST, *weights)
 
     if not (run / runs.WEIGHTS).exists():
         triplet_training.train_network(
@@ -128,20 +133,19 @@ def train(run: Path, variant: Variant, seed: int, options: argparse.Namespace) -
         )
 
 
-def rounds_to_test(run: Path) -> list[int]:
-    """Return the rounds to test: the first and the last."""
-    settings, _ = runs.read_config(run)
-    return sorted({1, settings.rounds})
-
-
-def measure(run: Path, number: int, data_dir: str) -> dict[str, Any]:
-    """Test the network after a round on all surfaces: the mean's two readings, whole and interior."""
+def after_first(run: Path) -> keras.Model:
+    """Return the network as it was after the first round."""
     network = residual.build()
-    with np.load(run / f"round-{number}.npz") as arrays:
+    with np.load(run / FIRST) as arrays:
         network.set_weights([arrays[name] for name in arrays.files])
+    return network
+
+
+def measure(network: keras.Model, data_dir: str, *, few: bool = False) -> dict[str, Any]:
+    """Test a network on all surfaces, or on class 1 alone: the mean's two readings, whole and interior."""
     features = factory.extractor(network)
     surfaces = datasets.load(CLASS_1, data_dir=data_dir)
-    if (run / f"round-{number + 1}.npz").exists():  # of rounds before the last, class 1 is enough
+    if few:
         return {CLASS_1: judge(features, surfaces[0])}
     surfaces += [rivals.fewer(one, MOST) for one in datasets.load("surfaces", data_dir=data_dir)]
     return {CLASS_1 if n == 0 else one.name: judge(features, one) for n, one in enumerate(surfaces)}

@@ -36,7 +36,7 @@ LEFT_OUT = {
 README_AND_HOW_TO = [
     page
     for page in PAGES
-    if (page.parent == ROOT / "docs" and page.stem != "tutorial") or page in (ROOT / "README.md",)
+    if (page.parent == ROOT / "docs" and page.stem != "tutorial") or page == ROOT / "README.md"
 ]
 
 

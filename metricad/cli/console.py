@@ -42,7 +42,7 @@ PANELS = {
     "train": {
         "Data": "--source --data-dir --normals --mix",
         "Network and training": "--units --rounds --epochs --triplets --batch-size --learning-rate "
-        "--distance --seed",
+        "--metric --seed",
         "Textures": "--pyramid --never-enlarge --noise-share --noise-side --noise-strength --noise-relative",
     },
 }

@@ -63,8 +63,8 @@ def train(
         bool,
         typer.Option("--never-enlarge", help="Leave out sides of the pyramid above the size of the images."),
     ] = False,
-    distance: Annotated[
-        Metric, typer.Option(help="Distance in the loss: the paper's is Euclidean.")
+    metric: Annotated[
+        Metric, typer.Option(help="Metric of the distances in the loss: Euclidean in the paper.")
     ] = Metric.euclidean,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, triplets and batches.")] = 0,
     resume: Annotated[
@@ -93,7 +93,7 @@ def train(
         noise_strength=read_numbers(noise_strength, float, "--noise-strength", count=2),
         noise_is_relative=noise_relative,
         enlarges=not never_enlarge,
-        distance=distance.value,
+        metric=metric.value,
         seed=seed,
     )
     files.check_writable(out, folder=True)

@@ -8,8 +8,8 @@ import numpy as np
 from metricad.data import patches
 from metricad.training import triplets
 
-DISTANCES = ("euclidean", "manhattan")
-"""Names of the distances that the loss can have; see `loss`."""
+METRICS = ("euclidean", "manhattan")
+"""Metrics of the distances in the loss; see `loss`."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Settings:
     enlarges : bool
         Whether images are also resized to sides of the pyramid that are larger than they are. The paper's
         textures have 576 pixels, so that none is.
-    distance : {"euclidean", "manhattan"}
-        Distance in the loss: Euclidean in the paper.
+    metric : {"euclidean", "manhattan"}
+        Metric of the distances in the loss: Euclidean in the paper.
     seed : int
         Seed of the weights, the triplets and the order of the batches.
     """
@@ -61,7 +61,7 @@ class Settings:
     noise_strength: tuple[float, float] = (0.05, 0.6)
     noise_is_relative: bool = False
     enlarges: bool = True
-    distance: str = "euclidean"
+    metric: str = "euclidean"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,8 +70,8 @@ class Settings:
                 raise ValueError(f"{name} must be greater than 0, received {getattr(self, name)}")
         if not 0 <= self.noise_share <= 1:
             raise ValueError(f"noise_share must lie in [0, 1], received {self.noise_share}")
-        if self.distance not in DISTANCES:
-            raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, received {self.distance!r}")
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, received {self.metric!r}")
         smallest, largest = self.noise_side
         if not 1 <= smallest <= largest <= patches.PATCH_SIZE:
             raise ValueError(

@@ -109,7 +109,7 @@ def train(
     embedding = residual.build(settings.units, seed=settings.seed)
     batches = math.ceil(settings.triplets_per_round / settings.batch_size)
     model = three_branches(
-        embedding, learning_rate=settings.learning_rate, metric=settings.distance, steps_per_execution=batches
+        embedding, learning_rate=settings.learning_rate, metric=settings.metric, steps_per_execution=batches
     )
     done = runs.restore(run, model)
     target = np.tile(np.array(loss.TARGET, np.float32), (settings.triplets_per_round, 1))
@@ -164,7 +164,7 @@ def three_branches(
     learning_rate : float
         Learning rate of Adam.
     metric : {"euclidean", "manhattan"}
-        Distance in the loss.
+        Metric of the distances in the loss.
     steps_per_execution : int
         Number of batches that TensorFlow runs before it returns to Python: same steps, less time.
 

@@ -96,7 +96,7 @@ def test_manhattan_distance_in_the_loss():
     np.testing.assert_allclose(ratio[:, 0], np.exp(d1) / (np.exp(d1) + np.exp(d2)), rtol=1e-5)
 
 
-def test_a_training_takes_the_distance_of_its_settings():
+def test_a_model_is_trained_with_the_metric_that_is_asked_for():
     from metricad.networks import residual
     from metricad.training import triplet_training
 

@@ -23,7 +23,7 @@ OURS = {
     "noise_strength": (0.05, 0.6),
     "noise_is_relative": False,
     "enlarges": True,
-    "distance": "euclidean",
+    "metric": "euclidean",
     "seed": 0,
 }
 

@@ -152,7 +152,7 @@ def test_batches_run_together_are_the_same_steps(source):
         ({"units": 0}, "units must be greater than 0"),
         ({"noise_share": 1.5}, "noise_share must lie in"),
         ({"noise_side": (9, 3)}, "noise_side must be ascending"),
-        ({"distance": "cosine"}, "distance must be one of euclidean, manhattan"),
+        ({"metric": "cosine"}, "metric must be one of euclidean, manhattan"),
         ({"pyramid": (64, 16)}, "pyramid sides must be at least 32"),
     ],
 )
