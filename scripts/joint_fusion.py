@@ -9,7 +9,7 @@ applied to the same maps. Prints a table in Markdown. No rule learns from labels
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,6 +29,9 @@ from metricad.scoring.standardize import AVERAGED, Fuse
 
 FITTED, GOOD, DEFECTS = 100, 70, 100
 TOP = 0.01
+
+OWN = "own"
+"""All maps of the shipped network, its line filters and color."""
 
 Maps = Sequence[np.ndarray]
 
@@ -77,7 +80,6 @@ def compute(surface: datasets.Surface, path: Path) -> None:
         maps=_objects(maps),
         defect=np.arange(len(maps)) >= len(chosen[0]),
         kinds=[source.kind for source in detector.features.sources],
-        names=[source.name for source in detector.features.sources],
     )
     print(f"{surface.name}: {detector.description}", flush=True)
 
@@ -90,20 +92,17 @@ def _objects(maps: Maps) -> np.ndarray:
     return found
 
 
-def rules(
-    kept: np.ndarray, maps: np.ndarray, defect: np.ndarray, kinds: np.ndarray, names: np.ndarray
-) -> dict[str, float]:
+def rules(kept: np.ndarray, maps: np.ndarray, defect: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
     """Compute the AUROC under each rule from distances in good images (`kept`) and in test images."""
     good, tested = ([one.astype(np.float32) for one in each] for each in (kept, maps))
     standardize = fit_detector.empty_standardize(good)
     good = standardize.adapt_and_score(good, [None] * len(good))
     tested = [np.asarray(standardize(one[np.newaxis]))[0] for one in tested]
-    imagenet = [k for k, kind in enumerate(kinds) if kind == AVERAGED]
-    own = [k for k, kind in enumerate(kinds) if kind != AVERAGED]
 
-    def fused(chosen: Sequence[int], named: Callable[[str], str]) -> tuple[Maps, Maps]:
-        """Fuse some maps by the product's rule, with other names of kinds."""
-        layer = Fuse([named(str(kinds[k])) for k in chosen]).adapt(
+    def fused(*groups: str) -> tuple[Maps, Maps]:
+        """Fuse some groups of maps by the product's rule; return the maps of test images and of good ones."""
+        chosen = [k for k, kind in enumerate(kinds) if (kind if kind in AVERAGED else OWN) in groups]
+        layer = Fuse([str(kinds[k]) for k in chosen]).adapt(
             [one[..., chosen] for one in good], [None] * len(good)
         )
         return tuple(
@@ -118,19 +117,18 @@ def rules(
         scores, of_good = tops(found[0]), tops(found[1])
         return (scores - of_good.mean()) / of_good.std()
 
-    one, other = fused(own, str), fused(imagenet, lambda _: "network")
+    features, cells = AVERAGED
+    every = [standard(fused(group)) for group in (OWN, features, cells)]
     scores = {
-        "accurate": tops(one[0]),
-        "imagenet": tops(other[0]),
-        "joint: mean of both maps": tops(fused([*own, *imagenet], str)[0]),
-        "mean of both scores": standard(one) + standard(other),
-        "larger score": np.maximum(standard(one), standard(other)),
-        "scales of one kind": tops(
-            fused([*own, *imagenet], lambda kind: "network" if kind == AVERAGED else kind)[0]
-        ),
-        "maximum, ImageNet + 1 deviation": tops(
-            fused([*own, *imagenet], lambda kind: "fourth" if kind == AVERAGED else kind)[0]
-        ),
+        "accurate": tops(fused(OWN)[0]),
+        "features": tops(fused(features)[0]),
+        "cells": tops(fused(cells)[0]),
+        "imagenet: features, cells": tops(fused(features, cells)[0]),
+        "accurate, features": tops(fused(OWN, features)[0]),
+        "accurate, cells": tops(fused(OWN, cells)[0]),
+        "joint: all three": tops(fused(OWN, features, cells)[0]),
+        "mean of three scores": np.mean(every, axis=0),
+        "largest of three scores": np.max(every, axis=0),
     }
     return {name: metrics.auroc(defect, values) for name, values in scores.items()}
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 import keras
 import numpy as np
 
+from metricad.density.cells import CellGaussian
 from metricad.density.mixture import WEIGHT, GaussianMixture, MixtureMoments, Whitened, whitened
 from metricad.density.positional import PositionalGaussian, PositionalMoments
 from metricad.density.sampling import VectorSample
@@ -107,6 +108,36 @@ class Positional:
         for features, inside in maps:
             left.update(features, inside, sign=-1)
         return _positional(left)
+
+
+class Cells:
+    """Gaussians of cells fitted to all images, and to all images outside each fold.
+
+    Parameters
+    ----------
+    maps : float32 (n, g, g, d)
+        Mean features of the cells of some images.
+    images : int (n,)
+        Numbers of these images.
+    folds : int (images,)
+        Fold of every image.
+    """
+
+    def __init__(self, maps: np.ndarray, images: np.ndarray, folds: np.ndarray) -> None:
+        self._maps, self._images = maps, images
+        self.full = self._empty().fit(maps)
+        self.by_fold = [self.full]
+        if len(maps) > 1:
+            own = folds[images]
+            self.by_fold = [self._empty().fit(maps[own != fold]) for fold in range(int(folds.max()) + 1)]
+        self._left = self._empty()
+
+    def without(self, images: Collection[int]) -> CellGaussian:
+        """Fit without some images; return the same layer at each call."""
+        return self._left.fit(self._maps[~np.isin(self._images, list(images))])
+
+    def _empty(self) -> CellGaussian:
+        return CellGaussian(self._maps.shape[-1], self._maps.shape[1])
 
 
 def _positional(moments: PositionalMoments) -> PositionalGaussian:

@@ -65,12 +65,12 @@ def build(inspector: Inspector[Fitted], *, input_type: str = "float32") -> keras
     pixels = keras.Input((*size, *color), name=PIXELS, dtype=input_type)
     image = FromLevels(name="from_levels")(pixels)
     distances = detector.to_maps(image)
-    inside = None
+    inside, place = None, (detector.grid.first, detector.grid.stride)
     if mask is not None:
         shape = detector.distances(np.zeros((*mask.shape, *color), np.float32)).shape[:2]
-        inside = anomaly_maps.at_features(mask, detector.features.sources[0].place, shape)
+        inside = anomaly_maps.at_features(mask, place, shape)
     found = detector.to_verdict([distances, Inside(inside, name="inside")(distances)])
-    placed = OnPixels(detector.features.sources[0].place, name="on_pixels")(found["anomaly"], image)
+    placed = OnPixels(place, name="on_pixels")(found["anomaly"], image)
     outputs = Verdict(
         inspector.threshold, (detector.grid.stride, detector.grid.middle), mask, name="verdict"
     )(found["score"], found["place"], found["source"], found["anomaly"], placed, image)

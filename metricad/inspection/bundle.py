@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from metricad.data.levels import Levels
+from metricad.density.cells import CellGaussian
 from metricad.density.mean import MeanDistance
 from metricad.density.mixture import GaussianMixture
 from metricad.density.positional import PositionalGaussian
@@ -35,7 +36,16 @@ __all__ = ["checksum", "load", "load_own", "read_manifest", "save"]
 _MOST_SETTING = 2**16  # of a method; the arrays of a larger one would not fit into a bundle
 _LAYERS = {
     one.__name__: one
-    for one in (MeanDistance, GaussianMixture, PositionalGaussian, Standardize, Fuse, Opening, ImageScore)
+    for one in (
+        MeanDistance,
+        GaussianMixture,
+        PositionalGaussian,
+        CellGaussian,
+        Standardize,
+        Fuse,
+        Opening,
+        ImageScore,
+    )
 }
 
 

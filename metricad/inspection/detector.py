@@ -340,17 +340,18 @@ class PartDetector:
 
         Returns
         -------
-        bool (h, w), or None if the whole image is inspected
+        bool (h, w), or None if the whole image is inspected, or the features are means of cells
 
         Raises
         ------
         DataError
             No feature center lies in the region.
         """
-        if self.region is None:
+        place = self.features.sources[source].place
+        if self.region is None or place is None:
             return None
         where = self.region.region(to_luminance(image))
-        inside = anomaly_maps.at_features(where, self.features.sources[source].place, shape)
+        inside = anomaly_maps.at_features(where, place, shape)
         if not inside.any():  # without this check the score would be 0 and every image good
             raise DataError(
                 "the region of interest contains no feature; expected a part of it, a few pixels wide, at "
@@ -373,4 +374,5 @@ class PartDetector:
         has_lines = name in (hypercolumn.THREE_SCALES, joint.JOINT) and self.kind not in MEANS
         known = ("channels", "curve", "is_halved", "shrink")
         chosen = {key: self.settings[key] for key in known}
-        self.features = model.features(self.network, has_lines=has_lines, **chosen)
+        has_cells = name in (joint.IMAGENET, joint.JOINT) and self.kind not in MEANS
+        self.features = model.features(self.network, has_lines=has_lines, has_cells=has_cells, **chosen)

@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from metricad.data.channels import channels_of, to_luminance
-from metricad.density.cross_fit import Mixtures, Positional
+from metricad.density.cross_fit import Cells, Mixtures, Positional
 from metricad.density.positional import PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import IMAGENET, LEARNED, LINES, NETWORK, OnOneGrid, Source
+from metricad.inspection.model import CELLS, IMAGENET, LEARNED, LINES, NETWORK, OnOneGrid, Source
 from metricad.preprocessing import intensity
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
@@ -35,6 +35,9 @@ JUDGED = 64
 
 KEPT_BYTES = 2**28
 """Memory for the features of kept images, 256 MiB. Large images: fewer are kept, but at least `CHOOSING`."""
+
+CELL_IMAGES = 1000
+"""Largest number of images for the Gaussians of cells: five for each feature, 50 MiB."""
 
 CHOOSING = 16
 """Number of kept images used to choose between the mixture and the positional density."""
@@ -218,6 +221,7 @@ class _Pass:
 
     samples: list[VectorSample]
     moments: list[list[PositionalMoments]] | None  # of each source and fold
+    cells: dict[int, np.ndarray]  # mean features of the cells of some images, by their number
     image_shape: tuple[int, ...] | None
     kept: list[tuple[int, list[np.ndarray]]]  # fold and float16 features of images, in a random order
     numbers: list[int]  # of the kept images
@@ -227,7 +231,7 @@ class _Pass:
 class Candidate:
     """A density for each source, and for each fold the densities fitted without it."""
 
-    def __init__(self, sources: Sequence[Source], fitted: Sequence[Mixtures | Positional]) -> None:
+    def __init__(self, sources: Sequence[Source], fitted: Sequence[Mixtures | Positional | Cells]) -> None:
         self.densities = [one.full for one in fitted]
         self.fitted = fitted
         self._by_fold = list(zip(*(one.by_fold for one in fitted), strict=True))
@@ -268,9 +272,10 @@ def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndar
     if detector.kind in ("auto", "positional"):
         moments = [[PositionalMoments() for _ in range(count)] for _ in sources]
     shape, order = None, np.random.default_rng(detector.seed).permutation(len(images))
-    wanted = {int(number): rank for rank, number in enumerate(order[:JUDGED])}
+    wanted = {int(number): rank for rank, number in enumerate(order[:CELL_IMAGES])}
     kept: dict[int, tuple[int, list[np.ndarray]]] = {}
     insides: dict[int, np.ndarray | None] = {}
+    cells: dict[int, np.ndarray] = {}
     for number, image in ahead(images, range(len(images))):
         shape = image.shape[:2] if shape is None else shape
         if image.shape[:2] != shape:
@@ -283,12 +288,16 @@ def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndar
                     f"{image.shape[0]}×{image.shape[1]}; resize the images or choose another kind"
                 )
             found = detector.feature_maps(image)
+            rank = wanted.get(number, len(images))
             for k, features in enumerate(found):
+                if sources[k].kind == CELLS:
+                    if rank < CELL_IMAGES:
+                        cells[number] = features
+                    continue
                 inside = detector.inside(image, features.shape[:2], k)
                 samples[k].update(features, number, inside)
                 if moments is not None and sources[k].kind in LEARNED:
                     moments[k][folds[number]].update(features, inside)
-            rank = wanted.get(number, JUDGED)
             size = sum(features.nbytes // 2 for features in found)
             if rank < max(CHOOSING, min(JUDGED, KEPT_BYTES // size)):
                 kept[rank] = int(folds[number]), [features.astype(np.float16) for features in found]
@@ -301,6 +310,7 @@ def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndar
     return _Pass(
         samples,
         moments,
+        cells,
         shape,
         [kept[k] for k in ranks],
         [int(order[k]) for k in ranks],
@@ -312,18 +322,21 @@ def _candidates(detector: "PartDetector", passed: _Pass, folds: np.ndarray) -> d
     """Fit all candidate densities: to all images, and to all images outside each fold."""
     sources = detector.features.sources
     found = {}
-    mixed = {
+    fitted: dict[int, Mixtures | Cells] = {
         k: Mixtures(sample, _tried(detector, source, k), folds, detector.seed)
         for k, (source, sample) in enumerate(zip(sources, passed.samples, strict=True))
-        if not (detector.kind == "positional" and source.kind in LEARNED)
+        if source.kind != CELLS and not (detector.kind == "positional" and source.kind in LEARNED)
     }
+    if passed.cells:
+        cells = Cells(np.stack(list(passed.cells.values())), np.array(list(passed.cells)), folds)
+        fitted |= {k: cells for k, source in enumerate(sources) if source.kind == CELLS}
     if detector.kind != "positional":
-        found["mixture"] = Candidate(sources, list(mixed.values()))
+        found["mixture"] = Candidate(sources, [fitted[k] for k in sorted(fitted)])
     if passed.moments is not None:
         found["positional"] = Candidate(
             sources,
             [
-                Positional(passed.moments[k]) if source.kind in LEARNED else mixed[k]
+                Positional(passed.moments[k]) if source.kind in LEARNED else fitted[k]
                 for k, source in enumerate(sources)
             ],
         )

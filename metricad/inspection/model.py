@@ -11,19 +11,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from metricad.networks import efficientnet, factory, joint, line_filters
+from metricad.networks import cells, efficientnet, factory, joint, line_filters
 from metricad.networks.feature_grid import FeatureGrid
 from metricad.networks.resampling import Halve, Nearest, nearest
 from metricad.preprocessing.color import Luminance, Opponents
 from metricad.preprocessing.intensity import IntensityTransform
 from metricad.scoring.opening import Lowered, Opening
 from metricad.scoring.score import ImageScore
-from metricad.scoring.standardize import AVERAGED, Fuse, Standardize
+from metricad.scoring.standardize import Fuse, Standardize
 
 COLOR_SCALES = 3
 """Number of image scales at which color is averaged. The color map uses the coarsest: 32-pixel squares."""
 
-NETWORK, IMAGENET, LINES, COLOR = "network", AVERAGED, "lines", "color"
+NETWORK, IMAGENET, CELLS, LINES, COLOR = "network", "imagenet", "cells", "lines", "color"
 """Kinds of feature maps."""
 
 LEARNED = (NETWORK, IMAGENET)
@@ -37,16 +37,16 @@ class Source:
     Attributes
     ----------
     name : str
-    kind : {"network", "lines", "color"}
-    place : (float, int)
-        Center of the first feature and stride, in pixels.
+    kind : {"network", "imagenet", "cells", "lines", "color"}
+    place : (float, int), optional
+        Center of the first feature and stride, in pixels. None: `cells`, which divide an image of any size.
     dimensions : int
         Length of a feature vector.
     """
 
     name: str
     kind: str
-    place: tuple[float, int]
+    place: tuple[float, int] | None
     dimensions: int
 
 
@@ -82,6 +82,7 @@ def features(
     is_halved: bool = False,
     has_lines: bool = False,
     shrink: int = 1,
+    has_cells: bool = False,
 ) -> Features:
     """Build the model that turns pixels into feature maps.
 
@@ -99,6 +100,8 @@ def features(
         Add the responses of line filters.
     shrink : int
         Factor, a power of two, by which images are shrunk for ImageNet features.
+    has_cells : bool
+        Add the means of ImageNet features over a few cells of the image.
     """
     pixels = image = keras.Input((None, None, channels), name="image")
     grid, factor = factory.grid(network), 1
@@ -108,10 +111,11 @@ def features(
     light = IntensityTransform(curve, name="intensity")(Luminance(name="luminance")(image))
     own, others = _networks(network, light, image, shrink)
     names = [f"network, 1/{factor * 2**number}" for number in range(len(own))]
-    kinds, places = [NETWORK] * len(own), list(factory.places(network))
+    kinds = [NETWORK] * len(own)
+    places: list[tuple[float, int] | None] = list(factory.places(network))
     found = list(own)
     if channels == 3 and own:
-        found, color, place = _with_color(found, image, places)
+        found, color, place = _with_color(found, image, factory.places(network))
         found.append(color)
         names, kinds, places = [*names, "color"], [*kinds, COLOR], [*places, place]
     found += others
@@ -119,16 +123,20 @@ def features(
     for (first, stride), _ in zip(joint.places(), others, strict=False):
         names.append(f"ImageNet, stride {stride * shrink * factor}")
         places.append((shrink * first + (shrink - 1) / 2, shrink * stride))
+    if others and has_cells:
+        found.append(cells.CellMeans(name="cells")(others))
+        names, kinds = [*names, f"ImageNet, {cells.SIDE}×{cells.SIDE} cells"], [*kinds, CELLS]
+        places.append(None)
     if has_lines:
         found += line_filters.LineFilters(name="line_filters")(light)
         names += line_filters.names()
         kinds += [LINES] * (len(names) - len(kinds))
         places += line_filters.places()
     if is_halved:
-        places = [(2 * first + 0.5, 2 * stride) for first, stride in places]
+        places = [place and (2 * place[0] + 0.5, 2 * place[1]) for place in places]
     if others:
         grid = replace(grid, is_cuttable=False)
-    if not own:
+    if not own and places[0] is not None:
         grid = replace(grid, first=places[0][0], stride=places[0][1], smallest=grid.smallest * shrink)
     sources = tuple(
         Source(name, kind, place, one.shape[-1])
@@ -226,10 +234,13 @@ class OnOneGrid(keras.layers.Layer):
 
     def call(self, found: Sequence[tf.Tensor]) -> tf.Tensor:
         """Stack maps (N, h, w), each on its own grid."""
-        each = [tf.expand_dims(one, -1) for one in found]
-        like, grid = each[0], self.places[0]
-        others = zip(each[1:], self.places[1:], strict=True)
-        return tf.concat([like, *(nearest(one, like, grid, own) for one, own in others)], -1)
+        like, grid = found[0], self.places[0]
+        assert grid is not None  # cells are never the first
+        each = [
+            cells.spread(one, like) if own is None else nearest(one, like, grid, own)
+            for one, own in zip(found[1:], self.places[1:], strict=True)
+        ]
+        return tf.stack([like, *each], axis=-1)
 
     def compute_output_shape(self, found_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Return the shape: one channel for each source."""

@@ -31,17 +31,16 @@ good images hides faint defects. From 1 to 2, AUROC changes by at most 0.025 on 
 NEVER = 1e6
 """Offset that excludes a kind of source."""
 
-AVERAGED = "imagenet"
-"""Kind of source that is averaged with all others and not compared with them. It sees other defects: the
-average is better than either on most development surfaces (results/imagenet.md)."""
+AVERAGED = ("imagenet", "cells")
+"""Kinds of sources that are averaged with the others and not compared with them. They see other defects: the
+average is better than each of them on most development surfaces (results/imagenet.md)."""
 
 
 def fused(maps: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Fuse the maps of all kinds of sources: their largest value, averaged with the map of `AVERAGED`."""
-    others = [one for kind, one in maps.items() if kind != AVERAGED]
-    if AVERAGED not in maps or not others:
-        return np.max(list(maps.values()), axis=0)
-    return (np.max(others, axis=0) + maps[AVERAGED]) / 2
+    """Fuse the maps of all kinds of sources: the mean of those `AVERAGED` and the largest of the others."""
+    others = [one for kind, one in maps.items() if kind not in AVERAGED]
+    averaged = [one for kind, one in maps.items() if kind in AVERAGED]
+    return np.mean([np.max(others, axis=0), *averaged] if others else averaged, axis=0)
 
 
 @keras.saving.register_keras_serializable("metricad")
@@ -169,7 +168,7 @@ class Fuse(keras.layers.Layer):
     scaled: 0 is the mean level of good images, 1 is one standard deviation more. The anomaly map is the
     maximum over kinds at each feature. All kinds but the first must exceed it by `HANDICAP`. An average over
     kinds would add the noise of kinds that do not react to any defect of a part, as is often the case for
-    line filters and color. Only ImageNet features are averaged with the maximum of all others.
+    line filters and color. Only the kinds in `AVERAGED` are averaged with the maximum of all others.
 
     Parameters
     ----------
@@ -206,7 +205,7 @@ class Fuse(keras.layers.Layer):
             shares = np.array([1 / reach([one[..., k] for one in scores])[1] for k in members])
             shares /= shares.sum()
             level, spread = reach([one[..., members] @ shares.astype(np.float32) for one in scores])
-            handicap = 0 if kind in (self.kinds[0], AVERAGED) else HANDICAP
+            handicap = 0 if kind in (self.kinds[0], *AVERAGED) else HANDICAP
             gain[members] = shares / spread
             offset[members] = shares * (level / spread + handicap)
         self.gain.assign(gain)
@@ -216,11 +215,11 @@ class Fuse(keras.layers.Layer):
     def only(self, kinds: Collection[str]) -> "Fuse":
         """Return a copy for some of the kinds; the others contribute nothing."""
         other = Fuse(self.kinds, name=self.name)
-        is_kept, is_averaged = np.isin(self.kinds, list(kinds)), np.array(self.kinds) == AVERAGED
-        factor, nothing = 1.0, np.where(is_averaged, 0.0, NEVER)
-        if self._is_averaged() and len(set(is_averaged[is_kept])) == 1:
-            # One of both halves is nothing at all, and the other one counts twice.
-            factor, nothing = 2.0, np.where(is_averaged | is_averaged[is_kept].all(), 0.0, NEVER)
+        is_kept, is_averaged = np.isin(self.kinds, list(kinds)), np.isin(self.kinds, AVERAGED)
+        # Where fewer maps are averaged, each counts more. Of the maximum, only a part may never be chosen.
+        factor = self._parts(self._names()) / self._parts([kind for kind in self._names() if kind in kinds])
+        has_others = np.any(is_kept & ~is_averaged)
+        nothing = np.where(is_averaged | (not has_others), 0.0, NEVER)
         other.gain.assign(np.where(is_kept, factor * self.gain.numpy(), 0))
         other.offset.assign(np.where(is_kept, factor * self.offset.numpy(), nothing))
         return other
@@ -228,19 +227,20 @@ class Fuse(keras.layers.Layer):
     def call(self, scores: tf.Tensor) -> tf.Tensor:
         """Compute the contribution of each source, (N, h, w, sources), from scores; their sum is the map.
 
-        At each feature, only the sources of the largest kind contribute, and those of `AVERAGED`; all others
-        are 0.
+        At each feature, only the sources of the largest kind contribute, and those of kinds in `AVERAGED`;
+        all others are 0.
         """
         reached = scores * self.gain - self.offset
-        names = [name for name in self._names() if name != AVERAGED]
+        names = [name for name in self._names() if name not in AVERAGED]
         if len(names) > 1:
             largest = tf.argmax(self._by_kind(reached, names), axis=-1, output_type=tf.int32)
             counts = [
-                tf.ones_like(largest) if kind == AVERAGED else tf.equal(largest, names.index(kind))
+                tf.ones_like(largest) if kind in AVERAGED else tf.equal(largest, names.index(kind))
                 for kind in self.kinds
             ]
             reached *= tf.stack([tf.cast(one, tf.float32) for one in counts], axis=-1)
-        return reached * 0.5 if self._is_averaged() else reached
+        parts = self._parts(self._names())
+        return reached / parts if parts > 1 else reached
 
     def by_kind(self, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the map of each kind, (N, h, w), from standard scores (N, h, w, sources)."""
@@ -251,8 +251,11 @@ class Fuse(keras.layers.Layer):
         of_kind = [np.array([own == kind for own in self.kinds], np.float32) for kind in names]
         return tf.stack([tf.reduce_sum(reached * tf.constant(own), axis=-1) for own in of_kind], axis=-1)
 
-    def _is_averaged(self) -> bool:
-        return AVERAGED in self.kinds and len(self._names()) > 1
+    @staticmethod
+    def _parts(kinds: Collection[str]) -> int:
+        """Count the maps that are averaged: one for each kind in `AVERAGED`, and one for all others."""
+        averaged = [kind for kind in kinds if kind in AVERAGED]
+        return len(averaged) + (len(averaged) < len(kinds))
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(self.kinds))

@@ -19,7 +19,7 @@ if not COLLECTING:
 pytestmark = pytest.mark.tf
 
 SIDE = 96
-KINDS = ("network", "network", "imagenet", "imagenet", "lines")
+KINDS = ("network", "network", "imagenet", "imagenet", "cells", "lines")
 
 
 @pytest.fixture(params=[("joint", True), ("imagenet", False)], ids=["joint", "imagenet"])
@@ -132,18 +132,31 @@ def layer(rng):
     return made
 
 
-def test_imagenet_features_are_averaged_with_the_largest_of_all_others():
+def test_imagenet_features_and_cells_are_averaged_with_the_largest_of_all_others():
     rng = np.random.default_rng(0)
     one, scores = layer(rng), rng.normal(size=(1, 5, 6, len(KINDS))).astype(np.float32)
     reached = scores * one.gain.numpy() - one.offset.numpy()
-    network, lines = reached[..., :2].sum(axis=-1), reached[..., 4]
-    expected = (np.maximum(network, lines) + reached[..., 2:4].sum(axis=-1)) / 2
+    network, lines = reached[..., :2].sum(axis=-1), reached[..., 5]
+    expected = (np.maximum(network, lines) + reached[..., 2:4].sum(axis=-1) + reached[..., 4]) / 3
     np.testing.assert_allclose(one(scores).numpy().sum(axis=-1), expected, atol=1e-5)
     maps = {kind: each.numpy() for kind, each in one.by_kind(scores).items()}
     np.testing.assert_allclose(fused(maps), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kinds", [["imagenet"], ["network"], ["network", "lines"], ["imagenet", "lines"]])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["imagenet"],
+        ["cells"],
+        ["network"],
+        ["lines"],
+        ["network", "lines"],
+        ["imagenet", "lines"],
+        ["imagenet", "cells"],
+        ["network", "cells", "lines"],
+        KINDS,
+    ],
+)
 def test_of_some_kinds_only_these_count(kinds):
     rng = np.random.default_rng(1)
     one, scores = layer(rng), rng.normal(size=(1, 5, 6, len(KINDS))).astype(np.float32)

@@ -1,0 +1,56 @@
+"""Divide the image into a few cells: the mean feature of each, and maps of one value for each."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+SIDE = 8
+"""Number of rows and columns of cells. With 16, AUROC is the same and a bundle four times as large."""
+
+
+@keras.saving.register_keras_serializable("metricad")
+class CellMeans(keras.layers.Layer):
+    """Layer that averages feature maps over each of `SIDE` × `SIDE` equal cells of the image.
+
+    Features that lie in two cells count in both, by their share. So images of any size have the same cells.
+    """
+
+    def call(self, maps: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Average maps (N, h, w, d), each on its own grid: (N, SIDE, SIDE, sum of d)."""
+        return tf.concat([_averaged(one) for one in maps], axis=-1)
+
+    def compute_output_shape(self, maps_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """Return the shape: one vector for each cell."""
+        return (maps_shape[0][0], SIDE, SIDE, sum(shape[-1] or 0 for shape in maps_shape))
+
+
+def _averaged(found: tf.Tensor) -> tf.Tensor:
+    rows, columns, depth = tf.shape(found)[1], tf.shape(found)[2], found.shape[-1]
+    flat = tf.reshape(found, tf.stack([-1, rows, columns * depth]))
+    by_row = tf.reshape(tf.matmul(_shares(rows), flat), tf.stack([-1, SIDE, columns, depth]))
+    return tf.matmul(_shares(columns), by_row)
+
+
+def _shares(count: tf.Tensor) -> tf.Tensor:
+    """Compute the share of each of `count` features along an axis in the mean of each cell: (SIDE, count)."""
+    total = tf.cast(count, tf.float32)
+    features = tf.expand_dims(tf.cast(tf.range(count), tf.float32) / total, 0)
+    cells = tf.expand_dims(tf.range(SIDE, dtype=tf.float32) / SIDE, 1)
+    ends = tf.minimum(cells + 1.0 / SIDE, features + 1.0 / total)
+    return tf.nn.relu(ends - tf.maximum(cells, features)) * SIDE
+
+
+def spread(found: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Interpolate between the centers of cells linearly: values (N, SIDE, SIDE), to the size of `like`, (N,
+    h, w, …).
+    """
+    rows, columns = (_weights(tf.shape(like)[axis]) for axis in (1, 2))
+    return tf.matmul(tf.matmul(rows, found), tf.transpose(columns))
+
+
+def _weights(count: tf.Tensor) -> tf.Tensor:
+    """Compute the weight of each cell at each of `count` positions along an axis: (count, SIDE)."""
+    centers = (tf.cast(tf.range(count), tf.float32) + 0.5) * (SIDE / tf.cast(count, tf.float32)) - 0.5
+    places = tf.expand_dims(tf.clip_by_value(centers, 0.0, SIDE - 1.0), 1)
+    return tf.nn.relu(1.0 - tf.abs(places - tf.range(SIDE, dtype=tf.float32)))
