@@ -102,7 +102,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def components(detector: Detector) -> str:
-    """Return the number of Gaussians of each feature map, except line filters, which have one."""
+    """Return the number of Gaussians of each feature map, except line filters and cells, which have one."""
     from metricad.inspection import model  # TensorFlow, which takes memory where that is measured
     from metricad.inspection.detector import PartDetector
 
@@ -113,7 +113,7 @@ def components(detector: Detector) -> str:
     return ", ".join(
         f"{source.name}: {density.components}"
         for source, density in zip(detector.features.sources, detector.densities, strict=True)
-        if source.kind != model.LINES
+        if source.kind not in (model.LINES, model.CELLS)
     )
 
 
