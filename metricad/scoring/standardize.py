@@ -216,7 +216,8 @@ class Fuse(keras.layers.Layer):
         """Return a copy for some of the kinds; the others contribute nothing."""
         other = Fuse(self.kinds, name=self.name)
         is_kept, is_averaged = np.isin(self.kinds, list(kinds)), np.isin(self.kinds, AVERAGED)
-        # Where fewer maps are averaged, each counts more. Of the maximum, only a part may never be chosen.
+        # Where fewer maps are averaged, each counts more. A kind that is left out must never be the largest,
+        # unless all of these kinds are left out.
         factor = self._parts(self._names()) / self._parts([kind for kind in self._names() if kind in kinds])
         has_others = np.any(is_kept & ~is_averaged)
         nothing = np.where(is_averaged | (not has_others), 0.0, NEVER)
