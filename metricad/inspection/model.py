@@ -150,9 +150,9 @@ def _networks(network: keras.Model, light: Any, image: Any, shrink: int) -> tupl
     """Return the maps of the paper's or the shipped network, and those of ImageNet features."""
     if network.name not in (joint.IMAGENET, joint.JOINT):
         return keras.tree.flatten(network(light)), []
-    colors = image if image.shape[-1] == 3 else keras.layers.Concatenate(name="gray_as_colors")([image] * 3)
     for number in range(shrink.bit_length() - 1):
-        colors = Halve(name=f"shrunk{number}")(colors)
+        image = Halve(name=f"shrunk{number}")(image)
+    colors = image if image.shape[-1] == 3 else keras.layers.Concatenate(name="gray_as_colors")([image] * 3)
     if network.name == joint.IMAGENET:
         return [], list(network(colors))
     maps = network([light, colors])

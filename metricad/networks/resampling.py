@@ -22,11 +22,8 @@ class Halve(keras.layers.Layer):
 
 
 def halved(pixels: tf.Tensor) -> tf.Tensor:
-    """Halve images; see `Halve`. Sums of slices take a tenth of the time of pooling on one channel."""
-    size = tf.shape(pixels)
-    whole = pixels[:, : size[1] // 2 * 2, : size[2] // 2 * 2]
-    rows = whole[:, ::2] + whole[:, 1::2]
-    return (rows[:, :, ::2] + rows[:, :, 1::2]) * 0.25
+    """Halve images; see `Halve`."""
+    return tf.nn.avg_pool2d(pixels, 2, 2, "VALID")
 
 
 @keras.saving.register_keras_serializable("metricad")
