@@ -78,7 +78,13 @@ class PartDetector:
         self.score_name = checked(score or ("max" if kind in MEANS else DEFAULT))
         self.seed = seed
         self.timer = StageTimer()
-        self.settings: dict[str, Any] = {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
+        self.settings: dict[str, Any] = {
+            "channels": 1,
+            "curve": "linear",
+            "is_halved": False,
+            "shrink": 1,
+            "is_one_size": True,
+        }
         self.likelihood_gain: float | None = None
         """Mean log likelihood of held-out images: density chosen by ``auto`` minus the other one."""
         self._build_features()
@@ -168,7 +174,7 @@ class PartDetector:
         return found[source] if inside is None else found[source][inside]
 
     def prepare(self, **settings: object) -> None:
-        """Set channels, intensity transform and halving, and rebuild the layers that compute features."""
+        """Change settings, and rebuild the layers that compute features."""
         self.settings |= settings
         self._build_features()
 
@@ -372,7 +378,7 @@ class PartDetector:
     def _build_features(self) -> None:
         name = self.network.name
         has_lines = name in (hypercolumn.THREE_SCALES, joint.JOINT) and self.kind not in MEANS
-        known = ("channels", "curve", "is_halved", "shrink")
+        known = ("channels", "curve", "is_halved", "shrink", "is_one_size")
         chosen = {key: self.settings[key] for key in known}
         has_cells = name in (joint.IMAGENET, joint.JOINT) and self.kind not in MEANS
         self.features = model.features(self.network, has_lines=has_lines, has_cells=has_cells, **chosen)

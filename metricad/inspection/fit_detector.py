@@ -103,14 +103,14 @@ def empty_standardize(distances: Sequence[np.ndarray]) -> Standardize:
 
 @dataclass(frozen=True)
 class Look:
-    """What channels, intensity transform and halving are chosen from: some good images.
+    """What a detector's settings are chosen from: some good images.
 
     Attributes
     ----------
     numbers : int (n,)
         Numbers of these images.
-    sides : int (n,)
-        Their shorter sides in pixels.
+    shapes : int (n, 2)
+        Their heights and widths in pixels.
     squares : list of (float64, float64)
         What `intensity.squares` returns for each.
     channels : {1, 3}
@@ -119,7 +119,7 @@ class Look:
     """
 
     numbers: np.ndarray
-    sides: np.ndarray
+    shapes: np.ndarray
     squares: list[tuple[np.ndarray, np.ndarray]]
     channels: int
     has_imagenet: bool
@@ -140,19 +140,20 @@ class Look:
         where = [None if detector.region is None else detector.region.region(one) for one in light]
         squares = [intensity.squares(one, inside) for one, inside in zip(light, where, strict=True)]
         has_imagenet = any(source.kind == IMAGENET for source in detector.features.sources)
-        sides = np.array([min(one.shape[:2]) for one in found])
-        return cls(numbers, sides, squares, channels, has_imagenet)
+        shapes = np.array([one.shape[:2] for one in found])
+        return cls(numbers, shapes, squares, channels, has_imagenet)
 
     def settings(self, without: Collection[int] = ()) -> dict[str, object]:
-        """Choose intensity transform and halving, from all images or without some."""
+        """Choose all settings but `channels`, from all images or without some."""
         used = np.flatnonzero(~np.isin(self.numbers, list(without)))
         curve = intensity.IntensityTransform().fit([self.squares[i] for i in used]).curve
-        side = float(np.median(self.sides[used]))
+        side = float(np.median(self.shapes[used].min(axis=1)))
         is_halved = side >= LARGE
         shrink = 1
         while self.has_imagenet and side / (2 if is_halved else 1) / shrink >= SHRUNK:
             shrink *= 2
-        return {"curve": curve, "is_halved": is_halved, "shrink": shrink}
+        is_one_size = not self.has_imagenet or len(np.unique(self.shapes[used], axis=0)) == 1
+        return {"curve": curve, "is_halved": is_halved, "shrink": shrink, "is_one_size": is_one_size}
 
 
 class Learned:

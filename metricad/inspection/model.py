@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from metricad.networks import cells, efficientnet, factory, joint, line_filters
+from metricad.networks import cells, factory, joint, line_filters
 from metricad.networks.feature_grid import FeatureGrid
-from metricad.networks.resampling import Halve, Nearest, nearest
+from metricad.networks.resampling import Halve, Nearest, Resize, nearest
 from metricad.preprocessing.color import Luminance, Opponents
 from metricad.preprocessing.intensity import IntensityTransform
 from metricad.scoring.opening import Lowered, Opening
@@ -22,6 +22,10 @@ from metricad.scoring.standardize import Fuse, Standardize
 
 COLOR_SCALES = 3
 """Number of image scales at which color is averaged. The color map uses the coarsest: 32-pixel squares."""
+
+CELLS_SIDE = 256
+"""Height and width, in pixels, to which images are resized for cells, if good images have several sizes; that
+of most methods with ImageNet features."""
 
 NETWORK, IMAGENET, CELLS, LINES, COLOR = "network", "imagenet", "cells", "lines", "color"
 """Kinds of feature maps."""
@@ -83,6 +87,7 @@ def features(
     has_lines: bool = False,
     shrink: int = 1,
     has_cells: bool = False,
+    is_one_size: bool = True,
 ) -> Features:
     """Build the model that turns pixels into feature maps.
 
@@ -102,6 +107,9 @@ def features(
         Factor, a power of two, by which images are shrunk for ImageNet features.
     has_cells : bool
         Add the means of ImageNet features over a few cells of the image.
+    is_one_size : bool
+        Whether good images have one size. If not, the cells are those of the image resized to `CELLS_SIDE`:
+        parts of other sizes then look alike.
     """
     pixels = image = keras.Input((None, None, channels), name="image")
     grid, factor = factory.grid(network), 1
@@ -124,7 +132,8 @@ def features(
         names.append(f"ImageNet, stride {stride * shrink * factor}")
         places.append((shrink * first + (shrink - 1) / 2, shrink * stride))
     if others and has_cells:
-        found.append(cells.CellMeans(name="cells")(others))
+        of_cells = others if is_one_size else joint.imagenet_maps(_colors(Resize(CELLS_SIDE)(image)))
+        found.append(cells.CellMeans(name="cells")(of_cells))
         names, kinds = [*names, f"ImageNet, {cells.SIDE}×{cells.SIDE} cells"], [*kinds, CELLS]
         places.append(None)
     if has_lines:
@@ -152,12 +161,17 @@ def _networks(network: keras.Model, light: Any, image: Any, shrink: int) -> tupl
         return keras.tree.flatten(network(light)), []
     for number in range(shrink.bit_length() - 1):
         image = Halve(name=f"shrunk{number}")(image)
-    colors = image if image.shape[-1] == 3 else keras.layers.Concatenate(name="gray_as_colors")([image] * 3)
+    colors = _colors(image)
     if network.name == joint.IMAGENET:
         return [], list(network(colors))
     maps = network([light, colors])
-    own = len(maps) - len(efficientnet.STRIDES)
+    own = len(maps) - len(joint.STRIDES)
     return list(maps[:own]), list(maps[own:])
+
+
+def _colors(image: Any) -> Any:
+    """Repeat the channel of a gray image."""
+    return image if image.shape[-1] == 3 else keras.layers.Concatenate()([image] * 3)
 
 
 def _with_color(

@@ -1,4 +1,4 @@
-"""Layers that enlarge images to a minimum size, halve them, and resample maps to another grid.
+"""Layers that halve images, enlarge and resize them, and resample maps to another grid.
 
 They use only operations that TensorFlow, ONNX, OpenVINO and LiteRT all have.
 """
@@ -97,3 +97,53 @@ def nearest(found: tf.Tensor, like: tf.Tensor, grid: tuple[float, int], own: tup
         number = tf.cast(tf.round((pixels - own_first) / own_stride), tf.int32)
         found = tf.gather(found, tf.clip_by_value(number, 0, tf.shape(found)[axis] - 1), axis=axis)
     return found
+
+
+@keras.saving.register_keras_serializable("metricad")
+class Resize(keras.layers.Layer):
+    """Layer that resizes images of any size to squares; see `resized`.
+
+    Parameters
+    ----------
+    side : int
+        Height and width of the result, in pixels.
+    """
+
+    def __init__(self, side: int, **named: object) -> None:
+        super().__init__(**named)
+        self.side = side
+
+    def call(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Resize images (N, H, W, C) to (N, side, side, C)."""
+        side = tf.constant(self.side)
+        return resized(pixels, side, side)
+
+    def compute_output_shape(self, pixels_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape: one size."""
+        return (pixels_shape[0], self.side, self.side, pixels_shape[3])
+
+    def get_config(self) -> dict[str, object]:
+        """See `keras.layers.Layer`."""
+        return {**super().get_config(), "side": self.side}
+
+
+def resized(pixels: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Resize images or maps (N, H, W, C) to (N, rows, columns, C): bilinear; averages before shrinking."""
+    return weighted(pixels, _bilinear(tf.shape(pixels)[1], rows), _bilinear(tf.shape(pixels)[2], columns))
+
+
+def _bilinear(own: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Compute the weight of each of `own` pixels along an axis in each of `count`: (count, own)."""
+    step = tf.cast(own, tf.float32) / tf.cast(count, tf.float32)
+    centers = tf.expand_dims((tf.cast(tf.range(count), tf.float32) + 0.5) * step - 0.5, 1)
+    reach = tf.maximum(step, 1.0)
+    weights = tf.nn.relu(1.0 - tf.abs(centers - tf.cast(tf.range(own), tf.float32)) / reach)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def weighted(found: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Sum maps (N, h, w, d) with weights of rows (h', h) and columns (w', w): (N, h', w', d)."""
+    own, depth = tf.shape(found)[2], found.shape[-1]
+    flat = tf.reshape(found, tf.stack([-1, tf.shape(found)[1], own * depth]))
+    by_row = tf.reshape(tf.matmul(rows, flat), tf.stack([-1, tf.shape(rows)[0], own, depth]))
+    return tf.matmul(columns, by_row)
