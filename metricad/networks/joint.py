@@ -10,8 +10,8 @@ from metricad.networks.feature_grid import FeatureGrid
 IMAGENET, JOINT = WITH_IMAGENET
 
 STRIDES = efficientnet.STRIDES[1:]
-"""Strides, in pixels, of the feature maps that are used, as in PatchCore (Roth et al., 2022). With stride 4 as
-well, AUROC is lower on average (results/imagenet.md): the shipped network sees fine texture better."""
+"""Strides, in pixels, of the feature maps that are used, as in PatchCore (Roth et al., 2022). With stride 4
+as well, AUROC is lower on average (results/imagenet.md): the shipped network sees fine texture better."""
 
 SMALLEST = 64
 """Smallest height and width, in pixels, of an image: four features of stride 16."""

