@@ -76,10 +76,14 @@ class GaussianMixture(keras.layers.Layer):
             log_weights = _log_weights(counts, matrices)
             if self.components == 1 or round_ == ITERATIONS:
                 break
-            projected = white @ np.moveaxis(matrices, 0, 1).reshape(self.dimensions, -1).astype(np.float32)
-            projected -= np.einsum("kd,kde->ke", centers, matrices).reshape(-1).astype(np.float32)
-            squares = (
-                np.square(projected, out=projected).reshape(len(white), self.components, -1).sum(axis=-1)
+            offsets = np.einsum("kd,kde->ke", centers, matrices).astype(np.float32)
+            # One component at a time fits into a processor's cache.
+            squares = np.stack(
+                [
+                    np.square(white @ matrix - offset).sum(axis=1)
+                    for matrix, offset in zip(matrices.astype(np.float32), offsets, strict=True)
+                ],
+                axis=1,
             )
             members = np.argmax(log_weights - squares / 2, axis=1)
         return self._set(mean, whiten, centers, matrices, log_weights)
@@ -110,8 +114,9 @@ class GaussianMixture(keras.layers.Layer):
         centered = features - self.mean
         projections = tf.unstack(tf.expand_dims(tf.expand_dims(self.projections, 1), 1))
         for projection, offset in zip(projections, tf.unstack(self.offsets), strict=True):
-            projected = tf.nn.conv2d(centered, projection, 1, "VALID")
-            yield tf.reduce_sum(tf.square(projected - offset), axis=-1)
+            # As a bias, the offset is subtracted within the convolution.
+            projected = tf.nn.bias_add(tf.nn.conv2d(centered, projection, 1, "VALID"), -offset)
+            yield tf.reduce_sum(tf.square(projected), axis=-1)
 
     def members(self, vectors: np.ndarray) -> np.ndarray:
         """Find the most likely component of each feature vector, float32 (n, d): int (n,)."""

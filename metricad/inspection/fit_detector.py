@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 import tensorflow as tf
+from threadpoolctl import threadpool_limits
 
 from metricad.data.channels import channels_of, to_luminance
 from metricad.density.cross_fit import Cells, Mixtures, Positional
 from metricad.density.positional import PositionalMoments
 from metricad.density.sampling import VectorSample
 from metricad.errors import DataError
-from metricad.inspection.model import CELLS, IMAGENET, LEARNED, LINES, NETWORK, OnOneGrid, Source
+from metricad.inspection.model import CELLS, IMAGENET, LEARNED, LINES, NETWORK, OnOneGrid, Source, compiled
 from metricad.preprocessing import intensity
 from metricad.scoring.score import ImageScore
 from metricad.scoring.standardize import Fuse, Standardize
@@ -183,11 +184,10 @@ class Learned:
         """Judge the first `count` kept images, all by default, with one candidate: float32 (h', w', sources)
         each.
         """
-        found = self._distances[name]
-        for fold, features in self._kept[len(found) : count]:
-            distances, likelihood = self.candidates[name].judged(features, fold)
+        found, likelihoods = self._distances[name], self._likelihoods[name]
+        for distances, likelihood in self.candidates[name].judged(self._kept[len(found) : count]):
             found.append(distances)
-            self._likelihoods[name].append(likelihood)
+            likelihoods.append(likelihood)
         return found
 
     def choose(self, without: Collection[int] = ()) -> tuple[str, float | None]:
@@ -216,6 +216,10 @@ class Learned:
         return "mixture", -mean
 
 
+Kept = tuple[int, list[np.ndarray]]
+"""Fold of an image, and its features as float16."""
+
+
 @dataclass
 class _Pass:
     """Result of the first pass: a sample for each source and, if images have one size, positional moments."""
@@ -224,7 +228,7 @@ class _Pass:
     moments: list[list[PositionalMoments]] | None  # of each source and fold
     cells: dict[int, np.ndarray]  # mean features of the cells of some images, by their number
     image_shape: tuple[int, ...] | None
-    kept: list[tuple[int, list[np.ndarray]]]  # fold and float16 features of images, in a random order
+    kept: list[Kept]  # of images, in a random order
     numbers: list[int]  # of the kept images
     insides: list[np.ndarray | None]  # mask of the region of interest of each kept image
 
@@ -236,24 +240,38 @@ class Candidate:
         self.densities = [one.full for one in fitted]
         self.fitted = fitted
         self._by_fold = list(zip(*(one.by_fold for one in fitted), strict=True))
+        # One compiled graph judges for all folds: its layers get the weights of each in turn.
+        self._layers = [type(layer).from_config(layer.get_config()) for layer in self._by_fold[0]]
         self._on_one_grid = OnOneGrid(sources)
+        self._judge = compiled(
+            self._judged, *(tf.TensorSpec((1, None, None, source.dimensions)) for source in sources)
+        )
 
-    def judged(self, features: Sequence[np.ndarray], fold: int) -> tuple[np.ndarray, float]:
-        """Compute distances of an image with the densities that were fitted without its fold.
+    def _judged(self, *features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        first, *others = self._layers
+        distance, likelihood = first.judged(features[0])
+        distances = [distance, *(layer(one) for layer, one in zip(others, features[1:], strict=True))]
+        return self._on_one_grid(distances)[0], tf.reduce_mean(likelihood)
+
+    def judged(self, kept: Sequence[Kept]) -> list[tuple[np.ndarray, float]]:
+        """Judge images with the densities that were fitted without their fold.
 
         Returns
         -------
-        float32 (h', w', sources)
-            Distances.
-        float
-            Log likelihood, averaged over the finest map, which has the most features.
+        list of (float32 (h', w', sources), float)
+            Distances in each image, and its log likelihood, averaged over the finest map, which has the most
+            features.
         """
-        given = [tf.convert_to_tensor(one[np.newaxis].astype(np.float32)) for one in features]
-        # Not compiled: compiling takes longer than judging these few images.
-        first, *others = self._by_fold[fold]
-        distance, likelihood = first.judged(given[0])
-        distances = [distance, *(density(one) for density, one in zip(others, given[1:], strict=True))]
-        return self._on_one_grid.call(distances).numpy()[0], float(tf.reduce_mean(likelihood))
+        found: dict[int, tuple[np.ndarray, float]] = {}
+        for fold in sorted({own for own, _ in kept}):
+            for layer, fitted in zip(self._layers, self._by_fold[fold], strict=True):
+                layer.set_weights(fitted.get_weights())
+            for number, (own, features) in enumerate(kept):
+                if own == fold:
+                    given = [one[np.newaxis].astype(np.float32) for one in features]
+                    distances, likelihood = self._judge(*given)
+                    found[number] = distances.numpy(), float(likelihood)
+        return [found[number] for number in range(len(kept))]
 
 
 def learn(detector: "PartDetector", images: Sequence[np.ndarray]) -> Learned:
@@ -263,6 +281,8 @@ def learn(detector: "PartDetector", images: Sequence[np.ndarray]) -> Learned:
     return Learned(passed, _candidates(detector, passed, folds))
 
 
+# Threads of NumPy's library for matrix products wait busily after each, and slow the network down.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndarray) -> _Pass:
     """First pass over all images: sample features, sum up positional moments, keep some images."""
     sources = detector.features.sources
@@ -274,7 +294,7 @@ def _pass(detector: "PartDetector", images: Sequence[np.ndarray], folds: np.ndar
         moments = [[PositionalMoments() for _ in range(count)] for _ in sources]
     shape, order = None, np.random.default_rng(detector.seed).permutation(len(images))
     wanted = {int(number): rank for rank, number in enumerate(order[:CELL_IMAGES])}
-    kept: dict[int, tuple[int, list[np.ndarray]]] = {}
+    kept: dict[int, Kept] = {}
     insides: dict[int, np.ndarray | None] = {}
     cells: dict[int, np.ndarray] = {}
     for number, image in ahead(images, range(len(images))):
