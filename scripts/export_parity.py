@@ -56,6 +56,7 @@ class Part:
     is_colored: bool = False
     in_register: bool = False
     is_masked: bool = False
+    is_one_size: bool = True
 
 
 PARTS = [
@@ -70,6 +71,7 @@ PARTS = [
     Part("the paper's: mean at each position", "paper", "positional-mean", in_register=True),
     Part("gray, ImageNet features", "imagenet", "mixture"),
     Part("gray, joint", "joint", "mixture"),
+    Part("gray, joint, fitted to several sizes", "joint", "mixture", is_one_size=False),
     Part("color, joint", "joint", "mixture", is_colored=True),
 ]
 
@@ -104,6 +106,8 @@ def main() -> int:
 def fit(part: Part) -> Inspector:
     """Fit an inspector to textures, and calibrate its threshold with other ones."""
     good = textures(part, SHAPE, FITTED + HELD_OUT)
+    if not part.is_one_size:
+        good = [textures(part, SIZES[k % len(SIZES)], k + 1)[-1] for k in range(len(good))]
     network = residual.build(16, seed=0) if part.network == "paper" else pretrained.load(part.network)
     region = None
     if part.is_masked:
