@@ -1,9 +1,8 @@
 """Check the files of good images, and of test images beside them, without a network."""
 
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from metricad.check import duplicates, light
 from metricad.check.facts import ImageFacts, read_detail, survey
 from metricad.check.light import Course
+from metricad.data import images
 from metricad.scoring.suspects import Suspects
 
 
@@ -165,19 +165,9 @@ def check(
     on_image : function, optional
         Called after each image, for a progress bar.
     """
-    ordered = sorted(map(Path, good), key=_by_numbers)
+    ordered = sorted(map(Path, good), key=images.by_numbers)
     surveyed = survey([*ordered, *test], bits=bits, page=page, on_image=on_image)
     exact, near = duplicates.groups(surveyed, read_detail=partial(read_detail, page=page))
     own, other = surveyed.all[: len(ordered)], surveyed.all[len(ordered) :]
     courses = light.follow([image for image in own if image.problem is None])
     return Findings(own, other, exact, near, courses, [str(path) for path in others], skipped or Counter())
-
-
-def _by_numbers(path: Path) -> list[tuple[int, str]]:
-    """Order names with numbers as numbers: image2 before image10."""
-    return list(_parts(str(path)))
-
-
-def _parts(text: str) -> Iterator[tuple[int, str]]:
-    for digits, word in re.findall(r"(\d+)|(\D+)", text):
-        yield (int(digits), "") if digits else (-1, word)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -304,6 +305,12 @@ def _walk(folder: Path, found: Found, seen: set[tuple[int, int]]) -> None:
             found.others.append(path)
         else:
             found.skipped[path.suffix.lower()] += 1
+
+
+def by_numbers(path: Path) -> list[tuple[int, str]]:
+    """Return a key that sorts names with numbers as numbers: image2 before image10."""
+    parts = re.findall(r"(\d+)|(\D+)", str(path))
+    return [(int(digits), "") if digits else (-1, word) for digits, word in parts]
 
 
 def map_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:

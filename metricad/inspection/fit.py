@@ -247,7 +247,7 @@ def split_paths(
     """
     fit, held_out = split(len(paths), holdout)
     if holdout is None:
-        paths = sorted(paths)
+        paths = sorted(paths, key=images.by_numbers)
         chosen = np.unique(np.linspace(0, len(paths) - 1, fit).round().astype(int))
         rest = np.setdiff1d(np.arange(len(paths)), chosen)
     else:

@@ -10,7 +10,7 @@ from tests.helpers import COLLECTING, save, scratched, texture
 
 if not COLLECTING:
     from metricad.check import unseen
-    from metricad.inspection import cross_validation
+    from metricad.inspection import cross_validation, fit
     from metricad.networks import hypercolumn
 
 pytestmark = pytest.mark.tf
@@ -43,3 +43,26 @@ def test_few_images_are_not_scored(tmp_path):
     paths = [save(tmp_path / f"{number}.png", np.zeros((68, 68))) for number in range(3)]
     found, sheet = unseen.score(check(paths), hypercolumn.build(2, seed=1))
     assert (found.suspects, sheet) == (None, [])
+
+
+def test_suspects_are_those_of_an_inspector_that_is_fitted(tmp_path, monkeypatch):
+    """Both have the images in the same order, so that the folds are the same."""
+    seen = []
+
+    def scores(detector, images, folds):
+        seen.append(([Path(images.name(number)).stem for number in range(len(images))], folds.tolist()))
+        return np.arange(len(images)) / 100.0
+
+    monkeypatch.setattr(cross_validation, "fit", scores)
+    rng = np.random.default_rng(0)
+    for number in range(36):  # more than are left out one by one
+        save(tmp_path / f"{number}.png", texture(rng, side=68))
+    paths, network = sorted(tmp_path.iterdir()), hypercolumn.build(2, seed=1)
+    found = check(paths)
+    unseen.score(found, network)
+    group = {image.path: number for image, number in zip(found.good, found.near.tolist(), strict=True)}
+    groups = [group[str(path)] for path in paths]  # as the command line does
+    fit.fit_inspector(paths, network, false_alarm_rate=0.2, groups=groups)
+    (names, folds), (other_names, other_folds) = seen
+    assert names == other_names == [str(number) for number in range(36)]
+    assert folds == other_folds
