@@ -19,8 +19,11 @@ def shrunk(covariance: np.ndarray) -> np.ndarray:
 
 
 def whitening(covariance: np.ndarray) -> np.ndarray:
-    """Compute the whitening matrix W, float64 (..., d, d), of a covariance: x @ W has unit covariance."""
-    return np.linalg.inv(np.linalg.cholesky(covariance)).swapaxes(-1, -2)
+    """Compute the whitening matrix W, float64 (..., d, d), of a covariance: x @ W has unit covariance.
+
+    It is upper triangular, with exact zeros, which take no place in a file.
+    """
+    return np.triu(np.linalg.inv(np.linalg.cholesky(covariance)).swapaxes(-1, -2))
 
 
 def log_peak(whitening: np.ndarray) -> np.ndarray:

@@ -70,6 +70,7 @@ def test_distances_are_those_of_a_gaussian_for_each_cell():
     features = (rng.normal(size=(4, 3, 3, 6)) @ mixing).astype(np.float32)
     layer = CellGaussian(6, 3).fit(maps)
     assert_allclose(layer(tf.constant(features)).numpy(), oracle(maps, features), rtol=1e-4)
+    assert not np.tril(layer.projections.numpy(), -1).any()  # zeros take no place in a bundle
 
 
 @pytest.mark.parametrize("count", [1, 2])
