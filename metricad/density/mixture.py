@@ -125,13 +125,8 @@ class GaussianMixture(keras.layers.Layer):
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
         """Compute the natural logarithm of the mixture's density at each feature: (N, h, w)."""
-        return self.judged(features)[1]
-
-    def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Compute distances and log likelihoods together: (N, h, w) each."""
         squares = tf.stack(list(self._squares(features)), axis=-1)
-        likelihood = tf.reduce_logsumexp(self.log_weights - squares / 2.0, axis=-1)
-        return tf.sqrt(tf.reduce_min(squares, axis=-1)), likelihood
+        return tf.reduce_logsumexp(self.log_weights - squares / 2.0, axis=-1)
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape: one distance for each feature."""

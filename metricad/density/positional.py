@@ -61,14 +61,9 @@ class PositionalGaussian(keras.layers.Layer):
 
     def log_likelihood(self, features: tf.Tensor) -> tf.Tensor:
         """Compute the natural logarithm of the density at each feature: (N, h, w)."""
-        return self.judged(features)[1]
-
-    def judged(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Compute distances and log likelihoods together: (N, h, w) each."""
-        distances = self(features)
         spread = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self.projection))))
         peak = spread - self.dimensions * np.log(2 * np.pi) / 2
-        return distances, peak - tf.square(distances) / 2.0
+        return peak - tf.square(self(features)) / 2.0
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape: one distance for each feature."""

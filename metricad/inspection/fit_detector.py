@@ -177,18 +177,14 @@ class Learned:
         self.insides = passed.insides
         self.image_shape = passed.image_shape
         self._kept = passed.kept
-        self._distances: dict[str, list[np.ndarray]] = {name: [] for name in candidates}
-        self._likelihoods: dict[str, list[float]] = {name: [] for name in candidates}
+        self._distances: dict[str, list[np.ndarray]] = {}
+        self._likelihoods: dict[str, np.ndarray] = {}
 
-    def distances(self, name: str, count: int | None = None) -> list[np.ndarray]:
-        """Judge the first `count` kept images, all by default, with one candidate: float32 (h', w', sources)
-        each.
-        """
-        found, likelihoods = self._distances[name], self._likelihoods[name]
-        for distances, likelihood in self.candidates[name].judged(self._kept[len(found) : count]):
-            found.append(distances)
-            likelihoods.append(likelihood)
-        return found
+    def distances(self, name: str) -> list[np.ndarray]:
+        """Judge all kept images with one candidate: float32 (h', w', sources) each."""
+        if name not in self._distances:
+            self._distances[name] = self.candidates[name].distances(self._kept)
+        return self._distances[name]
 
     def choose(self, without: Collection[int] = ()) -> tuple[str, float | None]:
         """Choose a candidate, with all images or without some.
@@ -205,11 +201,12 @@ class Learned:
         """
         if len(self.candidates) == 1:
             return next(iter(self.candidates)), None
-        for name in self.candidates:
-            self.distances(name, CHOOSING)
+        if not self._likelihoods:
+            self._likelihoods = {
+                name: one.likelihoods(self._kept[:CHOOSING]) for name, one in self.candidates.items()
+            }
         used = ~np.isin(self.numbers[:CHOOSING], list(without))
-        ours, others = (np.array(self._likelihoods[name][: len(used)]) for name in ("positional", "mixture"))
-        gains = (ours - others)[used]
+        gains = (self._likelihoods["positional"] - self._likelihoods["mixture"])[used]
         mean = float(gains.mean())
         if mean > gains.std() / np.sqrt(len(gains)):
             return "positional", mean
@@ -244,34 +241,35 @@ class Candidate:
         self._layers = [type(layer).from_config(layer.get_config()) for layer in self._by_fold[0]]
         self._on_one_grid = OnOneGrid(sources)
         self._judge = compiled(
-            self._judged, *(tf.TensorSpec((1, None, None, source.dimensions)) for source in sources)
+            lambda *features: self._on_one_grid(
+                [layer(one) for layer, one in zip(self._layers, features, strict=True)]
+            ),
+            *(tf.TensorSpec((1, None, None, source.dimensions)) for source in sources),
         )
 
-    def _judged(self, *features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first, *others = self._layers
-        distance, likelihood = first.judged(features[0])
-        distances = [distance, *(layer(one) for layer, one in zip(others, features[1:], strict=True))]
-        return self._on_one_grid(distances)[0], tf.reduce_mean(likelihood)
-
-    def judged(self, kept: Sequence[Kept]) -> list[tuple[np.ndarray, float]]:
-        """Judge images with the densities that were fitted without their fold.
-
-        Returns
-        -------
-        list of (float32 (h', w', sources), float)
-            Distances in each image, and its log likelihood, averaged over the finest map, which has the most
-            features.
-        """
-        found: dict[int, tuple[np.ndarray, float]] = {}
+    def distances(self, kept: Sequence[Kept]) -> list[np.ndarray]:
+        """Judge images with the densities that were fitted without their fold: float32 (h', w', sources)."""
+        found: dict[int, np.ndarray] = {}
         for fold in sorted({own for own, _ in kept}):
             for layer, fitted in zip(self._layers, self._by_fold[fold], strict=True):
                 layer.set_weights(fitted.get_weights())
             for number, (own, features) in enumerate(kept):
                 if own == fold:
-                    given = [one[np.newaxis].astype(np.float32) for one in features]
-                    distances, likelihood = self._judge(*given)
-                    found[number] = distances.numpy(), float(likelihood)
+                    found[number] = self._judge(*map(_as_batch, features)).numpy()[0]
         return [found[number] for number in range(len(kept))]
+
+    def likelihoods(self, kept: Sequence[Kept]) -> np.ndarray:
+        """Compute the log likelihood of images with the densities fitted without their fold: float64 (n,).
+
+        It is averaged over the finest map, which has the most features.
+        """
+        # Not compiled: compiling takes longer than judging these few images.
+        found = (self._by_fold[fold][0].log_likelihood(_as_batch(features[0])) for fold, features in kept)
+        return np.array([float(tf.reduce_mean(one)) for one in found])
+
+
+def _as_batch(features: np.ndarray) -> np.ndarray:
+    return features[np.newaxis].astype(np.float32)
 
 
 def learn(detector: "PartDetector", images: Sequence[np.ndarray]) -> Learned:

@@ -136,7 +136,8 @@ def test_folds_repeat_the_choice_of_density(network, good):
     """One image decides by itself for the mixture."""
     detector = PartDetector(network, "auto")
     _, learned = fit_detector.fit(detector, good)
-    learned._likelihoods = {"positional": 7 * [0.0], "mixture": [-1.0, -0.9, -0.8, -1.0, 9.0, -0.8, -0.9]}
+    found = np.array([-1.0, -0.9, -0.8, -1.0, 9.0, -0.8, -0.9])
+    learned._likelihoods = {"positional": np.zeros(7), "mixture": found}
     chosen = ["positional" if number == learned.numbers[4] else "mixture" for number in range(7)]
     assert [learned.choose(without=[number])[0] for number in range(7)] == chosen
     assert len(learned.candidates["positional"].fitted) == len(detector.features.sources)
