@@ -95,7 +95,7 @@ def _objects(maps: Maps) -> np.ndarray:
 def rules(kept: np.ndarray, maps: np.ndarray, defect: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
     """Compute the AUROC under each rule from distances in good images (`kept`) and in test images."""
     good, tested = ([one.astype(np.float32) for one in each] for each in (kept, maps))
-    standardize = fit_detector.empty_standardize(good)
+    standardize = fit_detector.empty_standardize(good, list(map(str, kinds)))
     good = standardize.adapt_and_score(good, [None] * len(good))
     tested = [np.asarray(standardize(one[np.newaxis]))[0] for one in tested]
 

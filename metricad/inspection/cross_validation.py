@@ -159,7 +159,8 @@ class _Refit:
         kept = [number for number, image in enumerate(learned.numbers) if image not in out]
         found = learned.distances(name)
         distances, insides = [found[number] for number in kept], [learned.insides[number] for number in kept]
-        standardize = fit_detector.empty_standardize(distances).adapt(distances, insides)
+        kinds = [source.kind for source in self._detector.features.sources]
+        standardize = fit_detector.empty_standardize(distances, kinds).adapt(distances, insides)
         return self._with(densities, standardize)
 
     def _with(self, densities: list[keras.layers.Layer], standardize: Standardize) -> "PartDetector":

@@ -87,19 +87,20 @@ def standardized(
     detector: "PartDetector", distances: Sequence[np.ndarray], insides: Sequence[np.ndarray | None]
 ) -> tuple[Standardize, Fuse, ImageScore]:
     """Fit standard scores, fusion and image score to distances in images that the densities have not seen."""
-    standardize = empty_standardize(distances)
-    scores = standardize.adapt_and_score(distances, insides)
     kinds = [source.kind for source in detector.features.sources]
+    standardize = empty_standardize(distances, kinds)
+    scores = standardize.adapt_and_score(distances, insides)
     fuse = Fuse(kinds, name="fuse").adapt(scores, insides)
     anomalies = [keras.ops.convert_to_numpy(fuse(one[np.newaxis]))[0].sum(axis=-1) for one in scores]
     return standardize, fuse, ImageScore(detector.score_name, name="score").adapt(anomalies, insides)
 
 
-def empty_standardize(distances: Sequence[np.ndarray]) -> Standardize:
-    """Make the layer of standard scores for distances of these shapes."""
+def empty_standardize(distances: Sequence[np.ndarray], kinds: Sequence[str]) -> Standardize:
+    """Make the layer of standard scores for distances of these shapes, from sources of these kinds."""
     shapes = {one.shape for one in distances}
     *size, number = next(iter(shapes))
-    return Standardize(number, tuple(size) if len(shapes) == 1 else None, name="standardize")
+    cells = [k for k, kind in enumerate(kinds) if kind == CELLS]
+    return Standardize(number, tuple(size) if len(shapes) == 1 else None, cells, name="standardize")
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,22 @@ class Standardize(keras.layers.Layer):
         Number of feature maps.
     shape : (int, int), optional
         Rows and columns of the maps of good images, if all have one size.
+    alike : sequence of int
+        Numbers of the feature maps with one mean and standard deviation for all positions, because their
+        density already has a covariance at each.
     """
 
-    def __init__(self, sources: int, shape: tuple[int, int] | None = None, **named: object) -> None:
+    def __init__(
+        self,
+        sources: int,
+        shape: tuple[int, int] | None = None,
+        alike: Sequence[int] = (),
+        **named: object,
+    ) -> None:
         super().__init__(**named)
         self.sources = sources
         self.shape = None if shape is None else tuple(shape)
+        self.alike = tuple(alike)
         size = (EDGE + 1, 1) if self.shape is None else self.shape
         self.center = self.add_weight(
             shape=(*size, sources), initializer="zeros", trainable=False, name="center"
@@ -102,7 +112,7 @@ class Standardize(keras.layers.Layer):
         for one in sums:
             for whole, own in zip(total, one, strict=True):
                 whole += own
-        center, spread = _statistics(*total)
+        center, spread = self._statistics(*total)
         self.center.assign(center)
         self.spread.assign(spread)
         return total
@@ -111,7 +121,7 @@ class Standardize(keras.layers.Layer):
         own = self._sums(one, inside)
         others = [each - mine for each, mine in zip(total, own, strict=True)]
         is_alone = others[0].max() < 1 / 2
-        center, spread = _statistics(*(own if is_alone else others))
+        center, spread = self._statistics(*(own if is_alone else others))
         index = self._index(one.shape[:2])
         return ((np.log(np.maximum(one, LEAST)) - center[index]) / spread[index]).astype(np.float32)
 
@@ -133,6 +143,18 @@ class Standardize(keras.layers.Layer):
         for ring, values in zip(rings, each, strict=True):
             np.add.at(ring[:, 0], depth, values.reshape(len(depth), -1))
         return rings
+
+    def _statistics(
+        self, weight: np.ndarray, total: np.ndarray, squares: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute mean and standard deviation at each position from sums."""
+        known = np.maximum(weight, LEAST)
+        center, square = total / known, squares / known
+        for each in (center, square):
+            for number in self.alike:
+                each[..., number] = np.average(each[..., number], weights=weight[..., 0])
+        variance = square - np.square(center)
+        return center, np.sqrt(np.maximum(variance, LEAST**2))
 
     def call(self, distances: tf.Tensor) -> tf.Tensor:
         """Compute standard scores (N, h, w, sources) from distances of the same shape."""
@@ -157,7 +179,12 @@ class Standardize(keras.layers.Layer):
 
     def get_config(self) -> dict[str, object]:
         """See `keras.layers.Layer`."""
-        return {**super().get_config(), "sources": self.sources, "shape": self.shape}
+        return {
+            **super().get_config(),
+            "sources": self.sources,
+            "shape": self.shape,
+            "alike": self.alike,
+        }
 
 
 @keras.saving.register_keras_serializable("metricad")
@@ -276,14 +303,6 @@ class Fuse(keras.layers.Layer):
 def _smooth(sums: np.ndarray) -> np.ndarray:
     """Average over squares of `SMOOTHING` features."""
     return scipy.ndimage.uniform_filter(sums, (SMOOTHING, SMOOTHING, 1), mode="nearest", output=np.float64)
-
-
-def _statistics(weight: np.ndarray, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean and standard deviation at each position from sums."""
-    known = np.maximum(weight, LEAST)
-    center = total / known
-    variance = squares / known - np.square(center)
-    return center, np.sqrt(np.maximum(variance, LEAST**2))
 
 
 def _along(count: int, own: int, numbers: Callable[[Any], Any] = np.arange) -> np.ndarray:
