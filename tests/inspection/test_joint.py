@@ -47,6 +47,8 @@ def test_features_lie_where_their_places_say(made):
         assert features.shape[-1] == source.dimensions
         if source.kind == "imagenet":
             assert features.shape[:2] == (SIDE // source.place[1],) * 2
+    kinds = [source.kind for source in detector.features.sources]
+    assert detector.standardize.alike == (kinds.index("cells"),)
     own = [source for source in detector.features.sources if source.kind == "imagenet"]
     assert [(source.place, source.dimensions) for source in own] == [((7.0, 8), 48), ((15.0, 16), 120)]
 
