@@ -105,9 +105,11 @@ def main() -> int:
 
 def fit(part: Part) -> Inspector:
     """Fit an inspector to textures, and calibrate its threshold with other ones."""
-    good = textures(part, SHAPE, FITTED + HELD_OUT)
-    if not part.is_one_size:
-        good = [textures(part, SIZES[k % len(SIZES)], k + 1)[-1] for k in range(len(good))]
+    count = FITTED + HELD_OUT
+    if part.is_one_size:
+        good = textures(part, SHAPE, count)
+    else:
+        good = [textures(part, SIZES[k % len(SIZES)], k + 1)[-1] for k in range(count)]
     network = residual.build(16, seed=0) if part.network == "paper" else pretrained.load(part.network)
     region = None
     if part.is_masked:

@@ -294,7 +294,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not (len(shape) == 2 and all(type(side) is int and side > 0 for side in sides)):
         raise ValueError(f"channels or a shape that are no numbers: {sides}")
     is_known = settings["channels"] in (1, 3) and all(
-        type(settings[name]) is bool for name in ("is_halved", "is_one_size")
+        type(settings[name]) is bool for name in ("is_halved", "resizes_cells")
     )
     if not is_known or settings["shrink"] not in _SHRINKS:
         raise ValueError("settings out of their range")

@@ -83,7 +83,7 @@ class PartDetector:
             "curve": "linear",
             "is_halved": False,
             "shrink": 1,
-            "is_one_size": True,
+            "resizes_cells": False,
         }
         self.likelihood_gain: float | None = None
         """Mean log likelihood of held-out images: density chosen by ``auto`` minus the other one."""
@@ -378,7 +378,7 @@ class PartDetector:
     def _build_features(self) -> None:
         name = self.network.name
         has_lines = name in (hypercolumn.THREE_SCALES, joint.JOINT) and self.kind not in MEANS
-        known = ("channels", "curve", "is_halved", "shrink", "is_one_size")
+        known = ("channels", "curve", "is_halved", "shrink", "resizes_cells")
         chosen = {key: self.settings[key] for key in known}
         has_cells = name in (joint.IMAGENET, joint.JOINT) and self.kind not in MEANS
         self.features = model.features(self.network, has_lines=has_lines, has_cells=has_cells, **chosen)

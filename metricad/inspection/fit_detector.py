@@ -154,8 +154,8 @@ class Look:
         shrink = 1
         while self.has_imagenet and side / (2 if is_halved else 1) / shrink >= SHRUNK:
             shrink *= 2
-        is_one_size = not self.has_imagenet or len(np.unique(self.shapes[used], axis=0)) == 1
-        return {"curve": curve, "is_halved": is_halved, "shrink": shrink, "is_one_size": is_one_size}
+        resizes_cells = self.has_imagenet and len(np.unique(self.shapes[used], axis=0)) > 1
+        return {"curve": curve, "is_halved": is_halved, "shrink": shrink, "resizes_cells": resizes_cells}
 
 
 class Learned:
@@ -240,9 +240,9 @@ class Candidate:
         self._by_fold = list(zip(*(one.by_fold for one in fitted), strict=True))
         # One compiled graph judges for all folds: its layers get the weights of each in turn.
         self._layers = [type(layer).from_config(layer.get_config()) for layer in self._by_fold[0]]
-        self._on_one_grid = OnOneGrid(sources)
+        on_one_grid = OnOneGrid(sources)
         self._judge = compiled(
-            lambda *features: self._on_one_grid(
+            lambda *features: on_one_grid(
                 [layer(one) for layer, one in zip(self._layers, features, strict=True)]
             ),
             *(tf.TensorSpec((1, None, None, source.dimensions)) for source in sources),

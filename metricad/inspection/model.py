@@ -87,7 +87,7 @@ def features(
     has_lines: bool = False,
     shrink: int = 1,
     has_cells: bool = False,
-    is_one_size: bool = True,
+    resizes_cells: bool = False,
 ) -> Features:
     """Build the model that turns pixels into feature maps.
 
@@ -107,9 +107,8 @@ def features(
         Factor, a power of two, by which images are shrunk for ImageNet features.
     has_cells : bool
         Add the means of ImageNet features over a few cells of the image.
-    is_one_size : bool
-        Whether good images have one size. If not, the cells are those of the image resized to `CELLS_SIDE`:
-        parts of other sizes then look alike.
+    resizes_cells : bool
+        Take the cells of the image resized to `CELLS_SIDE`, for parts whose images have several sizes.
     """
     pixels = image = keras.Input((None, None, channels), name="image")
     grid, factor = factory.grid(network), 1
@@ -132,7 +131,7 @@ def features(
         names.append(f"ImageNet, stride {stride * shrink * factor}")
         places.append((shrink * first + (shrink - 1) / 2, shrink * stride))
     if others and has_cells:
-        of_cells = others if is_one_size else joint.imagenet_maps(_colors(Resize(CELLS_SIDE)(image)))
+        of_cells = joint.imagenet_maps(_colors(Resize(CELLS_SIDE)(image))) if resizes_cells else others
         found.append(cells.CellMeans(name="cells")(of_cells))
         names, kinds = [*names, f"ImageNet, {cells.SIDE}×{cells.SIDE} cells"], [*kinds, CELLS]
         places.append(None)

@@ -57,8 +57,8 @@ class Standardize(keras.layers.Layer):
         Number of feature maps.
     shape : (int, int), optional
         Rows and columns of the maps of good images, if all have one size.
-    alike : sequence of int
-        Numbers of the feature maps with one mean and standard deviation for all positions, because their
+    uniform : sequence of int
+        Numbers of the feature maps with the same mean and standard deviation at all positions, because their
         density already has a covariance at each.
     """
 
@@ -66,13 +66,13 @@ class Standardize(keras.layers.Layer):
         self,
         sources: int,
         shape: tuple[int, int] | None = None,
-        alike: Sequence[int] = (),
+        uniform: Sequence[int] = (),
         **named: object,
     ) -> None:
         super().__init__(**named)
         self.sources = sources
         self.shape = None if shape is None else tuple(shape)
-        self.alike = tuple(alike)
+        self.uniform = tuple(uniform)
         size = (EDGE + 1, 1) if self.shape is None else self.shape
         self.center = self.add_weight(
             shape=(*size, sources), initializer="zeros", trainable=False, name="center"
@@ -151,7 +151,7 @@ class Standardize(keras.layers.Layer):
         known = np.maximum(weight, LEAST)
         center, square = total / known, squares / known
         for each in (center, square):
-            for number in self.alike:
+            for number in self.uniform:
                 each[..., number] = np.average(each[..., number], weights=weight[..., 0])
         variance = square - np.square(center)
         return center, np.sqrt(np.maximum(variance, LEAST**2))
@@ -183,7 +183,7 @@ class Standardize(keras.layers.Layer):
             **super().get_config(),
             "sources": self.sources,
             "shape": self.shape,
-            "alike": self.alike,
+            "uniform": self.uniform,
         }
 
 

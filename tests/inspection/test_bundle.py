@@ -24,7 +24,7 @@ if not COLLECTING:
 
 pytestmark = pytest.mark.tf
 
-SETTINGS = {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1, "is_one_size": True}
+SETTINGS = {"channels": 1, "curve": "linear", "is_halved": False, "shrink": 1, "resizes_cells": False}
 PROBES = [texture(np.random.default_rng(seed), side=side) for seed, side in enumerate((32, 64, 41))]
 
 
@@ -375,7 +375,7 @@ def test_numbers_that_are_not_finite_are_refused(part, tmp_path, member, shape, 
         {"layers": {"density0": {"layer": "MeanDistance", "dimensions": 10**18, "metric": "euclidean"}}},
         {"settings": SETTINGS | {"channels": True}},
         {"settings": SETTINGS | {"shrink": 3}},
-        {"settings": SETTINGS | {"is_one_size": 1}},
+        {"settings": SETTINGS | {"resizes_cells": 1}},
         {"settings": SETTINGS | {"shape": [96]}},
         {"region": {"kind": "oracle", "arrays": []}},
         {"region": {"kind": "mask", "arrays": ["mask"]}},

@@ -48,7 +48,7 @@ def test_features_lie_where_their_places_say(made):
         if source.kind == "imagenet":
             assert features.shape[:2] == (SIDE // source.place[1],) * 2
     kinds = [source.kind for source in detector.features.sources]
-    assert detector.standardize.alike == (kinds.index("cells"),)
+    assert detector.standardize.uniform == (kinds.index("cells"),)
     own = [source for source in detector.features.sources if source.kind == "imagenet"]
     assert [(source.place, source.dimensions) for source in own] == [((7.0, 8), 48), ((15.0, 16), 120)]
 
@@ -70,15 +70,15 @@ def test_images_of_several_sizes_have_cells_of_one_size(name):
     good = [surface(rng, shape) for shape in ((96, 96), (96, 128), (96, 96))]
     detector = PartDetector(pretrained.load(name))
     look = fit_detector.Look.at(detector, good)
-    assert not look.settings()["is_one_size"]
-    assert look.settings(without=[1])["is_one_size"]
+    assert look.settings()["resizes_cells"]
+    assert not look.settings(without=[1])["resizes_cells"]
     number = [source.kind for source in detector.features.sources].index("cells")
     image = good[1]
     as_it_is = detector.feature_maps(image)
-    detector.prepare(is_one_size=False)
+    detector.prepare(resizes_cells=True)
     found = detector.feature_maps(image)
     one_size = Resize(CELLS_SIDE)(image[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
-    detector.prepare(is_one_size=True)
+    detector.prepare(resizes_cells=False)
     expected = detector.feature_maps(one_size)[number]
     np.testing.assert_allclose(found[number], expected, atol=1e-3 * np.abs(expected).max())
     for k, one in enumerate(as_it_is):

@@ -158,10 +158,10 @@ def test_a_held_out_image_is_judged_by_all_the_others(has_shape, has_region):
 
 
 @pytest.mark.parametrize("has_shape", [True, False])
-def test_maps_that_are_alike_everywhere_have_one_mean_and_deviation(has_shape):
+def test_uniform_maps_have_one_mean_and_deviation(has_shape):
     maps, inside = drawn(20, **by_side()), np.random.default_rng(0).random(SHAPE) < 0.9
     shape = SHAPE if has_shape else None
-    layer = Standardize(2, shape, alike=[1]).adapt(maps, [inside] * 20)
+    layer = Standardize(2, shape, uniform=[1]).adapt(maps, [inside] * 20)
     plain = fitted(maps, [inside] * 20, has_shape=has_shape)
     used = np.log(np.stack(maps)[:, inside][..., 1])
     np.testing.assert_allclose(layer.center[..., 1], used.mean(), atol=0.05)
@@ -171,7 +171,7 @@ def test_maps_that_are_alike_everywhere_have_one_mean_and_deviation(has_shape):
         assert np.ptp(own[..., 1]) < 1e-5
         assert np.ptp(other[..., 1]) > 0.01
     again = Standardize.from_config(layer.get_config())
-    assert again.alike == (1,)
+    assert again.uniform == (1,)
 
 
 def test_an_image_that_has_no_others_is_judged_by_itself():
